@@ -1,0 +1,34 @@
+"""Where an agent's process begins: ``python -I …/sshmap/agent/__main__.py serve --root DIR``.
+
+The directory that holds the package is put first on the import path, so that the same
+arguments work for an installed package and for the unpacked code on a host.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main(argv: list[str]) -> int:
+    """Run one of: ``serve`` a client, serve a ``peer``, be the ``daemon``."""
+    if len(argv) != 4 or argv[2] != "--root" or argv[1] not in ("serve", "peer", "daemon"):
+        sys.stderr.write("sshmap's agent; it is started by sshmap\n")
+        return 2
+    os.umask(0o022)
+    if argv[1] == "daemon":
+        from sshmap.agent.daemon import main as run_daemon  # cotyledon is only loaded where it is used
+
+        run_daemon(argv[3])
+        return 0
+    from sshmap.agent.server import serve
+    from sshmap.store.layout import Root
+    from sshmap.transport.channel import FdChannel
+
+    serve(Root(argv[3]), FdChannel(0, 1, silence=None), peer=argv[1] == "peer")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    sys.exit(main(sys.argv))

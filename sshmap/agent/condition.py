@@ -1,0 +1,54 @@
+"""A host's condition, its jobs, and the end of its root."""
+
+from __future__ import annotations
+
+import os
+
+from sshmap import __version__
+from sshmap.agent import lifecycle
+from sshmap.protocol.messages import Condition, JobRow
+from sshmap.store import locks
+from sshmap.store.commit import Store
+from sshmap.store.layout import Root
+from sshmap.store.queue import Queue
+
+_LOW = 1 << 30
+
+
+def condition(store: Store) -> Condition:
+    """Look at the host: keys, disk, daemon."""
+    root = store.root
+    cluster = root.read_cluster()
+    disk = os.statvfs(root.path)
+    free = disk.f_bavail * disk.f_frsize
+    count, size = store.keys.total()
+    active = Queue(store.ledger).active()
+    pid = lifecycle.pid_of(root)
+    findings = [f"only {free >> 20} MiB free below {root.path}"] if free < _LOW else []
+    return Condition(
+        host=cluster.host, keys=count, size=size, free=free, cores=os.cpu_count() or 1, workers=cluster.workers or os.cpu_count() or 1,
+        daemon=bool(pid), pid=pid, queued=active.get("queued", 0), running=active.get("running", 0) + active.get("sending", 0),
+        version=__version__, findings=tuple(findings),
+    )  # fmt: skip
+
+
+def job_rows(store: Store) -> tuple[JobRow, ...]:
+    """Return the jobs this host knows, newest first."""
+    queue = Queue(store.ledger)
+    rows = []
+    for job, verb, indir, outdir, maker, submitted, kept, run in queue.jobs():
+        made_by = store.keys.maker(maker)
+        command = made_by.command if made_by else ""
+        states, _ = queue.states(job, run)
+        rows.append(JobRow(job=job, verb=verb, indir=indir, outdir=outdir, command=command[:500], submitted=submitted, states=states, kept=kept))
+    return tuple(rows)
+
+
+def purge(root: Root) -> None:
+    """Delete the root with all that is in it.
+
+    Raises:
+        LockHeld: another session works there.
+    """
+    locks.own_maintenance(root)
+    locks.remove_tree(root.path)

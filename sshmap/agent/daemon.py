@@ -1,0 +1,159 @@
+"""The daemon of a host: cotyledon's service manager with N workers, a courier and a warm agent.
+
+One per root, held by a lock. A process that dies is started again by the manager; what it
+had claimed is found by its successor. The only file that knows cotyledon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import cotyledon
+from cotyledon import types
+
+from sshmap.agent import keeper
+from sshmap.agent.courier import Courier
+from sshmap.agent.lifecycle import LOCK
+from sshmap.agent.listener import Listener
+from sshmap.agent.worker import Worker
+from sshmap.store import locks
+from sshmap.store.commit import Store
+from sshmap.store.layout import Root
+from sshmap.store.queue import Queue
+
+GRACE = 5
+#: seconds a new process waits for the lock of the one it replaces
+SLOT_LIMIT = 30.0
+
+
+def run_daemon(root: Root) -> None:
+    """Run the daemon of a root until it is told to stop; return at once if there is one already."""
+    if not locks.try_lock(root, LOCK):
+        return
+    cluster = root.read_cluster()
+    locks.share_maintenance(root)
+    recover(root)
+    (root.locks / "daemon.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+    count = cluster.workers or os.cpu_count() or 1
+    manager = cotyledon.ServiceManager(graceful_shutdown_timeout=GRACE, mp_context=multiprocessing.get_context("spawn"))
+    manager.add(ListenerService, args=(str(root.path),))
+    manager.add(WorkerService, workers=count, args=(str(root.path),))
+    manager.add(CourierService, args=(str(root.path), cluster.idle_stop))
+    manager.run()
+
+
+def recover(root: Root) -> None:
+    """Put right what killed processes left: their commands, claims, half-written files, swaps."""
+    end_strays(root)
+    locks.sweep_scratch(root)
+    store = Store(root)
+    with contextlib.closing(store):
+        store.recover()
+        queue = Queue(store.ledger)
+        queue.requeue(slot for slot in queue.running_slots() if not locks.is_held(root, f"worker-{slot}"))
+        posted = {str(number) for (number,) in store.ledger.db.execute("SELECT id FROM outbox")}
+    for entry in os.scandir(root.outbox):
+        if entry.name not in posted:
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def end_strays(root: Root) -> None:
+    """Kill commands of this root that outlived both their worker and its keeper.
+
+    They are known by the variable SSHMAP_ROOT, which only commands and keepers carry.
+    """
+    mark = b"SSHMAP_ROOT=" + os.fsencode(root.path)
+    for entry in os.scandir("/proc") if Path("/proc/self").exists() else ():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if mark in Path(entry.path, "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+
+def _own(root: Root, name: str) -> None:
+    """Take the lock of a slot; its former holder may be on its way out."""
+    deadline = time.monotonic() + SLOT_LIMIT
+    while not locks.try_lock(root, name):
+        if time.monotonic() > deadline:
+            sys.exit(1)
+        time.sleep(0.05)
+    locks.share_maintenance(root)
+    locks.sweep_scratch(root)
+
+
+class WorkerService(cotyledon.Service):
+    """A worker process."""
+
+    name = "sshmap-worker"
+
+    def __init__(self, worker_id: types.WorkerId, root: str) -> None:
+        super().__init__(worker_id)
+        keeper.become_subreaper()
+        self._root = Root(root)
+
+    def run(self) -> None:
+        """Work until terminated."""
+        _own(self._root, f"worker-{self.worker_id}")
+        Worker(self._root, self.worker_id).run_forever()
+
+
+class CourierService(cotyledon.Service):
+    """The courier process; it also stops a daemon that nobody has used for long."""
+
+    name = "sshmap-courier"
+
+    def __init__(self, worker_id: types.WorkerId, root: str, idle_stop: float) -> None:
+        super().__init__(worker_id)
+        self._root = Root(root)
+        self._idle_stop = idle_stop
+
+    def run(self) -> None:
+        """Carry until terminated."""
+        _own(self._root, "courier")
+        courier = Courier(self._root)
+        pause = min(30.0, self._idle_stop / 4) if self._idle_stop else 30.0
+        while True:
+            courier.look_once(pause)
+            if self._idle_stop and not courier.active and _idle(self._root) > self._idle_stop:
+                os.kill(os.getppid(), signal.SIGTERM)
+
+
+class ListenerService(cotyledon.Service):
+    """The warm agent: serves sessions that reach the daemon's socket."""
+
+    name = "sshmap-listener"
+
+    def __init__(self, worker_id: types.WorkerId, root: str) -> None:
+        super().__init__(worker_id)
+        self._root = Root(root)
+
+    def run(self) -> None:
+        """Serve until terminated."""
+        _own(self._root, "listener")
+        Listener(self._root).run_forever()
+
+
+def _idle(root: Root) -> float:
+    """Seconds since somebody last used the host."""
+    try:
+        return time.time() - (root.locks / "used").stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def main(root: str) -> None:
+    """Run the daemon from the command line, its output in the root's log."""
+    place = Root(root)
+    log = os.open(place.logs / "daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.umask(0o022)
+    run_daemon(place)

@@ -1,0 +1,118 @@
+"""Starting and stopping a daemon from a session; knows its lock and its pid, not its inside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from sshmap.agent.keeper import below
+from sshmap.errors import HostLost
+from sshmap.store import locks
+from sshmap.store.layout import Root
+from sshmap.transport.argv import agent_argv
+from sshmap.transport.local import dial_socket
+
+LOCK = "daemon"
+#: seconds between TERM and KILL
+PATIENCE = 8.0
+START_LIMIT = 20.0
+
+
+def is_running(root: Root) -> bool:
+    """Say whether the root has a daemon."""
+    return locks.is_held(root, LOCK)
+
+
+def pid_of(root: Root) -> int:
+    """Return the daemon's process id, 0 if there is none."""
+    if not is_running(root):
+        return 0
+    with contextlib.suppress(OSError, ValueError):
+        return int((root.locks / "daemon.pid").read_text(encoding="ascii"))
+    return 0
+
+
+def ensure_running(root: Root) -> None:
+    """Start the daemon if there is none, in a session of its own; it takes its lock itself, so two starts are safe."""
+    if not is_running(root):
+        subprocess.Popen(
+            agent_argv("daemon", str(root.path)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True, cwd="/",
+        )  # fmt: skip
+
+
+def start(root: Root) -> None:
+    """Start the daemon if there is none and wait until it answers.
+
+    Raises:
+        HostLost: it does not come up.
+    """
+    deadline = time.monotonic() + START_LIMIT
+    ensure_running(root)
+    while not (is_running(root) and _answers(root)):
+        if time.monotonic() > deadline:
+            raise HostLost(f"the daemon of {root.path} does not come up", hint=f"see {root.logs / 'daemon.log'}")
+        time.sleep(0.02)
+
+
+def _answers(root: Root) -> bool:
+    channel = dial_socket(str(root.socket))
+    if channel:
+        channel.close()
+    return channel is not None
+
+
+def note_use(root: Root) -> None:
+    """Remember that somebody uses the host now."""
+    with contextlib.suppress(OSError):
+        (root.locks / "used").touch()
+
+
+def stop(root: Root) -> bool:
+    """Stop the daemon: TERM to the manager, then KILL to all of it; say whether there was one.
+
+    Must not be called from within the daemon.
+
+    Raises:
+        HostLost: it does not end.
+    """
+    pid = pid_of(root)
+    if not pid:
+        return False
+    family = [pid, *below(pid)]
+    _signal(pid, signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE
+    while is_running(root) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    family = sorted({*family, *below(pid)})
+    _end(family, deadline)
+    if is_running(root):
+        raise HostLost(f"the daemon of {root.path} (pid {pid}) does not end", hint=f"kill -9 {pid}")
+    return True
+
+
+def _end(pids: list[int], deadline: float) -> None:
+    """Wait for processes to be gone; after the deadline, kill them."""
+    while alive := [pid for pid in pids if _is_alive(pid)]:
+        if time.monotonic() > deadline:
+            for pid in alive:
+                _signal(pid, signal.SIGKILL)
+            if time.monotonic() > deadline + 2:
+                return
+        time.sleep(0.02)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -1,0 +1,45 @@
+"""The warm agent's door: a Unix socket in the root, a thread per session."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+
+from sshmap.agent.server import serve
+from sshmap.store.layout import Root
+from sshmap.transport.channel import FdChannel
+from sshmap.transport.local import short_path
+
+_BUFFER = 1 << 20
+
+
+class Listener:
+    """Accepts sessions on ``agent.sock``.
+
+    Args:
+        root: the host's root, which only its owner can enter.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        folder = os.open(root.path, os.O_RDONLY | os.O_DIRECTORY)
+        fresh = f"{root.socket}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(short_path(fresh, folder if len(os.fsencode(fresh)) > 100 else -1))
+        os.close(folder)
+        os.chmod(fresh, 0o600)
+        self._socket.listen(64)
+        os.replace(fresh, root.socket)
+
+    def run_forever(self) -> None:
+        """Accept until the process ends."""
+        while True:
+            connection, _ = self._socket.accept()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            fd = connection.detach()
+            channel = FdChannel(fd, fd, silence=None)
+            threading.Thread(target=serve, args=(self._root, channel), kwargs={"warm": True}, daemon=True).start()

@@ -1,0 +1,88 @@
+"""Listings, answered from a cache as long as the ledger's generation stands.
+
+Frames are kept as they were sent, so a cached answer costs no query. The cache is
+bounded by bytes and belongs to the process; an agent of one session fills it for itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import cachetools
+
+from sshmap.model import Entry
+from sshmap.protocol.framing import FrameWriter
+from sshmap.protocol.messages import Listed, Listing, Ls
+from sshmap.store.commit import Store
+from sshmap.store.layout import Root
+
+CACHE_SIZE = 16 << 20
+_ROWS = 1000
+
+
+class Listings:
+    """The listings of one host."""
+
+    _by_path: dict[str, Listings] = {}
+    _guard = threading.Lock()
+
+    def __init__(self) -> None:
+        self._cache: cachetools.LRUCache[tuple[str, str, bool], list[Listing]] = cachetools.LRUCache(CACHE_SIZE, getsizeof=_size)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, root: Root) -> Listings:
+        """Return the cache that all sessions of this process share for a root."""
+        with cls._guard:
+            return cls._by_path.setdefault(str(root.path), cls())
+
+    def answer(self, store: Store, request: Ls, writer: FrameWriter) -> None:
+        """Send a listing, or say that the one the client has is right."""
+        generation = store.ledger.generation()
+        if request.known == generation:
+            writer.message(Listed(generation=generation, unchanged=True))
+            return
+        key = (generation, request.prefix, request.recursive)
+        with self._lock:
+            pages = self._cache.get(key)
+        if pages is not None:
+            for page in pages:
+                writer.message(page, flush=False)
+        else:
+            self._send_fresh(store, request, writer, key)
+        writer.message(Listed(generation=generation))
+
+    def _send_fresh(self, store: Store, request: Ls, writer: FrameWriter, key: tuple[str, str, bool]) -> None:
+        """Send rows as they are read; remember them if they are few and nothing changed meanwhile."""
+        pages: list[Listing] = []
+        room = CACHE_SIZE // 4
+        for page in _pages(store, request):
+            writer.message(page, flush=False)
+            room -= _size([page]) if room > 0 else 0
+            if room > 0:
+                pages.append(page)
+        if room > 0 and store.ledger.generation() == key[0]:
+            with self._lock:
+                self._cache[key] = pages
+
+
+def _pages(store: Store, request: Ls) -> Iterator[Listing]:
+    rows: Iterator[Entry | str] = store.keys.scan(request.prefix) if request.recursive else store.keys.level(request.prefix)
+    entries: list[Entry] = []
+    prefixes: list[str] = []
+    for row in rows:
+        if isinstance(row, str):
+            prefixes.append(row)
+        else:
+            entries.append(row)
+        if len(entries) + len(prefixes) >= _ROWS:
+            yield Listing(entries=tuple(entries), prefixes=tuple(prefixes))
+            entries, prefixes = [], []
+    if entries or prefixes:
+        yield Listing(entries=tuple(entries), prefixes=tuple(prefixes))
+
+
+def _size(pages: list[Listing]) -> int:
+    """Roughly the bytes some pages take in memory."""
+    return 64 + sum(250 * len(page.entries) + 120 * len(page.prefixes) + sum(len(entry.name) for entry in page.entries) for page in pages)

@@ -1,0 +1,160 @@
+"""Receiving keys: content into a temporary file while it is digested, then many commits in one transaction.
+
+Thousands of small keys share a transaction; results go back with it. Nothing is promised
+before its transaction has ended.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from sshmap.errors import DigestMismatch, InvalidKey, ProtocolError, SshmapError
+from sshmap.model import Maker, check_name
+from sshmap.protocol.framing import FrameReader
+from sshmap.protocol.messages import End, Problem, Put, PutResult, Stored
+from sshmap.store import locks
+from sshmap.store.commit import Finished, Store
+from sshmap.store.digest import Hasher
+from sshmap.store.files import mapped_error
+
+#: received keys that wait for a common transaction
+GATHER = 200
+GATHER_SIZE = 64 << 20
+
+
+class Receiver:
+    """Receives the keys of one session.
+
+    Args:
+        store: the session's store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._scratch: Path | None = None
+        self._count = 0
+        self._waiting: list[Finished | PutResult] = []
+        self._size = 0
+        self._makers: list[Maker] = []
+
+    def introduce(self, maker: Maker) -> None:
+        """Remember what a receipt's maker digest stands for, with the next commit."""
+        self._makers.append(maker)
+
+    def receive(self, put: Put, reader: FrameReader) -> Stored | None:
+        """Receive one key; return results if it is time for a commit."""
+        self._count += 1
+        path = self._directory() / str(self._count)
+        try:
+            check_name(put.name)
+        except InvalidKey as exc:
+            self._drain(reader)
+            self._waiting.append(PutResult(put.name, False, Problem.of(exc, put.name)))
+        else:
+            self._waiting.append(self._content(put, path, reader))
+        if len(self._waiting) >= GATHER or self._size >= GATHER_SIZE:
+            return self._commit()
+        return None
+
+    def receive_file(self, path: Path, digest: bytes, reader: FrameReader) -> None:
+        """Receive a file that is not a key.
+
+        Raises:
+            DigestMismatch: it is not what was announced.
+        """
+        fresh = self._directory() / "shipped"
+        hasher = self._write(fresh, reader)
+        if isinstance(hasher, OSError):
+            raise mapped_error(hasher, path.name)
+        if hasher.digest != digest:
+            fresh.unlink()
+            raise DigestMismatch("a shipped file arrived damaged", hint="run the command again")
+        fresh.replace(path)
+
+    def flush(self) -> Iterator[Stored]:
+        """Commit what waits."""
+        if self._waiting:
+            yield self._commit()
+
+    def _directory(self) -> Path:
+        if self._scratch is None:
+            self._scratch = locks.scratch_dir(self._store.root)
+        return self._scratch
+
+    def _content(self, put: Put, path: Path, reader: FrameReader) -> Finished | PutResult:
+        try:
+            hasher = self._write(path, reader)
+        except DigestMismatch as exc:
+            path.unlink(missing_ok=True)
+            return PutResult(put.name, False, Problem.of(exc, put.name))
+        if isinstance(hasher, OSError):
+            path.unlink(missing_ok=True)
+            return PutResult(put.name, False, Problem.of(mapped_error(hasher, put.name), put.name))
+        self._size += hasher.size
+        return Finished(path=path, name=put.name, size=hasher.size, digest=hasher.digest, receipt=put.receipt, replace=put.replace)
+
+    def _write(self, path: Path, reader: FrameReader) -> Hasher | OSError:
+        """Write a stream to a file up to its End; after a failed write the rest is read and dropped."""
+        hasher, failure = Hasher(), None
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+        try:
+            while isinstance(piece := reader.read(), memoryview):
+                hasher.update(piece)
+                if failure is None:
+                    failure = _write_all(fd, piece)
+        finally:
+            os.close(fd)
+        if not isinstance(piece, End):
+            path.unlink(missing_ok=True)
+            raise ProtocolError("a stream of content was broken off")
+        if failure is None and (piece.size, piece.digest) != (hasher.size, hasher.digest):
+            raise DigestMismatch(f"content arrived damaged ({hasher.size} of {piece.size} bytes)", hint="run the command again")
+        return failure or hasher
+
+    @staticmethod
+    def _drain(reader: FrameReader) -> None:
+        while isinstance(reader.read(), memoryview):
+            continue
+
+    def _commit(self) -> Stored:
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        store = self._store
+        for item in waiting:
+            if isinstance(item, Finished):
+                store.prepare(item)
+        with store.ledger.change():
+            for maker in self._makers:
+                store.keys.remember(maker)
+            results = tuple(self._settled(item) if isinstance(item, Finished) else item for item in waiting)
+            if any(result.fresh for result in results):
+                store.ledger.bump()
+        self._makers.clear()
+        for item in waiting:
+            if isinstance(item, Finished):
+                item.path.unlink(missing_ok=True)
+        return Stored(results=results)
+
+    def _settled(self, item: Finished) -> PutResult:
+        try:
+            return PutResult(item.name, self._store.settle(item))
+        except SshmapError as exc:
+            return PutResult(item.name, False, Problem.of(exc, item.name))
+
+    def close(self) -> None:
+        """Drop what was not committed."""
+        if self._scratch is not None:
+            locks.remove_tree(self._scratch)
+            self._scratch = None
+
+
+def _write_all(fd: int, piece: memoryview) -> OSError | None:
+    try:
+        while piece:
+            piece = piece[os.write(fd, piece) :]
+    except OSError as exc:
+        return exc
+    return None
+
+

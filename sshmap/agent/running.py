@@ -1,0 +1,78 @@
+"""Commands run for a session alone: `eval` on a key, `exec` on the host. They end with the session."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+from pathlib import Path
+
+from sshmap.agent.shell import Once, task_environment
+from sshmap.errors import DigestMismatch, HostLost, NothingMatched
+from sshmap.model import base_name, show
+from sshmap.protocol.framing import CHUNK, FrameWriter
+from sshmap.protocol.messages import Exited, Said
+from sshmap.store import locks
+from sshmap.store.commit import Store
+from sshmap.store.digest import digest_fd
+from sshmap.transport.channel import Channel
+
+
+def run_once(store: Store, command: str, name: str, channel: Channel, writer: FrameWriter) -> None:
+    """Run a command, on a key's content if a name is given, and stream stdout, stderr and the exit code.
+
+    Raises:
+        NothingMatched: there is no such key.
+        DigestMismatch: its content is damaged.
+    """
+    cluster = store.root.read_cluster()
+    environment = task_environment(cluster.host, str(store.root.path))
+    stdin = _open_input(store, name) if name else os.open(os.devnull, os.O_RDONLY)
+    if name:
+        environment |= {
+            "SSHMAP_KEY": show(name), "SSHMAP_NAME": base_name(name), "SSHMAP_FILE": str(store.files.path(name)),
+            "SSHMAP_JOB": "eval", "SSHMAP_ATTEMPT": "1", "filename": base_name(name),
+        }  # fmt: skip
+    scratch = locks.scratch_dir(store.root)
+    try:
+        folder = scratch if name else Path.home()
+        process = Once(command, stdin, folder, environment)
+        with contextlib.closing(process):
+            _stream(process, channel, writer)
+            code = process.wait()
+        writer.message(Exited(code=code))
+    finally:
+        os.close(stdin)
+        locks.remove_tree(scratch)
+
+
+def _open_input(store: Store, name: str) -> int:
+    row = store.keys.get(name)
+    if row is None:
+        raise NothingMatched(f"no such key: {show(name)}", hint="sshmap ls shows what there is")
+    fd = store.files.open(name)
+    if digest_fd(fd) != (row.size, row.digest):
+        os.close(fd)
+        raise DigestMismatch(f"{show(name)}: content does not match its digest", hint=f"sshmap rm {show(name)}, then make or copy it again")
+    os.set_blocking(fd, True)
+    return fd
+
+
+def _stream(process: Once, channel: Channel, writer: FrameWriter) -> None:
+    """Pass on what the command says; end it when the client leaves before it is done."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        selector.register(process.stderr, selectors.EVENT_READ)
+        selector.register(channel.fileno(), selectors.EVENT_READ)
+        while len(selector.get_map()) > 1:
+            for key, _ in selector.select():
+                if key.fd == channel.fileno():
+                    raise HostLost("the client left")
+                piece = os.read(key.fd, CHUNK)
+                if not piece:
+                    selector.unregister(key.fd)
+                elif key.fd == process.stdout:
+                    writer.data(piece)
+                    writer.flush()
+                else:
+                    writer.message(Said(text=piece))

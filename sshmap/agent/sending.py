@@ -1,0 +1,57 @@
+"""Sending keys: content is digested as it leaves, and what does not match is never called complete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from sshmap.errors import DigestMismatch, NothingMatched, SshmapError
+from sshmap.model import Entry, show
+from sshmap.protocol.framing import CHUNK, FrameWriter
+from sshmap.protocol.messages import End, Get, Item, Problem, Served
+from sshmap.store.commit import Store
+from sshmap.store.digest import Hasher
+
+
+def send_keys(store: Store, request: Get, writer: FrameWriter) -> None:
+    """Send all keys with a prefix, or one key, back to back.
+
+    Raises:
+        NothingMatched: the one key does not exist.
+    """
+    count = 0
+    buffer = memoryview(bytearray(CHUNK))
+    for entry in _entries(store, request):
+        writer.message(Item(name=entry.name, size=entry.size), flush=False)
+        try:
+            writer.message(_send(store, entry, writer, buffer), flush=False)
+        except SshmapError as exc:
+            writer.message(Problem.of(exc, entry.name), flush=False)
+        count += 1
+    writer.message(Served(count=count))
+
+
+def _entries(store: Store, request: Get) -> Iterator[Entry]:
+    if not request.exact:
+        yield from store.keys.scan(request.prefix, request.after)
+        return
+    row = store.keys.get(request.prefix)
+    if row is None:
+        raise NothingMatched(f"no such key: {show(request.prefix)}", hint="sshmap ls shows what there is")
+    yield Entry(row.name, row.size, row.mtime, row.digest)
+
+
+def _send(store: Store, entry: Entry, writer: FrameWriter, buffer: memoryview) -> End:
+    fd = store.files.open(entry.name)
+    hasher = Hasher()
+    try:
+        while count := os.readv(fd, [buffer]):
+            hasher.update(buffer[:count])
+            writer.data(buffer[:count])
+    finally:
+        os.close(fd)
+    if hasher.digest != entry.digest:
+        row = store.keys.get(entry.name)
+        why = "was replaced while it was read" if row is None or row.digest != entry.digest else "content does not match its digest"
+        raise DigestMismatch(f"{show(entry.name)}: {why}", hint=f"sshmap rm {show(entry.name)}, then make or copy it again")
+    return End(size=hasher.size, digest=hasher.digest)

@@ -1,0 +1,302 @@
+"""One session: reads requests, answers them. The whole of what a client can ask of a host.
+
+A request's work is in the module of its noun (`receiving`, `sending`, `listing`, `submit`,
+`running`); here is the opening exchange, the dispatch and the sign of life.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from sshmap.agent import lifecycle
+from sshmap.agent.condition import condition, job_rows, purge
+from sshmap.agent.expand import tally
+from sshmap.agent.listing import Listings
+from sshmap.agent.receiving import Receiver
+from sshmap.agent.running import run_once
+from sshmap.agent.sending import send_keys
+from sshmap.agent.submit import Submission
+from sshmap.errors import HostLost, ProtocolError, Refused, RingChanged, SshmapError
+from sshmap.placement import Ring, difference
+from sshmap.protocol import messages as m
+from sshmap.protocol.framing import FrameReader, FrameWriter
+from sshmap.protocol.handshake import read_marker
+from sshmap.store import locks
+from sshmap.store.commit import Store
+from sshmap.store.layout import ClusterFile, Root
+from sshmap.transport.channel import Channel
+
+#: seconds of silence after which a sign of life is sent
+HEARTBEAT = 5.0
+_ROWS = 2000
+#: what a peer's courier may ask for
+PEER_REQUESTS = (m.Put, m.Introduce, m.Sync, m.Has, m.Ping)
+
+
+def serve(root: Root, channel: Channel, *, warm: bool = False, peer: bool = False) -> None:
+    """Serve one session until the client leaves.
+
+    Args:
+        root: the host's root.
+        channel: bytes from and to the client.
+        warm: this process belongs to the daemon.
+        peer: the client is another host's courier and may only bring files.
+    """
+    try:
+        marker = read_marker(channel)
+        channel.send(marker)
+        reader, writer = FrameReader(channel), FrameWriter(channel)
+    except SshmapError:
+        channel.close()
+        return
+    with contextlib.suppress(HostLost), contextlib.closing(channel), _heartbeat(writer):
+        try:
+            with contextlib.closing(ServedSession(root, channel, reader, writer, warm=warm, peer=peer)) as session:
+                session.run()
+        except HostLost:
+            raise
+        except SshmapError as exc:
+            writer.message(m.Problem.of(exc))
+
+
+@contextlib.contextmanager
+def _heartbeat(writer: FrameWriter) -> Iterator[None]:
+    """Say now and then that the agent lives, while it says nothing else."""
+    over = threading.Event()
+
+    def beat() -> None:
+        before = -1
+        while not over.wait(HEARTBEAT):
+            if writer.sends == before:
+                try:
+                    writer.message(m.Tick())
+                except (SshmapError, OSError):
+                    return
+            before = writer.sends
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+class ServedSession:
+    """The agent's side of a session.
+
+    Raises:
+        SshmapError: the client is not served here.
+    """
+
+    def __init__(self, root: Root, channel: Channel, reader: FrameReader, writer: FrameWriter, *, warm: bool, peer: bool) -> None:
+        self._channel, self.reader, self.writer = channel, reader, writer
+        self._root, self._warm, self._peer = root, warm, peer
+        self._listings = Listings.of(root)
+        hello = reader.read()
+        if not isinstance(hello, m.Hello):
+            raise ProtocolError("the session does not begin with Hello")
+        if hello.version > m.VERSION:
+            raise ProtocolError(f"the client speaks protocol {hello.version}, this host {m.VERSION}", hint="sshmap up")
+        self.store = _open_store(root, hello, peer=peer)
+        self.receiver = Receiver(self.store)
+        self._submission: Submission | None = None
+        lifecycle.note_use(root)
+        if hello.autostart and not warm:
+            lifecycle.ensure_running(root)
+        writer.message(m.Welcome(host=hello.host))
+
+    def run(self) -> None:
+        """Answer requests until the client leaves."""
+        while (request := self.reader.read()) is not None:
+            if isinstance(request, memoryview):
+                raise ProtocolError("content came without a Put")
+            try:
+                self._answer(request)
+            except HostLost:
+                raise
+            except SshmapError as exc:
+                self.writer.message(m.Problem.of(exc))
+            except (OSError, msgspec.MsgspecError, ValueError, AssertionError):
+                self.writer.message(m.Problem(kind="SshmapError", message=f"a bug in sshmap: {traceback.format_exc(limit=-3)}"))
+            lifecycle.note_use(self._root)
+
+    def _answer(self, request: m.Message) -> None:
+        if self._peer and not isinstance(request, PEER_REQUESTS):
+            raise Refused(f"a peer may not ask for {type(request).__name__}")
+        handler: Callable[[ServedSession, Any], None] | None = _HANDLERS.get(type(request))
+        if handler is None:
+            raise ProtocolError(f"{type(request).__name__} is not a request")
+        handler(self, request)
+
+    def ls(self, request: m.Ls) -> None:
+        """Answer a listing."""
+        self._listings.answer(self.store, request, self.writer)
+
+    def put(self, request: m.Put) -> None:
+        """Receive a key; its result comes with those of its neighbours."""
+        result = self.receiver.receive(request, self.reader)
+        if result is not None:
+            self.writer.message(result)
+
+    def introduce(self, request: m.Introduce) -> None:
+        """Learn what made the keys that follow."""
+        self.receiver.introduce(request.maker)
+
+    def sync(self, _: m.Sync) -> None:
+        """Commit all that was received and say so."""
+        for stored in self.receiver.flush():
+            self.writer.message(stored, flush=False)
+        self.writer.message(m.Synced())
+
+    def get(self, request: m.Get) -> None:
+        """Send content."""
+        send_keys(self.store, request, self.writer)
+
+    def remove(self, request: m.Remove) -> None:
+        """Delete or count keys."""
+        if request.counting:
+            count, size = self.store.keys.total(request.prefix, exact=request.exact)
+        else:
+            count, size = self.store.remove(request.prefix, exact=request.exact)
+        self.writer.message(m.Removed(count=count, size=size))
+
+    def tally(self, request: m.Tally) -> None:
+        """Sum up what lies below OUTDIR."""
+        rows: list[m.TallyRow] = []
+        for row in tally(request.outdir, self.store.keys.below(request.outdir)):
+            rows.append(row)
+            if len(rows) >= _ROWS:
+                self.writer.message(m.Tallies(rows=tuple(rows)))
+                rows.clear()
+        self.writer.message(m.Tallies(rows=tuple(rows)))
+        self.writer.message(m.Served())
+
+    def ship(self, request: m.Ship) -> None:
+        """Take a file for a job, unless it is here."""
+        path = self._root.shipped / request.file.digest.hex()
+        self.writer.message(m.Wanted(wanted=not path.exists()))
+        if not path.exists():
+            self.receiver.receive_file(path, request.file.digest, self.reader)
+            self.writer.message(m.Synced())
+
+    def plan(self, request: m.Plan) -> None:
+        """Say what a job would do here."""
+        self._submission = Submission(self.store, request.job, request.tallies)
+        self.writer.message(self._submission.plan())
+
+    def start(self, _: m.Start) -> None:
+        """Start the job that was planned and report until it is over."""
+        if self._submission is None:
+            raise ProtocolError("Start came before Plan")
+        self._submission.start()
+        self.writer.message(self._submission.follow(self.writer.message, self._channel.readable))
+
+    def sweep(self, request: m.Sweep) -> None:
+        """Delete what other work left beside fresh fan-out outputs."""
+        count = size = 0
+        for row in request.keep:
+            for name, receipt in list(self.store.keys.below(row.output)):
+                if receipt != row.receipt:
+                    removed = self.store.remove(name, exact=True)
+                    count, size = count + removed[0], size + removed[1]
+        self.writer.message(m.Removed(count=count, size=size))
+
+    def eval(self, request: m.Eval) -> None:
+        """Run a command on a key."""
+        run_once(self.store, request.command, request.name, self._channel, self.writer)
+
+    def exec(self, request: m.Exec) -> None:
+        """Run a command on the host."""
+        run_once(self.store, request.command, "", self._channel, self.writer)
+
+    def look(self, _: m.Look) -> None:
+        """Tell the host's condition."""
+        self.writer.message(condition(self.store))
+
+    def jobs(self, _: m.Jobs) -> None:
+        """Tell the jobs."""
+        self.writer.message(m.JobList(jobs=job_rows(self.store)))
+
+    def rise(self, _: m.Rise) -> None:
+        """Start the daemon."""
+        lifecycle.start(self._root)
+        self.writer.message(condition(self.store))
+
+    def halt(self, request: m.Halt) -> None:
+        """Stop the daemon; a process of the daemon cannot, so it says so and the client calls again."""
+        if self._warm:
+            raise Refused("the warm agent cannot stop its own daemon")
+        self.receiver.close()
+        was_running = lifecycle.stop(self._root)
+        if request.purge:
+            self.store.close()
+            purge(self._root)
+        self.writer.message(m.Halted(was_running=was_running))
+
+    def has(self, request: m.Has) -> None:
+        """Say whether a key is here."""
+        self.writer.message(m.Served(count=int(self.store.keys.get(request.name) is not None)))
+
+    def ping(self, _: m.Ping) -> None:
+        """Give a sign of life."""
+        self.writer.message(m.Served())
+
+    def close(self) -> None:
+        """Leave nothing half done."""
+        if self._root.ledger.exists():
+            self.receiver.close()
+            self.store.close()
+
+
+_HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
+    m.Ls: ServedSession.ls, m.Put: ServedSession.put, m.Introduce: ServedSession.introduce, m.Sync: ServedSession.sync,
+    m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Tally: ServedSession.tally, m.Ship: ServedSession.ship,
+    m.Plan: ServedSession.plan, m.Start: ServedSession.start, m.Sweep: ServedSession.sweep, m.Eval: ServedSession.eval,
+    m.Exec: ServedSession.exec, m.Look: ServedSession.look, m.Jobs: ServedSession.jobs, m.Halt: ServedSession.halt, m.Rise: ServedSession.rise,
+    m.Has: ServedSession.has, m.Ping: ServedSession.ping,
+}  # fmt: skip
+
+
+def _open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
+    """Open the root for a client, making or adapting it to the client's inventory where no data hinders.
+
+    Raises:
+        RingChanged: the client would look for keys elsewhere than they lie.
+    """
+    ring = Ring(hello.ring)
+    try:
+        cluster: ClusterFile | None = root.read_cluster()
+    except SshmapError:
+        if peer:
+            raise
+        cluster = None
+        root.create()
+    locks.share_maintenance(root)
+    locks.sweep_scratch(root)
+    store = Store(root)
+    if cluster is not None and cluster.host != hello.host and store.keys.total()[0]:
+        raise RingChanged(f"this root is host {cluster.host!r}, the inventory calls it {hello.host!r}", hint="two names for one root, or a host was renamed while it holds data: put the name back")
+    if cluster is not None and cluster.fingerprint != ring.fingerprint and (peer or store.keys.total()[0]):
+        raise RingChanged(
+            f"the inventory places keys differently than this host's data lies: {difference(cluster.ring, hello.ring)}",
+            hint="put the inventory back as it was, or remove the data first: sshmap rm -r",
+        )
+    if not peer:
+        _update_cluster(root, cluster, hello, ring)
+    return store
+
+
+def _update_cluster(root: Root, cluster: ClusterFile | None, hello: m.Hello, ring: Ring) -> None:
+    wanted = ClusterFile(
+        root_id=cluster.root_id if cluster else os.urandom(8).hex(), host=hello.host, ring=tuple(ring.members), fingerprint=ring.fingerprint,
+        peers=hello.peers, workers=hello.workers, idle_stop=hello.idle_stop, shuffle=hello.shuffle,
+    )  # fmt: skip
+    if wanted != cluster:
+        root.write_cluster(wanted)

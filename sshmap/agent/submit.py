@@ -1,0 +1,192 @@
+"""A session's jobs: plan them, start them, report how they go. The work itself belongs to the daemon."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from sshmap.agent import expand, lifecycle
+from sshmap.agent.wake import wake
+from sshmap.errors import HostLost
+from sshmap.model import JobId, JobSpec, Maker, Receipt, Verb, check_job, show
+from sshmap.protocol.messages import Failure, Finished, Planned, Problem, Progress, TallyRow
+from sshmap.store.commit import Store
+from sshmap.store.digest import digest_maker
+from sshmap.store.layout import Root
+from sshmap.store.queue import NewTask, Queue
+
+T = TypeVar("T")
+_BATCH = 2000
+_MOST_PROBLEMS = 100
+_MOST_FAILURES = 1000
+_FASTEST, _SLOWEST = 0.01, 0.25
+#: seconds between looks whether the daemon lives
+_DAEMON_LOOK = 1.0
+#: seconds without progress while only unreachable peers are left
+STUCK_LIMIT = 20.0
+
+
+class Submission:
+    """One job as one host sees it.
+
+    Args:
+        store: the host's store.
+        spec: the job.
+        tallies: for a fan-out, what all hosts hold below OUTDIR, as far as this host's inputs are concerned.
+    """
+
+    def __init__(self, store: Store, spec: JobSpec, tallies: Iterable[TallyRow] = ()) -> None:
+        self._store = store
+        self._queue = Queue(store.ledger)
+        self._spec = spec
+        self._source = check_job(spec)
+        self._maker = digest_maker(spec.maker)
+        self._tallies: dict[str, list[TallyRow]] = {}
+        for row in tallies:
+            self._tallies.setdefault(row.output, []).append(row)
+        self.job: JobId = expand.job_id(spec)
+        self._run = 0
+
+    def plan(self) -> Planned:
+        """Count what the job would do here, changing nothing."""
+        counts: Counter[str] = Counter()
+        problems: list[Problem] = []
+        outputs: set[str] = set()
+        for fate in self._fates():
+            doubled = self._spec.maker.verb is Verb.FANOUT and fate.task.output in outputs
+            outputs.add(fate.task.output) if self._spec.maker.verb is Verb.FANOUT else None
+            counts["inputs"] += len(fate.task.members)
+            counts["kept"] += fate.kept
+            if fate.refused or doubled:
+                counts["refused"] += 1
+                if len(problems) < _MOST_PROBLEMS:
+                    problems.append(self._doubled(fate.task) if doubled else self._refusal(fate))
+            elif not fate.kept:
+                counts["fresh"] += 1
+        return Planned(
+            job=self.job, inputs=counts["inputs"], fresh=counts["fresh"], kept=counts["kept"], problems=tuple(problems), refused=counts["refused"]
+        )
+
+    def start(self) -> int:
+        """Queue what is not there yet and wake the workers; return how many tasks are kept."""
+        kept = 0
+        with self._store.ledger.change():
+            self._store.keys.remember(self._spec.maker)
+            self._run = self._queue.open_job(self.job, self._spec, self._maker, 0)
+            for fates in _batches(self._fates(), _BATCH):
+                fresh = [fate.task for fate in fates if not fate.kept and not fate.refused]
+                self._queue.enqueue(self.job, self._run, fresh, replaces=self._spec.replace)
+                kept += sum(fate.kept for fate in fates)
+            self._store.ledger.db.execute("UPDATE jobs SET kept = ? WHERE id = ?", (kept, self.job))
+        wake(self._store.root, "worker")
+        return kept
+
+    def follow(self, report: Callable[[Progress], None], left: Callable[[float], bool]) -> Finished:
+        """Wait until the job is over here and tell how it goes; the daemon is kept alive meanwhile.
+
+        Args:
+            report: told whenever something has changed.
+            left: waits so many seconds for the client to leave and says whether it did.
+
+        Raises:
+            HostLost: the client left; the job goes on without it.
+        """
+        root: Root = self._store.root
+        pause, version, looked, moved = _FASTEST, -1, 0.0, time.monotonic()
+        progress = Progress()
+        while True:
+            if time.monotonic() - looked > _DAEMON_LOOK:
+                lifecycle.ensure_running(root)
+                looked = time.monotonic()
+            if (now := self._store.ledger.data_version()) != version:
+                version, began = now, time.monotonic()
+                if (latest := self._progress()) != progress:
+                    progress, moved = latest, time.monotonic()
+                    report(progress)
+                pause = max(_FASTEST, 5 * (time.monotonic() - began))
+            if self._is_over(progress, moved):
+                return self._finished(progress)
+            if left(pause):
+                raise HostLost("the client left")
+            pause = min(_SLOWEST, pause * 1.3)
+
+    def _is_over(self, progress: Progress, moved: float) -> bool:
+        if not (progress.queued or progress.running or progress.sending):
+            return True
+        waiting = progress.sending and progress.stuck and not (progress.queued or progress.running)
+        return bool(waiting) and time.monotonic() - moved > STUCK_LIMIT
+
+    def _progress(self) -> Progress:
+        states, size = self._queue.states(self.job, self._run)
+        stuck = self._queue.stuck(self.job) if states.get("sending") else {}
+        return Progress(size=size, stuck=stuck, **states)
+
+    def _finished(self, progress: Progress) -> Finished:
+        failures = tuple(
+            Failure(key=_subject(self._spec.maker.verb, members, output), attempt=attempt, kind=kind, message=message, exit_code=code or 0)
+            for members, output, attempt, kind, message, code in self._queue.failed(self.job, self._run, _MOST_FAILURES)
+        )
+        stale = tuple(TallyRow(output, receipt, 0, bytes(16)) for output, receipt in self._queue.stale(self.job, self._run))
+        return Finished(
+            done=progress.done, failed=progress.failed, size=progress.size, failures=failures, stale=stale + self._kept_beside_stale(), stuck=progress.stuck
+        )
+
+    def _kept_beside_stale(self) -> tuple[TallyRow, ...]:
+        """Fan-outs that were complete already, but with keys of other work beside them."""
+        if not (self._spec.replace and self._tallies):
+            return ()
+        return tuple(
+            TallyRow(fate.task.output, Receipt(self._maker, fate.task.inputs), 0, bytes(16)) for fate in self._fates() if fate.kept and fate.task.stale
+        )
+
+    def _fates(self) -> Iterator[expand.Fate]:
+        keys, source, outdir = self._store.keys, self._source, self._spec.outdir.split("://", 1)[1]
+        verb, replace = self._spec.maker.verb, self._spec.replace
+        if verb is Verb.FANOUT:
+            for task in expand.fanout_tasks(source, outdir, ((entry.name, entry.digest) for entry in keys.scan(source.prefix))):
+                yield expand.judge_fanout(task, self._maker, self._queue.fanout(task.output), self._tallies.get(task.output, []), replace=replace)
+            return
+        if verb is Verb.MERGE:
+            tasks = expand.merge_tasks(source, outdir, keys.members(source.prefix))
+        else:
+            tasks = expand.map_tasks(source, outdir, ((entry.name, entry.digest) for entry in keys.scan(source.prefix)))
+        for some in _batches(tasks, _BATCH):
+            existing = keys.receipts([task.output for task in some])
+            yield from (expand.judge_key(task, self._maker, existing, replace=replace) for task in some)
+
+    def _refusal(self, fate: expand.Fate) -> Problem:
+        there = self._store.keys.maker(fate.rival.maker) if fate.rival else None
+        why = difference(there, self._spec.maker) if fate.rival else "it was not made by a job"
+        if fate.rival and fate.rival.maker == self._maker:
+            why = f"its input {show(fate.task.members[0])} was another then"
+        output = show(fate.task.output)
+        return Problem(kind="OtherReceipt", message=f"{output} exists and was made by other work: {why}", hint="run it again with --replace, or choose another OUTDIR", key=output)
+
+    def _doubled(self, task: NewTask) -> Problem:
+        return Problem(kind="Refused", message=f"two inputs would write to {show(task.output)}, one of them {show(task.members[0])}", hint="inputs of a fan-out need different base names")
+
+
+def difference(there: Maker | None, now: Maker) -> str:
+    """Say how the work that made a key differs from the work asked for."""
+    if there is None:
+        return "what made it is not known any more"
+    if there.verb is not now.verb:
+        return f"it was a {there.verb.value}, this is a {now.verb.value}"
+    if there.command != now.command:
+        return f"the command was {there.command[:200]!r}, is {now.command[:200]!r}"
+    old, new = {file.name: file for file in there.shipped}, {file.name: file for file in now.shipped}
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return f"the files shipped with it differ: {', '.join(changed)}"
+
+
+def _subject(verb: Verb, members: str, output: str) -> str:
+    return show(output if verb is Verb.MERGE else members.split("\n", 1)[0])
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -1,0 +1,275 @@
+"""A worker: claims tasks, runs their commands, commits their outputs.
+
+Holds the lock of its slot as long as it lives; when the lock is free, whatever the slot
+had claimed goes back to the queue. One task at a time; the commands run below a keeper
+that outlives the worker just long enough to end them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+
+import msgspec
+
+from sshmap.agent.expand import names_digest
+from sshmap.agent.shell import Request, Result, Shell, task_environment
+from sshmap.agent.wake import Sleeper, wake
+from sshmap.errors import CommandsFailed, DigestMismatch, NoSpace, NothingMatched, Refused, SshmapError
+from sshmap.model import KeyName, Maker, TaskState, Verb, base_name, check_name, show
+from sshmap.placement import Ring
+from sshmap.store import locks
+from sshmap.store.commit import Finished, Store
+from sshmap.store.digest import digest_fd, digest_inputs
+from sshmap.store.files import mapped_error
+from sshmap.store.layout import ClusterFile, Root
+from sshmap.store.queue import Queue, Task
+
+#: seconds after which an idle worker looks into the ledger without being woken
+IDLE_LOOK = 30.0
+#: tasks quicker than this are claimed several at a time
+QUICK = 0.05
+MOST_CLAIMED = 16
+#: bytes in the outbox above which no fan-out is begun
+FULL_OUTBOX = 4 << 30
+_NEARLY_FULL = 1 << 20
+
+
+class Worker:
+    """One worker slot of a daemon.
+
+    Args:
+        root: the host's root.
+        slot: number of the slot; its lock must be held by this process.
+    """
+
+    def __init__(self, root: Root, slot: int) -> None:
+        self.root = root
+        self.slot = slot
+        self.cluster: ClusterFile = root.read_cluster()
+        self.ring = Ring(self.cluster.ring)
+        self.store = Store(root)
+        self.queue = Queue(self.store.ledger)
+        self.scratch = locks.scratch_dir(root)
+        self._environment = task_environment(self.cluster.host, str(root.path))
+        self._shell = Shell(self.scratch, self._environment)
+        self._sleeper = Sleeper(root, f"worker-{slot}")
+        self._makers: dict[bytes, Maker] = {}
+        self._quick = False
+        self._count = 0
+
+    def run_forever(self) -> None:
+        """Work until the process is ended."""
+        self.queue.requeue([self.slot])
+        while True:
+            if not self.work_once():
+                self._sleeper.wait(IDLE_LOOK)
+
+    def work_once(self) -> bool:
+        """Claim some tasks and run them; say whether there were any."""
+        count = max(1, min(MOST_CLAIMED, self.queue.backlog(2 * MOST_CLAIMED) // 2)) if self._quick else 1
+        tasks = self.queue.claim(self.slot, count, fanouts=self.queue.outbox_size() < FULL_OUTBOX)
+        began = time.monotonic()
+        for task in tasks:
+            self._attempt(task)
+        if tasks:
+            self._quick = (time.monotonic() - began) / len(tasks) < QUICK
+        return bool(tasks)
+
+    def _attempt(self, task: Task) -> None:
+        """Run one task to its end: committed, or failed with its reason."""
+        self._count += 1
+        folder = self.scratch / str(self._count)
+        folder.mkdir()
+        try:
+            self._run(task, folder)
+        except SshmapError as exc:
+            self._fail(task, exc)
+        except OSError as exc:
+            self._fail(task, mapped_error(exc, task.output))
+        finally:
+            locks.remove_tree(folder)
+
+    def _fail(self, task: Task, error: SshmapError) -> None:
+        with self.store.ledger.change():
+            if self.queue.owns(task):
+                self.queue.fail(task.id, type(error).__name__, error.message, getattr(error, "command_code", 0))
+
+    def _run(self, task: Task, folder: Path) -> None:
+        maker = self._maker(task)
+        self._check_inputs(task)
+        work = folder / "work"
+        work.mkdir()
+        self._unpack(maker, work)
+        result = self._shell.run(self._request(task, maker, folder, work))
+        if not self._shell.alive:
+            self._shell.close()
+            self._shell = Shell(self.scratch, self._environment)
+        if result.exit_code:
+            raise self._failure(result)
+        if task.verb is Verb.FANOUT:
+            self._commit_files(task, folder, work)
+        else:
+            self._commit_output(task, folder)
+
+    def _maker(self, task: Task) -> Maker:
+        if task.receipt.maker not in self._makers:
+            maker = self.store.keys.maker(task.receipt.maker)
+            assert maker is not None, "a job's maker is remembered with the job"
+            self._makers = {task.receipt.maker: maker}
+        return self._makers[task.receipt.maker]
+
+    def _check_inputs(self, task: Task) -> None:
+        """Read every input against its digest, so that nothing is made from damaged content."""
+        members = []
+        for name in task.members:
+            row = self.store.keys.get(name)
+            if row is None:
+                raise NothingMatched(f"{show(name)} was deleted before the task ran")
+            fd = self.store.files.open(name)
+            try:
+                if digest_fd(fd) != (row.size, row.digest):
+                    raise DigestMismatch(f"{show(name)}: content does not match its digest", hint=f"sshmap rm {show(name)}, then make it again")
+            finally:
+                os.close(fd)
+            members.append((name, row.digest))
+        if digest_inputs(members) != task.receipt.inputs:
+            raise Refused(f"{show(task.members[0])} was changed after the job was planned", hint="run the command again")
+
+    def _unpack(self, maker: Maker, work: Path) -> None:
+        for file in maker.shipped:
+            source = self.root.shipped / file.digest.hex()
+            target = work / file.name
+            target.write_bytes(source.read_bytes())
+            target.chmod(0o755 if file.executable else 0o644)
+
+    def _request(self, task: Task, maker: Maker, folder: Path, work: Path) -> Request:
+        first = task.members[0]
+        stdin = path = self.store.files.path(first)
+        if task.verb is Verb.MERGE:
+            stdin = folder / "members"
+            stdin.write_text("".join(f"{self.store.files.path(name)}\n" for name in task.members), encoding="utf-8")
+        merging = task.verb is Verb.MERGE
+        return Request(
+            command=maker.command, folder=work, stdin=stdin, stdout=folder / "out", job=task.job, attempt=task.attempt,
+            key=show(task.output if merging else first), name=base_name(task.output if merging else first),
+            file=str(stdin if merging else path), filename="" if merging else base_name(first),
+        )  # fmt: skip
+
+    def _failure(self, result: Result) -> SshmapError:
+        code = result.exit_code
+        lines = result.stderr.decode("utf-8", "replace").strip()
+        disk = os.statvfs(self.root.tmp)
+        if disk.f_bavail * disk.f_frsize < _NEARLY_FULL:
+            return NoSpace(f"no space left on the host's disk: {lines[-500:]}", hint="free some space, for example with sshmap rm -r")
+        how = f"exit {code}" if code <= 128 else f"exit {code} (signal {code - 128})"
+        error = CommandsFailed(f"{how}: {lines[-2000:]}" if lines else how)
+        error.command_code = code  # type: ignore[attr-defined]
+        return error
+
+    def _commit_output(self, task: Task, folder: Path) -> None:
+        item = self._finished(folder / "out", KeyName(task.output), task)
+        self.store.prepare(item)
+        with self.store.ledger.change():
+            if self.queue.owns(task):
+                self.store.settle(item)
+                self.queue.finish(task.id, TaskState.DONE, item.size)
+                self.store.ledger.bump()
+
+    def _finished(self, path: Path, name: KeyName, task: Task) -> Finished:
+        """Make a command's output fit to become a key: a plain file of its own, read-only, digested."""
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise CommandsFailed(f"the command replaced its output {path.name!r} by something that is not a plain file")
+            if status.st_nlink > 1:
+                path = self._copied(fd, path)
+            else:
+                os.fchmod(fd, 0o444)
+            size, digest = digest_fd(fd)
+        finally:
+            os.close(fd)
+        return Finished(path=path, name=name, size=size, digest=digest, receipt=task.receipt, replace=task.replaces)
+
+    @staticmethod
+    def _copied(fd: int, path: Path) -> Path:
+        """Copy a file that has other names too, so that no later write through one of them reaches the key."""
+        copy = path.parent / f"{path.name[:200]}.copy"
+        out = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+        try:
+            while os.sendfile(out, fd, None, 1 << 30):
+                pass
+        finally:
+            os.close(out)
+        return copy
+
+    def _commit_files(self, task: Task, folder: Path, work: Path) -> None:
+        """Commit a fan-out: what belongs here becomes keys, the rest goes into the outbox."""
+        items = [self._finished(work / name, check_name(task.output + base_name(name)), task) for name in printed_names(folder / "out", work)]
+        here = [item for item in items if self.ring.place(item.name) == self.cluster.host]
+        away = [item for item in items if self.ring.place(item.name) != self.cluster.host]
+        for item in here:
+            self.store.prepare(item)
+        with self.store.ledger.change():
+            if not self.queue.owns(task):
+                return
+            for item in here:
+                self.store.settle(item)
+            for item in away:
+                peer = self.ring.place(item.name)
+                number = self.queue.post(task.id, peer, item.name, item.size, task.receipt, replaces=task.replaces)
+                outgoing = self.root.outbox / str(number)
+                outgoing.unlink(missing_ok=True)
+                os.link(item.path, outgoing)
+            self.queue.record_fanout(task.output, task.receipt, len(items), names_digest(base_name(item.name) for item in items))
+            state = TaskState.SENDING if away else TaskState.DONE
+            self.queue.finish(task.id, state, sum(item.size for item in items))
+            self.store.ledger.bump()
+        if away:
+            wake(self.root, "courier")
+
+
+def printed_names(stdout: Path, work: Path) -> list[str]:
+    """Read which files a fan-out command wants to keep.
+
+    Raises:
+        CommandsFailed: a name leads out of the directory, is missing, not a plain file, or printed twice.
+    """
+    names: list[str] = []
+    seen: set[str] = set()
+    for raw in stdout.read_bytes().split(b"\n"):
+        if not raw:
+            continue
+        try:
+            name = raw.decode()
+        except UnicodeDecodeError as exc:
+            raise CommandsFailed(f"the fan-out printed a name that is not UTF-8: {raw!r}") from exc
+        problem = _name_problem(name, work) or ("was printed twice" if base_name(name) in seen else "")
+        if problem:
+            raise CommandsFailed(f"fan-out file {name[:200]!r} {problem}")
+        seen.add(base_name(name))
+        names.append(name)
+    return names
+
+
+def _name_problem(name: str, work: Path) -> str:
+    parts = name.split("/")
+    if name.startswith("/"):
+        return "is absolute; print names relative to the working directory"
+    if ".." in parts or "" in parts:
+        return "has a part that is empty or '..'"
+    path = work
+    for part in parts:
+        path = path / part
+        try:
+            mode = os.lstat(path).st_mode
+        except (OSError, ValueError):
+            return "does not exist"
+        if stat.S_ISLNK(mode):
+            return "is or lies behind a link"
+    return "" if stat.S_ISREG(mode) else "is not a plain file"
+
+

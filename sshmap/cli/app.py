@@ -1,0 +1,65 @@
+"""The command line's frame: global options, and the commands that belong to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from sshmap import __version__
+from sshmap.cli.printers import HumanPrinter, JsonPrinter, Printer, QuietPrinter
+from sshmap.client.cluster import Cluster
+from sshmap.errors import UsageError
+
+app = typer.Typer(
+    name="sshmap", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Turn a list of plain SSH hosts into a data-processing cluster.",
+)  # fmt: skip
+
+
+class Settings(msgspec.Struct, kw_only=True):
+    """The global options."""
+
+    inventory: Path | None = None
+    local: int | None = None
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+
+    def cluster(self) -> Cluster:
+        """Open the cluster they name."""
+        return Cluster(self.inventory, local=self.local)
+
+    def printer(self, *, json: bool = False) -> Printer:
+        """Return the printer they ask for."""
+        if json:
+            return JsonPrinter()
+        return QuietPrinter() if self.quiet else HumanPrinter()
+
+
+settings = Settings()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sshmap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def frame(
+    inventory: Annotated[Path | None, typer.Option("-i", "--inventory", envvar="SSHMAP_INVENTORY", help="Inventory file; without one, the built-in local cluster.")] = None,
+    local: Annotated[int | None, typer.Option("--local", envvar="SSHMAP_LOCAL", help="Use the built-in local cluster with so many hosts.")] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", envvar="SSHMAP_QUIET", help="No progress, no notes.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", envvar="SSHMAP_VERBOSE", help="Say more.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Turn a list of plain SSH hosts into a data-processing cluster."""
+    if inventory is not None and local is not None:
+        if str(inventory) != os.environ.get("SSHMAP_INVENTORY"):
+            raise UsageError("both -i and --local are given", hint="use one of them")
+        inventory = None  # what is typed counts more than the environment
+    settings.inventory, settings.local, settings.quiet, settings.verbose = inventory, local, quiet, verbose

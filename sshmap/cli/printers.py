@@ -1,0 +1,193 @@
+"""What commands print: for people, as JSON, or nothing. Data on stdout, all else on stderr."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from sshmap.client.listing import Placed
+from sshmap.client.results import JobResult, TaskFailure, Transfer
+from sshmap.inventory.ranges import fold
+
+Row = Mapping[str, object]
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_WRITE_AT = 500
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+class Printer(Protocol):
+    """How results are shown."""
+
+    def listing(self, rows: Iterable[Placed | str], *, below: int) -> int:
+        """Show a listing, names from an offset on; return the number of rows."""
+
+    def table(self, rows: Sequence[Row]) -> None:
+        """Show rows that have the same columns."""
+
+    def job(self, result: JobResult) -> None:
+        """Show how a job ended."""
+
+    def transfer(self, result: Transfer, seconds: float) -> None:
+        """Show how a copy ended."""
+
+    def note(self, text: str) -> None:
+        """Say something that is neither data nor an error."""
+
+
+class HumanPrinter:
+    """For a person at a terminal, and for scripts that read lines."""
+
+    def listing(self, rows: Iterable[Placed | str], *, below: int) -> int:
+        """Show ``YYYY-MM-DD HH:MM:SS SIZE NAME`` in UTC, directories as ``PRE name/``."""
+        count = 0
+        lines: list[str] = []
+        stamps: dict[int, str] = {}
+        for row in rows:
+            count += 1
+            if isinstance(row, str):
+                lines.append(f"{'PRE':>30} {row[below:]}\n")
+            else:
+                stamp = stamps.get(row.mtime) or stamps.setdefault(row.mtime, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row.mtime)))
+                lines.append(f"{stamp} {row.size:>10} {row.name[below:]}\n")
+            if len(lines) >= _WRITE_AT:
+                sys.stdout.write("".join(lines))
+                lines.clear()
+        sys.stdout.write("".join(lines))
+        return count
+
+    def table(self, rows: Sequence[Row]) -> None:
+        """Show aligned columns under their names."""
+        if not rows:
+            return
+        cells = [[str(name) for name in rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
+        widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+        for line in cells:
+            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            sys.stdout.write(clean(text.rstrip()) + "\n")
+
+    def job(self, result: JobResult) -> None:
+        """Show failures, folded, and the last line."""
+        for line in folded(result.failures):
+            _say(line)
+        for error in result.lost.values():
+            _say(f"error: {error.message}")
+        ran = "nothing to run: " if not result.done and not result.failed and not result.lost else ""
+        _say(f"{ran}done: {result.done} ok, {result.failed} failed, {result.kept} kept, {human_size(result.size)}, {human_time(result.seconds)}")
+
+    def transfer(self, result: Transfer, seconds: float) -> None:
+        """Show the last line of a copy."""
+        _say(f"done: {result.fresh} ok, {len(result.failures)} failed, {result.kept} kept, {human_size(result.size)}, {human_time(seconds)}")
+
+    def note(self, text: str) -> None:
+        """Say something on stderr."""
+        _say(text)
+
+
+class JsonPrinter(HumanPrinter):
+    """For programs."""
+
+    def listing(self, rows: Iterable[Placed | str], *, below: int) -> int:
+        """Show one JSON list, row by row, so that a long listing needs little memory."""
+        count = 0
+        for row in rows:
+            data: Row = (
+                {"prefix": row} if isinstance(row, str)
+                else {"key": row.name, "size": row.size, "mtime": row.mtime, "digest": row.digest.hex(), "host": row.host}
+            )  # fmt: skip
+            sys.stdout.write(("[" if count == 0 else ",\n ") + _json(data))
+            count += 1
+        sys.stdout.write("]\n" if count else "[]\n")
+        return count
+
+    def table(self, rows: Sequence[Row]) -> None:
+        """Show one JSON list."""
+        sys.stdout.write("[" + ",\n ".join(_json(row) for row in rows) + "]\n")
+
+    def job(self, result: JobResult) -> None:
+        """Show the result with its failures."""
+        sys.stdout.write(
+            _json({
+                "job": result.job, "ok": result.done, "failed": result.failed, "kept": result.kept, "bytes": result.size, "seconds": round(result.seconds, 3),
+                "hosts": {name: msgspec.structs.asdict(host) for name, host in result.hosts.items()},
+                "failures": [msgspec.structs.asdict(failure) for failure in result.failures],
+                "lost": {name: error.message for name, error in result.lost.items()},
+            }) + "\n"
+        )  # fmt: skip
+
+    def transfer(self, result: Transfer, seconds: float) -> None:
+        """Show the counts."""
+        sys.stdout.write(_json({"ok": result.fresh, "failed": len(result.failures), "kept": result.kept, "bytes": result.size, "seconds": round(seconds, 3)}) + "\n")
+
+
+class QuietPrinter(HumanPrinter):
+    """Data and errors only."""
+
+    def job(self, result: JobResult) -> None:
+        """Show failures only."""
+        for line in folded(result.failures):
+            _say(line)
+        for error in result.lost.values():
+            _say(f"error: {error.message}")
+
+    def transfer(self, result: Transfer, seconds: float) -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
+        """Show nothing."""
+
+
+def folded(failures: Sequence[TaskFailure]) -> list[str]:
+    """Put equal failures into one line: ``214 keys on h[1,4,9]: KeyError: 'tip'``."""
+    groups: dict[str, list[TaskFailure]] = {}
+    for failure in failures:
+        groups.setdefault(failure.message, []).append(failure)
+    lines = []
+    for message, group in groups.items():
+        hosts = fold(dict.fromkeys(failure.host for failure in group))
+        if len(group) == 1:
+            lines.append(f"error: {group[0].key} on {hosts}, attempt {group[0].attempt}: {message}")
+        else:
+            lines.append(f"error: {len(group)} keys on {hosts}: {message} (first: {group[0].key})")
+    return lines
+
+
+def human_size(size: float) -> str:
+    """Write bytes with a decimal unit."""
+    for unit in _UNITS:
+        if size < 1000 or unit == _UNITS[-1]:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def human_time(seconds: float) -> str:
+    """Write a duration."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m{rest:02}s" if hours else f"{minutes}m{rest:02}s"
+
+
+def clean(text: str) -> str:
+    """Make control characters visible, so that a host cannot drive the terminal."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(clean(text) + "\n")

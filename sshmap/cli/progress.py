@@ -1,0 +1,73 @@
+"""The moving display on a terminal; the only file that knows rich, which is loaded when there is a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sshmap.client.jobs import Standing
+
+#: fewer seconds than this between repaints are not worth it
+_REFRESH = 8
+
+
+def is_shown(*, quiet: bool) -> bool:
+    """Whether somebody looks: stderr is a terminal that can move its cursor."""
+    return not quiet and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+@contextlib.contextmanager
+def counting(title: str, total: int | None, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show keys, bytes, MB/s and, where the total is known, the time left; yield what is told about each step."""
+    if not shown:
+        yield lambda keys, size: None
+        return
+    with _display() as display:
+        task = display.add_task(title, total=total, size=0)
+        size_so_far = 0
+
+        def step(keys: int, size: int) -> None:
+            nonlocal size_so_far
+            size_so_far += size
+            display.update(task, advance=keys, size=size_so_far)
+
+        yield step
+
+
+@contextlib.contextmanager
+def following(title: str, *, shown: bool) -> Iterator[Callable[[Standing], None]]:
+    """Show how a job stands; yield what is told about it."""
+    if not shown:
+        yield lambda standing: None
+        return
+    with _display() as display:
+        task = display.add_task(title, total=None, size=0)
+
+        def update(standing: Standing) -> None:
+            failed = f", {standing.failed} failed" if standing.failed else ""
+            display.update(task, total=standing.total, completed=standing.done + standing.failed, size=standing.size, description=title + failed)
+
+        yield update
+
+
+def _display() -> Any:  # noqa: ANN401  # rich is not imported for the annotation's sake
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    from sshmap.cli.printers import human_size
+
+    class Rate(ProgressColumn):
+        """Bytes so far and bytes a second."""
+
+        def render(self, task: Any) -> Text:  # noqa: ANN401
+            size = task.fields["size"]
+            return Text(f"{human_size(size)} {human_size(size / max(task.elapsed or 0, 0.1))}/s")
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), Rate(), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True, refresh_per_second=_REFRESH,
+    )  # fmt: skip

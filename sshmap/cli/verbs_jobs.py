@@ -1,0 +1,89 @@
+"""eval, map, fanout, merge, jobs: commands run where the keys lie."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sshmap.cli import progress
+from sshmap.cli.app import app, settings
+from sshmap.cli.verbs_data import Json
+from sshmap.client.results import JobFailed
+from sshmap.errors import UsageError
+from sshmap.model import Verb
+
+Indir = Annotated[str, typer.Argument(metavar="INDIR", help="sm://bucket/dir/, or a quoted glob like 'sm://in/*/*_5'.")]
+Outdir = Annotated[str, typer.Argument(metavar="OUTDIR", help="sm://bucket/dir/")]
+Command = Annotated[str, typer.Argument(metavar="CMD", help="Shell command, in quotes.")]
+With = Annotated[list[Path] | None, typer.Option("--with", envvar="SSHMAP_WITH", help="Ship a file with the job; repeatable.")]
+Replace = Annotated[bool, typer.Option("--replace", envvar="SSHMAP_REPLACE", help="Swap outputs that other work made.")]
+
+
+def _submit(verb: Verb, indir: str, outdir: str, command: str, shipped: list[Path] | None, *, replace: bool, json: bool) -> int:
+    printer = settings.printer(json=json)
+    with settings.cluster() as cluster, progress.following(f"{verb.value} {indir}", shown=progress.is_shown(quiet=settings.quiet)) as report:
+        try:
+            result = cluster.submit(verb, indir, outdir, command, shipped=shipped or (), replace=replace, report=report)
+        except JobFailed as exc:
+            failed: JobFailed | None = exc
+            result = exc.result
+        else:
+            failed = None
+    printer.job(result)
+    if failed:
+        raise failed
+    return 0
+
+
+@app.command()
+def map(indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False) -> int:  # noqa: A001
+    """Run CMD on each key of INDIR: the key on stdin, its stdout becomes the key of the same name in OUTDIR."""
+    return _submit(Verb.MAP, indir, outdir, command, shipped, replace=replace, json=json)
+
+
+@app.command()
+def fanout(indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False) -> int:
+    """Run CMD on each key of INDIR: the files it writes and names on stdout are placed around the cluster by their names."""
+    return _submit(Verb.FANOUT, indir, outdir, command, shipped, replace=replace, json=json)
+
+
+@app.command()
+def merge(indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False) -> int:
+    """Run CMD on each group of equally named keys of INDIR: their paths on stdin, its stdout becomes one key in OUTDIR."""
+    return _submit(Verb.MERGE, indir, outdir, command, shipped, replace=replace, json=json)
+
+
+app.command("map-to-n", hidden=True, help="The same as fanout.")(fanout)
+app.command("map-from-n", hidden=True, help="The same as merge.")(merge)
+
+
+@app.command("eval")
+def evaluate(key: Annotated[str, typer.Argument(help="sm://bucket/path")], command: Command) -> int:
+    """Run CMD with a key on its stdin, where the key lies; its output and exit code are passed on."""
+    if not command.strip():
+        raise UsageError("the command is empty", hint="give the shell command as the last argument, in quotes")
+    with settings.cluster() as cluster:
+        return cluster.eval(key, command, sys.stdout.buffer, sys.stderr.buffer)
+
+
+@app.command()
+def jobs(json: Json = False) -> None:
+    """List the jobs the hosts know, newest first, added up over all hosts."""
+    with settings.cluster() as cluster:
+        answers = cluster.jobs()
+    totals: dict[str, dict[str, object]] = {}
+    for rows in answers.values():
+        for row in rows:
+            total = totals.setdefault(
+                row.job,
+                {"job": row.job, "verb": row.verb, "submitted": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row.submitted)),
+                 **dict.fromkeys(("queued", "running", "sending", "done", "failed", "kept"), 0),
+                 "indir": row.indir, "outdir": row.outdir, "command": row.command if json else row.command[:60].replace("\n", " ")},
+            )  # fmt: skip
+            for state, count in [*row.states.items(), ("kept", row.kept)]:
+                total[state] = int(str(total[state])) + count
+    settings.printer(json=json).table(sorted(totals.values(), key=lambda total: str(total["submitted"]), reverse=True))

@@ -1,0 +1,299 @@
+"""The Python API: `Cluster` and its verbs, the same as on the command line.
+
+    from sshmap import Cluster
+
+    with Cluster() as cluster:
+        cluster.put(b"hello", "sm://in/a")
+        cluster.map("sm://in/", "sm://out/", "tr a-z A-Z")
+        print(cluster.get("sm://out/a"))
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from sshmap.client import download, upload
+from sshmap.client.jobs import JobRun, Standing
+from sshmap.client.links import Links
+from sshmap.client.listing import ListingCache, Placed, list_keys
+from sshmap.client.results import JobResult, Spoken, Transfer, raise_failures
+from sshmap.errors import HostLost, InvalidKey, NothingMatched, SshmapError, UsageError
+from sshmap.inventory import Inventory, builtin, discover
+from sshmap.model import Verb, check_name, check_prefix, parse_name
+from sshmap.protocol import messages as m
+from sshmap.transport.session import Session
+
+Counted = Callable[[int, int], None]
+
+
+def _silent(keys: int, size: int) -> None:
+    """Report nothing."""
+
+
+class Cluster:
+    """The hosts of an inventory as one store and one computer.
+
+    Args:
+        inventory: an inventory, or the path of one; found as on the command line if None.
+        local: use the built-in local cluster with so many hosts instead.
+
+    Raises:
+        InvalidInventory: the inventory is wrong.
+    """
+
+    def __init__(self, inventory: Inventory | Path | str | None = None, *, local: int | None = None) -> None:
+        if local is not None:
+            chosen = builtin(local)
+        elif isinstance(inventory, Inventory):
+            chosen = inventory
+        else:
+            chosen = discover(Path(inventory) if inventory is not None else None)
+        self.inventory = chosen
+        self._links = Links(chosen)
+        self._listings = ListingCache()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all sessions; the hosts go on with what was submitted."""
+        self._links.close()
+
+    def put(self, source: bytes | Path | BinaryIO, key: str) -> Transfer:
+        """Store content under a key; the same content again is harmless.
+
+        Args:
+            source: content, a file to copy, or a stream to read to its end.
+            key: ``sm://bucket/path``.
+
+        Raises:
+            KeyExists: the key holds other content.
+        """
+        name = check_name(parse_name(key))
+        if isinstance(source, Path):
+            upload.check_file(source)
+        return self._upload([upload.Source(name=name, content=source)]).check()
+
+    def put_tree(self, top: Path, prefix: str, report: Counted = _silent) -> Transfer:
+        """Store all files below a directory under ``prefix`` plus their relative paths.
+
+        Raises:
+            UsageError: the directory holds something that is not a plain file.
+        """
+        start = parse_name(prefix)
+        if not top.is_dir():
+            raise UsageError(f"{top} is not a directory", hint=f"copy a file without -r: sshmap cp {top} {prefix}")
+        sources = (upload.Source(name=check_name(start + name), content=path) for path, name in upload.walk(top))
+        return self._upload(sources, report).check()
+
+    def _upload(self, sources: Iterable[upload.Source], report: Counted = _silent) -> Transfer:
+        return upload.upload(self._links, sources, report)
+
+    def get(self, key: str) -> bytes:
+        """Return a key's content.
+
+        Raises:
+            NothingMatched: there is no such key.
+            DigestMismatch: its content is damaged.
+        """
+        out = io.BytesIO()
+        self.cat(key, out)
+        return out.getvalue()
+
+    def cat(self, key: str, out: BinaryIO) -> int:
+        """Write a key's content to a stream and return its size in bytes."""
+        return download.fetch_one(self._links, check_name(parse_name(key)), out)
+
+    def get_file(self, key: str, path: Path) -> int:
+        """Copy a key to a file, which is replaced once all has been checked; return its size in bytes."""
+        return download.fetch_file(self._links, check_name(parse_name(key)), path)
+
+    def get_tree(self, prefix: str, top: Path, report: Counted = _silent) -> Transfer:
+        """Copy all keys below ``sm://…/`` to files below a directory.
+
+        Raises:
+            NothingMatched: there are none.
+        """
+        start = check_prefix(parse_name(prefix))
+        if start and not start.endswith("/"):
+            raise InvalidKey(f"not a directory: {prefix!r}", hint=f"write {prefix}/")
+        transfer = download.download(self._links, start, lambda name: top / name[len(start) :], report)
+        if not transfer.fresh and not transfer.failures:
+            raise NothingMatched(f"no key below {prefix}", hint="sshmap ls shows what there is")
+        return transfer.check()
+
+    def ls(self, prefix: str = "sm://", *, recursive: bool = False) -> Iterator[Placed | str]:
+        """Go through the keys that start with a prefix, sorted by name.
+
+        One level below the prefix: entries, and directories as text ending in ``/``;
+        with ``recursive`` all keys. Complete, or an error.
+
+        Raises:
+            HostLost: a host does not answer.
+        """
+        return list_keys(self._links, self._listings, check_prefix(parse_name(prefix)), recursive=recursive)
+
+    def rm(self, prefix: str, *, recursive: bool = False, counting: bool = False) -> tuple[int, int]:
+        """Delete a key, or with ``recursive`` all keys that start with a prefix; return their number and bytes.
+
+        Args:
+            prefix: key or prefix.
+            recursive: the prefix may match many keys, as in S3.
+            counting: only count.
+
+        Raises:
+            NothingMatched: nothing matches.
+        """
+        name = parse_name(prefix)
+        if not name:
+            raise UsageError("refusing to delete everything", hint="name a bucket: sshmap rm -r sm://bucket/")
+        check_prefix(name) if recursive else check_name(name)
+        request = m.Remove(prefix=name, exact=not recursive, counting=counting)
+        names = None if recursive else [self._links.ring.place(name)]
+        answers, failures = self._links.gather(lambda host: self._links.ask(host, lambda session: session.ask(request, m.Removed)), names)
+        raise_failures(failures, dict(answers))
+        count, size = sum(answer.count for answer in answers.values()), sum(answer.size for answer in answers.values())
+        if not count:
+            raise NothingMatched(f"no key {'starts with' if recursive else 'is named'} {prefix}", hint="sshmap ls shows what there is")
+        return count, size
+
+    def where(self, prefix: str) -> Iterator[Placed]:
+        """Go through the keys that start with a prefix with the hosts they lie on.
+
+        Raises:
+            NothingMatched: there are none.
+        """
+        found = False
+        for row in self.ls(prefix, recursive=True):
+            if isinstance(row, Placed):
+                found = True
+                yield row
+        if not found:
+            name = parse_name(prefix)
+            there = f"; it would lie on {self._links.ring.place(name)}" if name and not name.endswith("/") else ""
+            raise NothingMatched(f"no such key: {prefix}{there}", hint="sshmap ls shows what there is")
+
+    def eval(self, key: str, command: str, out: BinaryIO, err: BinaryIO) -> int:
+        """Run a command with a key's content as its input, where the key lies; return its exit code.
+
+        Args:
+            key: ``sm://bucket/path``.
+            command: shell command.
+            out: takes its stdout, unchanged.
+            err: takes its stderr.
+        """
+        name = check_name(parse_name(key))
+        request = m.Eval(name=name, command=command)
+        return run_once(self._links.session(self._links.ring.place(name)), request, out, err)
+
+    def map(self, indir: str, outdir: str, command: str, **options: object) -> JobResult:
+        """Run a command on each key of INDIR where it lies, one output each.
+
+        Args:
+            indir: ``sm://bucket/dir/`` or a glob.
+            outdir: where outputs go, under the inputs' relative names.
+            command: shell command; the key is its stdin, its stdout the output.
+            options: ``shipped`` (files to send along), ``replace``, ``report``.
+
+        Raises:
+            JobFailed: some tasks failed or hosts were lost; its ``result`` has the rest.
+        """
+        return self.submit(Verb.MAP, indir, outdir, command, **options)
+
+    def fanout(self, indir: str, outdir: str, command: str, **options: object) -> JobResult:
+        """Run a command on each key of INDIR, any number of named output files each, placed by their names; as `map`."""
+        return self.submit(Verb.FANOUT, indir, outdir, command, **options)
+
+    def merge(self, indir: str, outdir: str, command: str, **options: object) -> JobResult:
+        """Run a command on each group of equally named keys of INDIR, one output each; as `map`."""
+        return self.submit(Verb.MERGE, indir, outdir, command, **options)
+
+    def submit(
+        self, verb: Verb, indir: str, outdir: str, command: str, *, shipped: Iterable[Path] = (), replace: bool = False,
+        report: Callable[[Standing], None] = lambda standing: None,
+    ) -> JobResult:  # fmt: skip
+        """Run a job of any shape; see `map`."""
+        return JobRun(self._links, verb, indir, outdir, command, shipped=shipped, replace=replace, report=report).run()
+
+    def conditions(self) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
+        """Look at every host; return conditions and failures by host."""
+        return self._links.gather(lambda host: self._links.ask(host, lambda session: session.ask(m.Look(), m.Condition)))
+
+    def jobs(self) -> dict[str, list[m.JobRow]]:
+        """Return the jobs every host knows.
+
+        Raises:
+            HostLost: a host does not answer.
+        """
+        answers, failures = self._links.gather(lambda host: self._links.ask(host, lambda session: session.ask(m.Jobs(), m.JobList)))
+        raise_failures(failures, dict(answers))
+        return {host: list(answer.jobs) for host, answer in answers.items()}
+
+    def up(self) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
+        """Start every host's daemon; return conditions and failures by host."""
+        return self._links.gather(lambda host: self._links.ask(host, lambda session: session.ask(m.Rise(), m.Condition)))
+
+    def exec(self, command: str, names: Iterable[str] | None = None) -> tuple[dict[str, Spoken], dict[str, SshmapError]]:
+        """Run a command on hosts at once; return what each said, and failures by host."""
+
+        def run(host: str) -> Spoken:
+            out, err = io.BytesIO(), io.BytesIO()
+            code = run_once(self._links.session(host), m.Exec(command=command), out, err)
+            return Spoken(exit_code=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+        return self._links.gather(run, names)
+
+    def down(self, *, purge: bool = False) -> dict[str, m.Halted]:
+        """Stop every host's daemon; with ``purge`` delete the roots and all keys.
+
+        Raises:
+            HostLost: a host does not answer.
+        """
+        self._links.close()
+
+        def halt(host: str) -> m.Halted:
+            session = self._links.open(host, warm=False, autostart=False)
+            try:
+                return session.ask(m.Halt(purge=purge), m.Halted)
+            finally:
+                session.close()
+
+        answers, failures = self._links.gather(halt)
+        raise_failures(failures, dict(answers))
+        return answers
+
+    def host_of(self, key: str) -> str:
+        """Return the host a key belongs to."""
+        return self._links.ring.place(check_name(parse_name(key)))
+
+
+def run_once(session: Session, request: m.Eval | m.Exec, out: BinaryIO, err: BinaryIO) -> int:
+    """Run a command once and pass on what it says; return its exit code.
+
+    Raises:
+        SshmapError: the host could not run it.
+    """
+    session.writer.message(request)
+    while True:
+        frame = session.frame()
+        if isinstance(frame, memoryview):
+            out.write(frame)
+            out.flush()
+        elif isinstance(frame, m.Said):
+            err.write(frame.text)
+            err.flush()
+        elif isinstance(frame, m.Exited):
+            return frame.code
+        elif isinstance(frame, m.Problem):
+            raise frame.error(session.host)
+        else:
+            raise HostLost(f"{type(frame).__name__} came instead of the command's output", host=session.host)
+
+

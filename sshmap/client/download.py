@@ -1,0 +1,177 @@
+"""Copying keys out: every host streams what it has; a file appears under its name when it is whole and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from sshmap.client.links import Links
+from sshmap.client.results import Transfer
+from sshmap.errors import DigestMismatch, InvalidKey, NoSpace, NothingMatched, ProtocolError, Refused, SshmapError, UsageError
+from sshmap.model import check_name, show
+from sshmap.protocol.messages import End, Get, Item, Problem, Served
+from sshmap.store.digest import Hasher
+from sshmap.transport.session import Session
+
+
+def download(links: Links, prefix: str, place: Callable[[str], Path], report: Callable[[int, int], None] = lambda keys, size: None) -> Transfer:
+    """Copy all keys with a prefix to files.
+
+    Args:
+        links: the cluster.
+        prefix: what the names start with.
+        place: says where a key's file belongs.
+        report: told number and bytes of what has arrived.
+
+    Raises:
+        SshmapError: a host did not answer; what arrived from others stays.
+    """
+    transfer = Transfer(failures={})
+    guard = threading.Lock()
+
+    def arrived(name: str, size: int, problem: SshmapError | None) -> None:
+        with guard:
+            if problem:
+                transfer.failures[name] = problem
+            else:
+                transfer.fresh += 1
+                transfer.size += size
+            report(1, size)
+
+    def fetch(name: str) -> None:
+        last = ""
+
+        def converse(session: Session) -> None:
+            nonlocal last
+            session.writer.message(Get(prefix=prefix, after=last))
+            while not isinstance(item := session.next(), Served):
+                assert isinstance(item, Item)
+                last = item.name
+                arrived(item.name, *_receive(session, item, place))
+
+        links.ask(name, converse)
+
+    _, failures = links.gather(fetch)
+    for name, error in failures.items():
+        transfer.failures[f"host {name}"] = error
+    return transfer
+
+
+def _receive(session: Session, item: Item, place: Callable[[str], Path]) -> tuple[int, SshmapError | None]:
+    """Receive one key into its file; the rest of a failed one is read and dropped."""
+    try:
+        check_name(item.name)
+        path = place(item.name)
+        with _fresh_file(path) as file:
+            return receive(session, file.write), None
+    except OSError as exc:
+        _drop(session)
+        return 0, UsageError(f"cannot write {exc.filename or item.name}: {exc.strerror}") if exc.errno != 28 else NoSpace(f"no space left here for {show(item.name)}")
+    except InvalidKey as exc:
+        _drop(session)
+        return 0, exc
+    except (DigestMismatch, NothingMatched, Refused) as exc:
+        exc.host = exc.host or session.host
+        return 0, exc
+
+
+def receive(session: Session, write: Callable[[memoryview], object]) -> int:
+    """Receive content up to its End and return its size.
+
+    Raises:
+        DigestMismatch: what came is not what the host has stored.
+        SshmapError: the host reports a problem with it.
+    """
+    hasher = Hasher()
+    while isinstance(frame := session.frame(), memoryview):
+        hasher.update(frame)
+        write(frame)
+    if isinstance(frame, Problem):
+        raise frame.error(session.host)
+    if not isinstance(frame, End):
+        raise ProtocolError("content was broken off", host=session.host)
+    if (frame.size, frame.digest) != (hasher.size, hasher.digest):
+        raise DigestMismatch("content arrived damaged", hint="run the command again", host=session.host)
+    return hasher.size
+
+
+def _drop(session: Session) -> None:
+    while isinstance(session.frame(), memoryview):
+        continue
+
+
+class _fresh_file:  # noqa: N801  # used as a context manager only
+    """A file that takes its name when it is complete, and never exists half."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fresh = path.with_name(f".sshmap-{secrets.token_hex(6)}")
+        self._fd = -1
+
+    def __enter__(self) -> _fresh_file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            self._fd = os.open(self._fresh, flags, 0o666)
+        except FileNotFoundError:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self._fresh, flags, 0o666)
+        return self
+
+    def write(self, piece: memoryview) -> None:
+        """Append some content."""
+        while piece:
+            piece = piece[os.write(self._fd, piece) :]
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        os.close(self._fd)
+        try:
+            if kind is None:
+                self._fresh.rename(self._path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                self._fresh.unlink() if kind is not None or self._fresh.exists() else None
+
+
+def fetch_one(links: Links, name: str, out: BinaryIO) -> int:
+    """Write one key's content to a stream and return its size.
+
+    Raises:
+        NothingMatched: there is no such key.
+        DigestMismatch: its content is damaged; what was written must not be used.
+    """
+    begun = False
+
+    def converse(session: Session) -> int:
+        nonlocal begun
+        if begun:
+            raise Refused(f"{show(name)}: the connection broke after some of it was written", hint="run the command again")
+        session.writer.message(Get(prefix=name, exact=True))
+        item = session.next()
+        assert isinstance(item, Item)
+        begun = True
+        size = receive(session, out.write)
+        session.next()
+        return size
+
+    return links.ask(links.ring.place(name), converse)
+
+
+def fetch_file(links: Links, name: str, path: Path) -> int:
+    """Copy one key to a file, which is replaced when all of it has been checked."""
+
+    def converse(session: Session) -> int:
+        session.writer.message(Get(prefix=name, exact=True))
+        item = session.next()
+        assert isinstance(item, Item)
+        size, problem = _receive(session, item, lambda _: path)
+        session.next()
+        if problem:
+            raise problem
+        return size
+
+    return links.ask(links.ring.place(name), converse)

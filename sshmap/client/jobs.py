@@ -1,0 +1,253 @@
+"""A job over all hosts: ship its files, plan it everywhere, start it everywhere, gather how it goes.
+
+Every host expands the job itself; the client only adds up. The work belongs to the hosts:
+if the client goes away they finish it, and the same command attaches to what is left.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+import xxhash
+
+from sshmap.client.links import Links
+from sshmap.client.results import HostResult, JobFailed, JobResult, TaskFailure, raise_failures
+from sshmap.errors import HostLost, NothingMatched, SshmapError, UsageError
+from sshmap.model import JobSpec, Maker, Receipt, Shipped, Verb, base_name, check_job, parse_name
+from sshmap.protocol import messages as m
+from sshmap.protocol.framing import CHUNK
+from sshmap.transport.session import Session
+
+
+class Standing(msgspec.Struct, kw_only=True):
+    """How a job stands on all hosts together."""
+
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    kept: int = 0
+    #: bytes made
+    size: int = 0
+
+
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+    """A file to be shipped with a job."""
+
+    file: Shipped
+    path: Path
+
+
+def attach(paths: Iterable[Path]) -> list[Attachment]:
+    """Read the files to ship.
+
+    Raises:
+        UsageError: one cannot be read, or two have the same name.
+    """
+    found: dict[str, Attachment] = {}
+    for path in paths:
+        try:
+            content = path.read_bytes()
+            executable = os.access(path, os.X_OK)
+        except OSError as exc:
+            raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
+        if path.name in found:
+            raise UsageError(f"two files are named {path.name!r}", hint="each --with file stands in the task directory under its base name")
+        found[path.name] = Attachment(file=Shipped(name=path.name, digest=xxhash.xxh3_128_digest(content), executable=executable), path=path)
+    return sorted(found.values(), key=lambda attachment: attachment.file.name)
+
+
+class JobRun:
+    """One submission of a job.
+
+    Args:
+        links: the cluster.
+        verb: shape of the job.
+        indir: INDIR as typed.
+        outdir: OUTDIR as typed.
+        command: shell command.
+        shipped: files to stand in every task directory.
+        replace: swap outputs that other work made.
+        report: told how the job stands, whenever that changes.
+    """
+
+    def __init__(
+        self, links: Links, verb: Verb, indir: str, outdir: str, command: str, *, shipped: Iterable[Path] = (), replace: bool = False,
+        report: Callable[[Standing], None] = lambda standing: None,
+    ) -> None:  # fmt: skip
+        self._links = links
+        self._attachments = attach(shipped)
+        maker = Maker(verb=verb, command=command, shipped=tuple(attachment.file for attachment in self._attachments))
+        self.spec = JobSpec(indir=f"sm://{parse_name(indir)}", outdir=f"sm://{parse_name(outdir)}", maker=maker, replace=replace)
+        self._source = check_job(self.spec)
+        self._report = report
+        self._plans: dict[str, m.Planned] = {}
+        self._progress: dict[str, m.Progress] = {}
+        self._guard = threading.Lock()
+
+    def run(self) -> JobResult:
+        """Run the job to its end.
+
+        Raises:
+            NothingMatched: INDIR holds no key.
+            OtherReceipt: outputs are there that other work made; nothing was run.
+            JobFailed: the job is over but not complete.
+        """
+        began = time.monotonic()
+        lost = self._plan()
+        finished, failures = self._links.gather(self._start, self._plans)
+        lost |= failures
+        for error in lost.values():
+            if not isinstance(error, HostLost):
+                raise error
+        self._sweep(finished)
+        result = self._result(finished, lost, time.monotonic() - began)
+        if result.lost or result.failures:
+            raise JobFailed(result)
+        return result
+
+    def _plan(self) -> dict[str, SshmapError]:
+        """Plan the job on every host; return the hosts that are lost."""
+        lost: dict[str, SshmapError] = {}
+        tallies: dict[str, list[m.TallyRow]] = {}
+        if self.spec.maker.verb is Verb.FANOUT:
+            tallies, lost = self._tally()
+        names = [host.name for host in self._links.hosts if host.name not in lost]
+        self._tallies = tallies
+        plans, failures = self._links.gather(lambda name: self._links.ask(name, lambda session: self._plan_one(session, name)), names)
+        self._plans = plans
+        lost |= failures
+        raise_failures({name: error for name, error in lost.items() if not isinstance(error, HostLost)}, {})
+        if not plans:
+            raise_failures(lost, {})
+        self._check(plans, lost)
+        return lost
+
+    def _plan_one(self, session: Session, name: str) -> m.Planned:
+        for attachment in self._attachments:
+            if session.ask(m.Ship(file=attachment.file), m.Wanted).wanted:
+                self._ship(session, attachment)
+        return session.ask(m.Plan(job=self.spec, tallies=tuple(self._tallies.get(name, ()))), m.Planned)
+
+    @staticmethod
+    def _ship(session: Session, attachment: Attachment) -> None:
+        content = attachment.path.read_bytes()
+        for start in range(0, len(content), CHUNK):
+            session.writer.data(content[start : start + CHUNK])
+        session.ask(m.End(size=len(content), digest=xxhash.xxh3_128_digest(content)), m.Synced)
+
+    def _check(self, plans: dict[str, m.Planned], lost: dict[str, SshmapError]) -> None:
+        refused = {name: plan for name, plan in plans.items() if plan.refused}
+        if refused:
+            name, plan = next(iter(refused.items()))
+            error = plan.problems[0].error(name)
+            others = sum(plan.refused for plan in refused.values()) - 1
+            error.message += f" (and {others} more outputs)" if others else ""
+            raise error
+        if not any(plan.inputs for plan in plans.values()) and not lost:
+            raise NothingMatched(f"no key matches INDIR {self.spec.indir}", hint="sshmap ls shows what there is")
+
+    def _tally(self) -> tuple[dict[str, list[m.TallyRow]], dict[str, SshmapError]]:
+        """Sum up what all hosts hold below OUTDIR and deal it out to the hosts of the inputs."""
+        outdir = parse_name(self.spec.outdir)
+
+        def ask(name: str) -> list[m.TallyRow]:
+            return self._links.ask(
+                name,
+                lambda session: [row for page in session.stream(m.Tally(outdir=outdir), m.Served) if isinstance(page, m.Tallies) for row in page.rows],
+            )
+
+        answers, lost = self._links.gather(ask)
+        sums: dict[tuple[str, Receipt | None], m.TallyRow] = {}
+        for rows in answers.values():
+            for row in rows:
+                key = (row.output, row.receipt)
+                sums[key] = _add(sums[key], row) if key in sums else row
+        dealt: dict[str, list[m.TallyRow]] = {}
+        for row in sums.values():
+            dealt.setdefault(self._links.ring.place(base_name(row.output.rstrip("/"))), []).append(row)
+        return dealt, lost
+
+    def _start(self, name: str) -> m.Finished:
+        """Start the job on one host and follow it; after a broken session, plan and start again, which attaches."""
+        first = True
+
+        def converse(session: Session) -> m.Finished:
+            nonlocal first
+            if not first:
+                self._plans[name] = self._merged(self._plans[name], self._plan_one(session, name))
+            first = False
+            for message in session.stream(m.Start(), m.Finished):
+                if isinstance(message, m.Progress):
+                    self._advance(name, message)
+                elif isinstance(message, m.Finished):
+                    return message
+            raise AssertionError("the stream ends with Finished")
+
+        return self._links.ask(name, converse)
+
+    @staticmethod
+    def _merged(before: m.Planned, now: m.Planned) -> m.Planned:
+        """What was done between two plans of one run counts as done, not as kept."""
+        return msgspec.structs.replace(now, kept=before.kept, fresh=before.fresh)
+
+    def _advance(self, name: str, progress: m.Progress) -> None:
+        with self._guard:
+            self._progress[name] = progress
+            parts = self._progress.values()
+            self._report(
+                Standing(
+                    total=sum(plan.fresh for plan in self._plans.values()), kept=sum(plan.kept for plan in self._plans.values()),
+                    done=sum(part.done for part in parts), failed=sum(part.failed for part in parts), size=sum(part.size for part in parts),
+                )
+            )  # fmt: skip
+
+    def _sweep(self, finished: dict[str, m.Finished]) -> None:
+        """After a fan-out that replaces: delete what other work left beside the fresh outputs."""
+        stale = [row for answer in finished.values() for row in answer.stale]
+        if self.spec.replace and stale:
+            request = m.Sweep(keep=tuple(stale))
+            _, failures = self._links.gather(lambda name: self._links.ask(name, lambda session: session.ask(request, m.Removed)))
+            raise_failures(failures, {})
+
+    def _result(self, finished: dict[str, m.Finished], lost: dict[str, SshmapError], seconds: float) -> JobResult:
+        hosts = {}
+        for name, answer in finished.items():
+            hosts[name] = HostResult(done=answer.done, failed=answer.failed, kept=self._plans[name].kept, size=answer.size)
+        failures = [
+            TaskFailure(host=name, key=f.key, attempt=f.attempt, kind=f.kind, message=f.message, exit_code=f.exit_code)
+            for name, answer in finished.items()
+            for f in answer.failures
+        ]
+        result = JobResult(
+            job=next(iter(self._plans.values())).job, inputs=sum(plan.inputs for plan in self._plans.values()), hosts=hosts,
+            failures=failures, lost={}, seconds=seconds,
+        )  # fmt: skip
+        result.lost = {**self._stuck(finished), **{name: self._lost_host(name, error, result.inputs) for name, error in lost.items()}}
+        return result
+
+    def _stuck(self, finished: dict[str, m.Finished]) -> dict[str, SshmapError]:
+        waiting: dict[str, int] = {}
+        for answer in finished.values():
+            for peer, count in answer.stuck.items():
+                waiting[peer] = waiting.get(peer, 0) + count
+        return {
+            peer: HostLost(f"{peer} down: {count} fan-out files for it wait on the other hosts", hint="when it is back, run the same command again", host=peer)
+            for peer, count in waiting.items()
+        }
+
+    def _lost_host(self, name: str, error: SshmapError, total: int) -> SshmapError:
+        plan = self._plans.get(name)
+        keys = f"{plan.inputs} of {total} keys" if plan else "its keys"
+        return HostLost(f"{name} down: {keys} of {parse_name(self.spec.indir)} not processed: {error.message}", hint=error.hint or "when it is back, run the same command again", host=name)
+
+
+def _add(one: m.TallyRow, other: m.TallyRow) -> m.TallyRow:
+    names = (int.from_bytes(one.names, "big") ^ int.from_bytes(other.names, "big")).to_bytes(16, "big")
+    return m.TallyRow(one.output, one.receipt, one.count + other.count, names)
+
+

@@ -1,0 +1,149 @@
+"""One session per host, opened when it is needed and kept; and the asking of many hosts at once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, ProtocolError, SshmapError
+from sshmap.inventory import Host, Inventory
+from sshmap.model import Peer
+from sshmap.protocol.messages import Hello
+from sshmap.transport.dial import dial
+from sshmap.transport.session import Session
+
+Value = TypeVar("Value")
+#: hosts asked at the same time
+AT_ONCE = 64
+#: times a request is made again on a new session when its session breaks
+AGAIN = 4
+
+
+class Links:
+    """The sessions of a client.
+
+    Args:
+        inventory: the hosts.
+    """
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.ring = inventory.ring
+        self._hosts = {host.name: host for host in inventory.hosts}
+        self._peers = tuple(
+            Peer(name=host.name, connect=host.connect, root=host.root, address=host.address, port=host.port, user=host.user) for host in inventory.hosts
+        )
+        self._sessions: dict[str, Session] = {}
+        self._guard = threading.Lock()
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """All hosts of the inventory."""
+        return self.inventory.hosts
+
+    def session(self, name: str) -> Session:
+        """Return the session of a host, opening it if there is none.
+
+        Raises:
+            HostLost: the host cannot be reached.
+            RingChanged: the host's data lies by another inventory.
+        """
+        with self._guard:
+            if session := self._sessions.get(name):
+                return session
+        session = self.open(name)
+        with self._guard:
+            self._sessions[name] = session
+        return session
+
+    def open(self, name: str, *, warm: bool = True, autostart: bool = True) -> Session:
+        """Open a session of its own to a host.
+
+        Args:
+            name: the host.
+            warm: whether an agent inside the daemon may serve it.
+            autostart: whether a host on this machine may start its daemon.
+        """
+        host = self._hosts[name]
+        hello = Hello(
+            host=name, ring=tuple(self.ring.members), peers=self._peers, workers=host.workers, idle_stop=host.idle_stop,
+            shuffle=self.inventory.shuffle, autostart=autostart and host.is_local,
+        )  # fmt: skip
+        return Session(dial(host, warm=warm), hello)
+
+    def drop(self, name: str) -> None:
+        """Forget a session that broke."""
+        with self._guard:
+            session = self._sessions.pop(name, None)
+        if session:
+            session.close()
+
+    def ask(self, name: str, call: Callable[[Session], Value]) -> Value:
+        """Run a request that may be repeated; a broken session is opened again a few times.
+
+        Raises:
+            SshmapError: what the host reports, or HostLost.
+        """
+        try:
+            return call(self.session(name))
+        except (HostNotReady, HostKeyRefused):
+            self.drop(name)
+            raise
+        except HostLost:
+            self.drop(name)
+            return self._again(name, call)
+        except SshmapError as exc:
+            exc.host = exc.host or name
+            raise
+
+    def _again(self, name: str, call: Callable[[Session], Value]) -> Value:
+        import tenacity  # only a broken session needs it
+
+        retry = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(ProtocolError), stop=tenacity.stop_after_attempt(AGAIN),
+            wait=tenacity.wait_exponential_jitter(initial=0.1, max=2), before_sleep=lambda _: self.drop(name), reraise=True,
+        )  # fmt: skip
+        return retry(lambda: call(self.session(name)))
+
+    def gather(self, call: Callable[[str], Value], names: Iterable[str] | None = None) -> tuple[dict[str, Value], dict[str, SshmapError]]:
+        """Do something for every host at once.
+
+        Args:
+            call: what to do, given a host's name.
+            names: which hosts; all of them if None.
+
+        Returns:
+            What came back, and what failed, by host.
+        """
+        chosen = [host.name for host in self.hosts] if names is None else list(names)
+        results: dict[str, Value] = {}
+        failures: dict[str, SshmapError] = {}
+        answers: queue.SimpleQueue[tuple[str, Value | BaseException]] = queue.SimpleQueue()
+        places = threading.Semaphore(AT_ONCE)
+
+        def work(name: str) -> None:
+            with places:
+                try:
+                    answers.put((name, call(name)))
+                except BaseException as exc:  # noqa: BLE001  # handed to the thread that waits
+                    answers.put((name, exc))
+
+        for name in chosen:
+            threading.Thread(target=work, args=(name,), daemon=True).start()
+        for _ in chosen:
+            name, answer = answers.get()
+            if isinstance(answer, SshmapError):
+                failures[name] = answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                results[name] = answer
+        order = {name: number for number, name in enumerate(chosen)}
+        return dict(sorted(results.items(), key=lambda item: order[item[0]])), dict(sorted(failures.items(), key=lambda item: order[item[0]]))
+
+    def close(self) -> None:
+        """End all sessions."""
+        while self._sessions:
+            self._sessions.popitem()[1].close()

@@ -1,0 +1,132 @@
+"""What the client's calls return: data, per host and per task."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sshmap.errors import BY_NAME, CommandsFailed, HostsFailed, SshmapError
+
+
+
+class Transfer(msgspec.Struct, kw_only=True):
+    """What a copy has done."""
+
+    #: keys that are new
+    fresh: int = 0
+    #: keys that were there already, with the same content
+    kept: int = 0
+    #: bytes
+    size: int = 0
+    #: what went wrong, by key
+    failures: dict[str, SshmapError] = {}
+    seconds: float = 0.0
+
+    def check(self) -> Transfer:
+        """Return itself if nothing went wrong.
+
+        Raises:
+            SshmapError: the gravest of what did.
+        """
+        if self.failures:
+            raise gravest(list(self.failures.values()))
+        return self
+
+
+class Spoken(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command said on a host."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class TaskFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that failed."""
+
+    host: str
+    #: input, or name of the merged group
+    key: str
+    attempt: int
+    #: class name in `sshmap.errors`
+    kind: str
+    message: str
+    exit_code: int = 0
+
+
+class HostResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A job on one host."""
+
+    done: int = 0
+    failed: int = 0
+    kept: int = 0
+    #: bytes made
+    size: int = 0
+
+
+class JobResult(msgspec.Struct, kw_only=True):
+    """A job on all hosts."""
+
+    job: str
+    #: number of input keys
+    inputs: int
+    hosts: dict[str, HostResult]
+    failures: list[TaskFailure]
+    #: hosts that were lost, with the reason
+    lost: dict[str, SshmapError] = {}
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Tasks that ran and succeeded."""
+        return sum(host.done for host in self.hosts.values())
+
+    @property
+    def failed(self) -> int:
+        """Tasks that failed."""
+        return sum(host.failed for host in self.hosts.values())
+
+    @property
+    def kept(self) -> int:
+        """Tasks whose outputs were there already."""
+        return sum(host.kept for host in self.hosts.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes made."""
+        return sum(host.size for host in self.hosts.values())
+
+
+class JobFailed(CommandsFailed):
+    """A job that is over but not complete; `result` says how far it came.
+
+    The exit code is that of the gravest reason: 1 if commands failed, 3 if a host was lost, and so on.
+    """
+
+    def __init__(self, result: JobResult) -> None:
+        errors: list[SshmapError] = list(result.lost.values())
+        errors += [_of_kind(failure) for failure in result.failures]
+        worst = gravest(errors)
+        super().__init__(worst.message, hint=worst.hint, host=worst.host)
+        self.exit_code = worst.exit_code
+        self.result = result
+
+
+def _of_kind(failure: TaskFailure) -> SshmapError:
+    return BY_NAME.get(failure.kind, CommandsFailed)(f"{failure.key}: {failure.message}", host=failure.host)
+
+
+
+
+def gravest(errors: list[SshmapError]) -> SshmapError:
+    """Return the error with the highest exit code; the first of those."""
+    return max(errors, key=lambda error: error.exit_code)
+
+
+def raise_failures(failures: dict[str, SshmapError], results: dict[str, object]) -> None:
+    """Raise what several hosts failed with, if they did: one error as it is, more as `HostsFailed`."""
+    if len(failures) == 1:
+        raise next(iter(failures.values()))
+    if failures:
+        raise HostsFailed(failures, results)
+
+

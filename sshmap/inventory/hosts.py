@@ -1,0 +1,105 @@
+"""The values an inventory is made of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from sshmap.errors import UsageError
+from sshmap.inventory.ranges import expand, fold
+from sshmap.placement import Ring
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One host; every field can be set in the inventory's ``[defaults]`` as well."""
+
+    name: str
+    #: what to connect to; the name if empty
+    address: str = ""
+    #: 0 leaves it to ssh_config, which leaves it to 22
+    port: int = 0
+    user: str = ""
+    identity_file: str = ""
+    #: interpreter on the host; searched for if empty
+    python: str = ""
+    #: the one directory sshmap owns there; ``~`` is the home there
+    root: str = ""
+    #: share of the hashed keys, relative to the other hosts
+    weight: float = 1.0
+    #: worker processes; 0 means one per core
+    workers: int = 0
+    groups: tuple[str, ...] = ()
+    #: what carries the connection from the laptop
+    transport: Literal["fabric", "openssh"] = "fabric"
+    #: hosts to go through, as ssh's ProxyJump
+    gateway: str = ""
+    #: ``local`` starts the agent as a child process on this machine
+    connect: Literal["ssh", "local"] = "ssh"
+    #: seconds without work after which the daemon stops; 0 means never
+    idle_stop: float = 0.0
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the host is this machine, reached without ssh."""
+        return self.connect == "local"
+
+
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """All hosts, in the order that numbers them."""
+
+    hosts: tuple[Host, ...]
+    #: file it was read from, or what it stands for
+    origin: str
+    #: how fan-out files travel between hosts
+    shuffle: Literal["auto", "direct", "relay"] = "auto"
+    #: for each host and field, where its value came from
+    sources: dict[str, dict[str, str]] = {}
+
+    @property
+    def ring(self) -> Ring:
+        """The ring these hosts make."""
+        return Ring([(host.name, host.weight) for host in self.hosts])
+
+    def select(self, only: str = "", without: str = "") -> tuple[Host, ...]:
+        """Pick hosts by name, range or ``@group``, several separated by commas.
+
+        Raises:
+            UsageError: a name or group is not in the inventory, or nothing is left.
+        """
+        chosen = self._names(only) if only else {host.name for host in self.hosts}
+        chosen -= self._names(without) if without else set()
+        if not chosen:
+            raise UsageError(f"no host left: --hosts {only!r} --exclude {without!r}")
+        return tuple(host for host in self.hosts if host.name in chosen)
+
+    def _names(self, text: str) -> set[str]:
+        known = {host.name for host in self.hosts}
+        names: set[str] = set()
+        for word in _split(text):
+            if word.startswith("@"):
+                members = {host.name for host in self.hosts if word[1:] in host.groups}
+                if not members:
+                    raise UsageError(f"no host is in group {word!r}", hint=f"groups: {', '.join(self._groups()) or 'none'}")
+            else:
+                members = set(expand(word))
+            if unknown := members - known:
+                raise UsageError(f"unknown host {fold(sorted(unknown))}", hint=f"hosts: {fold([host.name for host in self.hosts])}")
+            names |= members
+        return names
+
+    def _groups(self) -> list[str]:
+        return sorted({f"@{group}" for host in self.hosts for group in host.groups})
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside brackets: ``h[1,3],@big`` is two words."""
+    words, depth, word = [], 0, ""
+    for char in text:
+        depth += (char == "[") - (char == "]")
+        if char == "," and depth == 0:
+            words.append(word)
+            word = ""
+        else:
+            word += char
+    return [part for part in [*words, word] if part]

@@ -1,0 +1,252 @@
+"""The nouns of sshmap: keys, receipts, jobs, tasks. Pure values; no file, no process, no wire.
+
+States of a task::
+
+    queued ──claim──► running ──commit──► done
+      ▲                 │  │ └─fanout commit─► sending ──last file arrived──► done
+      └──worker lost────┘  └──command failed──► failed ◄──peer refused──┘
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Literal, NewType
+
+import msgspec
+
+from sshmap.errors import InvalidKey, UsageError
+
+#: Name of a key without its scheme: ``bucket/path/name``.
+KeyName = NewType("KeyName", str)
+#: Name of a host in the inventory.
+HostName = NewType("HostName", str)
+#: Short hash of what a job is to do; the same command has the same id.
+JobId = NewType("JobId", str)
+#: xxh3-128 of some content, 16 bytes.
+Digest = NewType("Digest", bytes)
+
+SCHEMES = ("sm://", "s4://")
+MAX_PART = 255
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class Verb(enum.Enum):
+    """The three shapes of a job."""
+
+    #: one key in, one key out
+    MAP = "map"
+    #: one key in, any number of files out, placed by their names
+    FANOUT = "fanout"
+    #: all local keys of one group in, one key out
+    MERGE = "merge"
+
+
+class TaskState(enum.Enum):
+    """Where a task is; see the drawing at the top."""
+
+    #: waits for a worker
+    QUEUED = "queued"
+    #: a worker runs its command
+    RUNNING = "running"
+    #: its command is done, its files are on their way to other hosts
+    SENDING = "sending"
+    #: its outputs are where they belong
+    DONE = "done"
+    #: its command failed, or its output was refused
+    FAILED = "failed"
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One key as a listing shows it."""
+
+    name: str
+    #: bytes
+    size: int
+    #: when it was committed, in seconds since 1970, by its host's clock
+    mtime: int
+    digest: bytes = b""
+
+
+class Receipt(msgspec.Struct, frozen=True, array_like=True):
+    """What made a key; equal receipts mean the same work."""
+
+    #: digest of verb, command and shipped files
+    maker: bytes
+    #: digest of the inputs' names and digests
+    inputs: bytes
+
+
+class Shipped(msgspec.Struct, frozen=True, kw_only=True):
+    """A file sent along with a job."""
+
+    #: base name under which it stands in the task directory
+    name: str
+    digest: bytes
+    executable: bool = False
+
+
+class Maker(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a receipt that all tasks of a job share."""
+
+    verb: Verb
+    command: str
+    shipped: tuple[Shipped, ...] = ()
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """How a host reaches another one."""
+
+    name: str
+    connect: Literal["ssh", "local"]
+    root: str
+    address: str = ""
+    port: int = 0
+    user: str = ""
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as submitted."""
+
+    indir: str
+    outdir: str
+    maker: Maker
+    #: swap outputs that other work made
+    replace: bool = False
+
+
+def parse_name(text: str) -> str:
+    """Strip the scheme off ``sm://bucket/path``.
+
+    Raises:
+        InvalidKey: the scheme is missing.
+    """
+    for scheme in SCHEMES:
+        if text.startswith(scheme):
+            return text[len(scheme) :]
+    raise InvalidKey(f"not a key: {text!r}", hint=f"keys are written sm://bucket/path, for example sm://{text.strip('/') or 'bucket'}")
+
+
+def is_remote(text: str) -> bool:
+    """Say whether the argument names a key rather than a local file."""
+    return text.startswith(SCHEMES)
+
+
+def show(name: str) -> str:
+    """Write a key name as the user types it."""
+    return f"sm://{name}"
+
+
+def check_name(name: str) -> KeyName:
+    """Check a key name by the one rule stated in the README.
+
+    Raises:
+        InvalidKey: it is empty, absolute, not UTF-8, too long, or holds control
+            characters or a part that is empty, ``.`` or ``..``.
+    """
+    problem = _problem(name)
+    if problem:
+        raise InvalidKey(f"bad key name {show(name)!r}: {problem}", hint="parts are 1 to 255 bytes of UTF-8 without control characters, not '.' or '..'")
+    return KeyName(name)
+
+
+def _problem(name: str) -> str:
+    if _CONTROL.search(name):
+        return "it holds a control character"
+    parts = name.split("/")
+    if len(parts) < 2:
+        return "it names a bucket, not a key"
+    if len(name) > 3500:
+        return "it is longer than 3500 characters"
+    for part in parts:
+        if part in ("", ".", ".."):
+            return f"the part {part!r} is not allowed" if part else "it has an empty part"
+        try:
+            if len(part) > MAX_PART // 4 and len(part.encode()) > MAX_PART:
+                return f"a part is longer than {MAX_PART} bytes"
+            part.isascii() or part.encode()
+        except UnicodeEncodeError:
+            return "it is not UTF-8"
+    return ""
+
+
+def check_prefix(prefix: str) -> str:
+    """Check what a listing or a removal starts with; the last part may be unfinished.
+
+    Raises:
+        InvalidKey: no key can start like this.
+    """
+    parts = prefix.split("/")
+    if _CONTROL.search(prefix) or any(part in ("", ".", "..") for part in parts[:-1]):
+        raise InvalidKey(f"bad prefix {show(prefix)!r}: no key can start like this")
+    return prefix
+
+
+def base_name(name: str) -> str:
+    """Return the last part of a key name."""
+    return name.rsplit("/", 1)[-1]
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """INDIR of a job, read: which keys it takes, and from where their paths count."""
+
+    #: all its keys start with this
+    prefix: str
+    #: what a key's path below INDIR is relative to
+    below: str
+    #: regular expression a name must match; empty if the prefix says all
+    pattern: str = ""
+
+    def picks(self, name: str) -> bool:
+        """Say whether the key belongs to the job's inputs."""
+        return not self.pattern or re.fullmatch(self.pattern, name) is not None
+
+
+def parse_source(text: str) -> Source:
+    """Read INDIR: a directory ending in ``/``, or a glob whose ``*`` stays within a part.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    name = check_prefix(parse_name(text))
+    if "*" not in name:
+        return Source(prefix=_directory(text, name), below=name)
+    literal = name[: name.index("*")]
+    pattern = "[^/]*".join(re.escape(piece) for piece in name.split("*"))
+    return Source(
+        prefix=literal,
+        below=literal[: literal.rfind("/") + 1],
+        pattern=pattern + (".+" if name.endswith("/") else ""),
+    )
+
+
+def parse_outdir(text: str) -> str:
+    """Read OUTDIR: a directory ending in ``/``.
+
+    Raises:
+        UsageError: it does not end in ``/`` or names no bucket.
+    """
+    return _directory(text, check_prefix(parse_name(text)))
+
+
+def _directory(text: str, name: str) -> str:
+    if not name.endswith("/") or name == "/":
+        raise UsageError(f"not a directory: {text!r}", hint=f"INDIR and OUTDIR end in '/': {text.rstrip('/')}/")
+    return name
+
+
+def check_job(spec: JobSpec) -> Source:
+    """Check a job before any host hears of it and read its INDIR.
+
+    Raises:
+        UsageError: a directory is wrong, OUTDIR lies inside INDIR, or the command is empty.
+    """
+    source = parse_source(spec.indir)
+    outdir = parse_outdir(spec.outdir)
+    if not spec.maker.command.strip():
+        raise UsageError("the command is empty", hint="give the shell command as the last argument, in quotes")
+    if "\0" in spec.maker.command:
+        raise UsageError("the command holds a NUL byte")
+    if outdir.startswith(source.below) and (not source.pattern or source.picks(outdir + "x")):
+        raise UsageError(f"OUTDIR {spec.outdir} is inside INDIR {spec.indir}: outputs would become inputs", hint="give OUTDIR a name of its own, for example sm://out/")
+    return source

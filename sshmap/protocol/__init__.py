@@ -1,0 +1,42 @@
+"""The protocol between a client and an agent, on one page.
+
+It runs over any pair of byte streams (a Unix socket, the pipes of a child, an ssh
+channel) and carries one request at a time; a session serves requests one after another.
+
+**Marker.** The client sends ``sshmap <32 hex digits>\\n`` with random digits. The agent
+sends the same line back before anything else. What stands before it (banners, prints of
+shell start-up files) is skipped, at most 64 KiB, and quoted if the line never comes.
+
+**Frame.** Four bytes length, big endian; one byte kind; that many bytes. Kind 0 is a
+message: MessagePack of one class of `messages`, tagged by ``t``. Kind 1 is data: content
+of the key or file being sent. Lengths are checked before anything is allocated: 16 MiB
+for messages, 1 MiB for data. Unknown fields are ignored, unknown messages refused.
+
+**Stream.** Content follows the message that announces it: data frames, then ``End`` with
+length and xxh3-128 digest. Only a matching ``End`` makes content count.
+
+**Conversations** (client → agent, agent → client)::
+
+    Hello{versions, host, ring, …}            Welcome{version, host, generation} | Problem
+    Ls{prefix, recursive, known}              Listing{entries, prefixes}* Listed{generation}
+    Put{name}, data*, End; … ; Sync           Stored{results}* Synced
+    Get{prefix, exact}                        Item{name, size}, data*, End | Problem; … ; Served{count}
+    Remove{prefix, exact, counting}           Removed{count, size}
+    Tally{outdir}                             Tallies{rows}* Served
+    Ship{file}                                Wanted{wanted}; if so: data*, End → Synced
+    Plan{job, tallies}                        Planned{inputs, fresh, kept, problems}
+    Start{}                                   Progress{…}* Finished{…} | Problem
+    Sweep{outdir, keep}                       Removed{count, size}
+    Eval{name, command}                       data* (stdout), Said{stderr}*, Exited{code}
+    Exec{command}                             as Eval
+    Look{}                                    Condition{…}
+    Jobs{}                                    JobList{jobs}
+    Rise{}                                    Condition{…}
+    Halt{purge}                               Halted{was_running}
+
+The agent sends ``Tick{}`` whenever it was silent for 5 seconds, so silence of 20 seconds
+means that it is lost. A request that fails as a whole is answered by ``Problem``.
+A peer's courier speaks the same protocol and is served ``Hello Has Put Sync Ping`` only.
+
+`framing` does the frames, `messages` defines the classes, `handshake` the marker.
+"""

@@ -1,0 +1,163 @@
+"""Frames: messages and data over a byte stream, without copying data more than once.
+
+Reading goes through one buffer that is reused, so a stream of any length needs a
+fixed amount of memory; a data frame is handed out as a view that is valid until the
+next read.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from sshmap.errors import ProtocolError
+from sshmap.protocol.messages import AnyMessage, Message, Tick
+
+HEADER = struct.Struct(">IB")
+MESSAGE, DATA = 0, 1
+#: bytes of content in one data frame
+CHUNK = 256 * 1024
+MAX_DATA = 1024 * 1024
+MAX_MESSAGE = 16 * 1024 * 1024
+_BUFFER = 512 * 1024
+_FLUSH_AT = 128 * 1024
+
+
+class Bytes(Protocol):
+    """A byte stream in both directions, as a transport gives it."""
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it."""
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Receive some bytes; 0 means the end."""
+
+
+class FrameWriter:
+    """Writes frames; safe for several threads.
+
+    Small frames are gathered until `flush`, so thousands of small keys do not cost
+    a system call each.
+    """
+
+    def __init__(self, stream: Bytes) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._pending = bytearray()
+        #: number of sends so far; tells a heartbeat whether anything was said
+        self.sends = 0
+
+    def message(self, message: Message, *, flush: bool = True) -> None:
+        """Write a message."""
+        payload = self._encoder.encode(message)
+        self._write(MESSAGE, payload, flush=flush)
+
+    def data(self, content: bytes | bytearray | memoryview) -> None:
+        """Write a frame of content of at most `CHUNK` bytes; call `flush` or send a message afterwards."""
+        self._write(DATA, content, flush=False)
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        with self._lock:
+            self._flush()
+
+    def _write(self, kind: int, payload: bytes | bytearray | memoryview, *, flush: bool) -> None:
+        with self._lock:
+            self._pending += HEADER.pack(len(payload), kind)
+            if len(payload) >= _FLUSH_AT:
+                self._flush()
+                self._stream.send(payload)
+            else:
+                self._pending += payload
+            if flush or len(self._pending) >= _FLUSH_AT:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, bytearray()
+            self.sends += 1
+            self._stream.send(pending)
+
+
+class FrameReader:
+    """Reads frames.
+
+    Args:
+        stream: where the bytes come from.
+    """
+
+    def __init__(self, stream: Bytes) -> None:
+        self._stream = stream
+        self._buffer = bytearray(_BUFFER)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
+        self._decode: Callable[[memoryview], Message] = msgspec.msgpack.Decoder(AnyMessage).decode
+
+    def read(self) -> Message | memoryview | None:
+        """Return the next message or piece of content, or None at the end of the stream.
+
+        Raises:
+            ProtocolError: a frame is too long, unknown, or cut short.
+        """
+        while True:
+            if not self._fill(HEADER.size, at_boundary=True):
+                return None
+            length, kind = HEADER.unpack_from(self._buffer, self._start)
+            if length > (MAX_DATA if kind == DATA else MAX_MESSAGE) or kind > DATA:
+                raise ProtocolError(f"bad frame: kind {kind}, {length} bytes")
+            self._fill(HEADER.size + length)
+            begin = self._start + HEADER.size
+            self._start = begin + length
+            payload = self._view[begin : self._start]
+            if kind == DATA:
+                return payload
+            message = self._message(payload)
+            if not isinstance(message, Tick):
+                return message
+
+    @property
+    def buffered(self) -> bool:
+        """Whether bytes are at hand that have not been read as a frame."""
+        return self._end > self._start
+
+    def unread(self, content: bytes) -> None:
+        """Put bytes back that belong to the first frame."""
+        self._buffer[: len(content)] = content
+        self._start, self._end = 0, len(content)
+
+    def _message(self, payload: memoryview) -> Message:
+        try:
+            return self._decode(payload)
+        except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+            raise ProtocolError(f"bad message: {exc}", hint="the other side may run another version of sshmap") from exc
+
+    def _fill(self, need: int, *, at_boundary: bool = False) -> bool:
+        if self._end - self._start >= need:
+            return True
+        self._make_room(need)
+        while self._end - self._start < need:
+            count = self._stream.recv_into(self._view[self._end :])
+            if not count:
+                if at_boundary and self._end == self._start:
+                    return False
+                raise ProtocolError("the connection ended in the middle of a message")
+            self._end += count
+        return True
+
+    def _make_room(self, need: int) -> None:
+        if need > len(self._buffer):
+            bigger = bytearray(need)
+            bigger[: self._end - self._start] = self._view[self._start : self._end]
+            self._buffer, self._view = bigger, memoryview(bigger)
+        elif self._start + max(need, _BUFFER // 2) > len(self._buffer):
+            rest = bytes(self._view[self._start : self._end])
+            self._buffer[: len(rest)] = rest
+        elif self._start != self._end:
+            return
+        self._end -= self._start
+        self._start = 0

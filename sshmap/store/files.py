@@ -1,0 +1,191 @@
+"""The key files below data/: opened and linked without following a link anywhere on the way.
+
+A key's path is walked part by part with O_NOFOLLOW, so a link planted below the root
+leads nowhere. Rejected: `os.path.realpath` and compare, which races with whoever plants
+the link; openat2, which Python 3.11 does not offer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections import OrderedDict
+from pathlib import Path
+
+from sshmap.errors import DigestMismatch, KeyExists, NoSpace, SshmapError
+from sshmap.model import show
+from sshmap.store.layout import Root
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORIES = 64
+_LINK_TRIES = 100
+
+
+class KeyFiles:
+    """The files of one root's keys; directories stay open between calls.
+
+    Args:
+        root: the host's root.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def path(self, name: str) -> Path:
+        """Return where the key lies, for a command to read."""
+        return self._root.data / name
+
+    def open(self, name: str) -> int:
+        """Open a key for reading and return the descriptor.
+
+        Raises:
+            DigestMismatch: the file is missing or is not a plain file.
+        """
+        folder, base = _split(name)
+        for _ in range(2):
+            try:
+                fd = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self._folder(folder))
+            except OSError as exc:
+                self._forget(folder)
+                cause = exc
+                continue
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                return fd
+            os.close(fd)
+            raise DigestMismatch(f"{show(name)} is not a plain file any more", hint=_damaged(name))
+        raise DigestMismatch(f"the file of {show(name)} is missing: {cause.strerror}", hint=_damaged(name)) from cause
+
+    def link(self, source: Path, name: str) -> None:
+        """Put a finished file at a key's place; a leftover without a row there is replaced.
+
+        The caller holds the ledger's write lock and has seen that the key has no row.
+
+        Raises:
+            KeyExists: a key lies where a directory would be needed.
+            NoSpace: the disk is full.
+        """
+        self._settle(source, name, swap=False)
+
+    def swap(self, source: Path, name: str) -> None:
+        """Put a finished file at the place of an existing key, in one step."""
+        self._settle(source, name, swap=True)
+
+    def _settle(self, source: Path, name: str, *, swap: bool) -> None:
+        folder, base = _split(name)
+        for _ in range(_LINK_TRIES):
+            try:
+                parent = self._folder(folder, create=True)
+                if swap:
+                    os.rename(source, base, dst_dir_fd=parent)
+                else:
+                    os.link(source, base, dst_dir_fd=parent)
+            except FileExistsError:
+                self._clear(folder, base, name)
+            except (FileNotFoundError, IsADirectoryError) as exc:
+                self._forget(folder)
+                if not source.exists():
+                    raise DigestMismatch(f"the finished file for {show(name)} has vanished") from exc
+                self._clear(folder, base, name)
+            except OSError as exc:
+                raise mapped_error(exc, name) from exc
+            else:
+                return
+        raise KeyExists(f"{show(name)} cannot be put in place", hint="look what lies at its path below data/")
+
+    def _clear(self, folder: str, base: str, name: str) -> None:
+        """Remove a leftover at a key's place: a file without a row, or an empty directory."""
+        try:
+            parent = self._folder(folder, create=True)
+            if stat.S_ISDIR(os.stat(base, dir_fd=parent, follow_symlinks=False).st_mode):
+                os.rmdir(base, dir_fd=parent)
+            else:
+                os.unlink(base, dir_fd=parent)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise mapped_error(exc, name) from exc
+
+    def unlink(self, name: str) -> None:
+        """Delete a key's file and the directories that get empty by that; missing is fine."""
+        folder, base = _split(name)
+        try:
+            os.unlink(base, dir_fd=self._folder(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            self._forget(folder)
+            return
+        except OSError as exc:
+            self._forget(folder)
+            if exc.errno not in (errno.ELOOP, errno.EISDIR):
+                raise mapped_error(exc, name) from exc
+        self._prune(folder)
+
+    def _prune(self, folder: str) -> None:
+        while folder:
+            self._forget(folder)
+            parent, base = _split(folder)
+            try:
+                os.rmdir(base, dir_fd=self._folder(parent))
+            except OSError:
+                return
+            folder = parent
+
+    def _folder(self, folder: str, *, create: bool = False) -> int:
+        """Return a descriptor of a directory below data/."""
+        known = self._open.get(folder)
+        if known is not None:
+            self._open.move_to_end(folder)
+            return known
+        if not folder:
+            fd = os.open(self._root.data, _DIRECTORY)
+        else:
+            parent, base = _split(folder)
+            above = self._folder(parent, create=create)
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(base, 0o755, dir_fd=above)
+            fd = os.open(base, _DIRECTORY, dir_fd=above)
+        self._open[folder] = fd
+        if len(self._open) > _OPEN_DIRECTORIES:
+            _, oldest = self._open.popitem(last=False)
+            os.close(oldest)
+        return fd
+
+    def _forget(self, folder: str) -> None:
+        """Close a directory and those above: one of them may have been removed by another process."""
+        while True:
+            fd = self._open.pop(folder, None)
+            if fd is not None:
+                os.close(fd)
+            if not folder:
+                return
+            folder = _split(folder)[0]
+
+    def close(self) -> None:
+        """Close all directories."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+
+def mapped_error(exc: OSError, name: str) -> SshmapError:
+    """Say what a failed system call means for a key."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"no space left for {show(name)}", hint="free some space, for example with sshmap rm -r")
+    if exc.errno in (errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST):
+        return KeyExists(f"{show(name)} collides with another key: one name is the directory of the other", hint="give one of them another name")
+    if exc.errno == errno.ELOOP:
+        return DigestMismatch(f"a link lies on the path of {show(name)} below data/", hint="somebody changed data/ by hand; remove the link")
+    if exc.errno == errno.ENAMETOOLONG:
+        return KeyExists(f"{show(name)} is too long for the file system below data/")
+    return SshmapError(f"{show(name)}: {exc.strerror}")
+
+
+def _split(name: str) -> tuple[str, str]:
+    folder, _, base = name.rpartition("/")
+    return folder, base
+
+
+def _damaged(name: str) -> str:
+    return f"sshmap rm {show(name)}, then make or copy it again"

@@ -1,0 +1,158 @@
+"""The keys of one host: statements on the ledger's ``keys`` and ``makers``.
+
+Listings are prefix scans of the primary key, so they cost what they return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from sshmap.model import Entry, Maker, Receipt
+from sshmap.placement import numeric_prefix
+from sshmap.store.digest import digest_maker
+from sshmap.store.ledger import Ledger
+
+_BATCH = 500
+_LAST = chr(0x10FFFF)
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """A key's row."""
+
+    name: str
+    size: int
+    digest: bytes
+    mtime: int
+    receipt: Receipt | None
+
+
+def after_prefix(prefix: str) -> str:
+    """Return the first text after all that start with a prefix, in the order of code points."""
+    while prefix and prefix[-1] == _LAST:
+        prefix = prefix[:-1]
+    if not prefix:
+        return _LAST * 2
+    code = ord(prefix[-1]) + 1
+    return prefix[:-1] + chr(0xE000 if code == 0xD800 else code)
+
+
+class Keys:
+    """Statements on the keys of one ledger.
+
+    Args:
+        ledger: an open ledger.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._db = ledger.db
+
+    def get(self, name: str) -> Row | None:
+        """Return a key's row, or None."""
+        row = self._db.execute("SELECT size, digest, mtime, maker, inputs FROM keys WHERE name = ?", (name,)).fetchone()
+        return Row(name, row[0], row[1], row[2], receipt_of(row[3], row[4])) if row else None
+
+    def scan(self, prefix: str, after: str = "") -> Iterator[Entry]:
+        """Go through all keys that start with a prefix, in order."""
+        rows = self._db.execute(
+            "SELECT name, size, mtime, digest FROM keys WHERE name >= ? AND name < ? AND name > ? ORDER BY name",
+            (prefix, after_prefix(prefix), after),
+        )
+        for name, size, mtime, digest in rows:
+            yield Entry(name, size, mtime, digest)
+
+    def level(self, prefix: str) -> Iterator[Entry | str]:
+        """Go through one level below a prefix: keys as entries, directories as text ending in ``/``.
+
+        A directory is skipped as a whole by seeking behind it, so its keys cost nothing.
+        """
+        start, stop = prefix, after_prefix(prefix)
+        query = "SELECT name, size, mtime, digest FROM keys WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
+        while rows := self._db.execute(query, (start, stop, _BATCH)).fetchall():
+            for name, size, mtime, digest in rows:
+                slash = name.find("/", len(prefix))
+                if slash >= 0:
+                    yield name[: slash + 1]
+                    start = after_prefix(name[: slash + 1])
+                    break
+                yield Entry(name, size, mtime, digest)
+                start = name + "\0"
+
+    def members(self, prefix: str) -> Iterator[tuple[str, str, bytes]]:
+        """Go through keys below a prefix ordered by merge group: group, name, digest.
+
+        The order is SQLite's, which spills to disk: memory stays bounded.
+        """
+        self._db.create_function("merge_group", 1, merge_group, deterministic=True)
+        yield from self._db.execute(
+            "SELECT merge_group(name) AS g, name, digest FROM keys WHERE name >= ? AND name < ? ORDER BY g, name",
+            (prefix, after_prefix(prefix)),
+        )
+
+    def receipts(self, names: list[str]) -> dict[str, Receipt | None]:
+        """Return which of the names exist, and their receipts."""
+        found: dict[str, Receipt | None] = {}
+        for start in range(0, len(names), _BATCH):
+            some = names[start : start + _BATCH]
+            marks = ",".join("?" * len(some))
+            for name, maker, inputs in self._db.execute(f"SELECT name, maker, inputs FROM keys WHERE name IN ({marks})", some):
+                found[name] = receipt_of(maker, inputs)
+        return found
+
+    def below(self, prefix: str) -> Iterator[tuple[str, Receipt | None]]:
+        """Go through the names and receipts below a prefix."""
+        query = "SELECT name, maker, inputs FROM keys WHERE name >= ? AND name < ? ORDER BY name"
+        for name, maker, inputs in self._db.execute(query, (prefix, after_prefix(prefix))):
+            yield name, receipt_of(maker, inputs)
+
+    def total(self, prefix: str = "", *, exact: bool = False) -> tuple[int, int]:
+        """Return number and bytes of the keys with a prefix, or of one key."""
+        where, values = _where(prefix, exact=exact)
+        count, size = self._db.execute(f"SELECT count(*), coalesce(sum(size), 0) FROM keys WHERE {where}", values).fetchone()
+        return int(count), int(size)
+
+    def maker(self, identity: bytes | None) -> Maker | None:
+        """Return what a receipt's maker digest stands for."""
+        row = self._db.execute("SELECT spec FROM makers WHERE id = ?", (identity,)).fetchone()
+        return msgspec.json.decode(row[0], type=Maker) if row else None
+
+    def remember(self, maker: Maker) -> bytes:
+        """Keep what a maker digest stands for and return the digest; within a transaction."""
+        identity = digest_maker(maker)
+        self._db.execute("INSERT OR IGNORE INTO makers VALUES (?, ?)", (identity, msgspec.json.encode(maker)))
+        return identity
+
+    def insert(self, row: Row) -> None:
+        """Add or swap a row; within the transaction that puts its file in place."""
+        maker, inputs = (row.receipt.maker, row.receipt.inputs) if row.receipt else (None, None)
+        self._db.execute(
+            "INSERT OR REPLACE INTO keys (name, size, digest, mtime, maker, inputs) VALUES (?, ?, ?, ?, ?, ?)",
+            (row.name, row.size, row.digest, row.mtime, maker, inputs),
+        )
+
+    def discard(self, prefix: str, *, exact: bool = False) -> None:
+        """Delete rows and note their files as garbage; within a transaction."""
+        where, values = _where(prefix, exact=exact)
+        self._db.execute(f"INSERT OR IGNORE INTO garbage SELECT name FROM keys WHERE {where}", values)
+        self._db.execute(f"DELETE FROM keys WHERE {where}", values)
+
+
+def _where(prefix: str, *, exact: bool) -> tuple[str, tuple[str, ...]]:
+    return ("name = ?", (prefix,)) if exact else ("name >= ? AND name < ?", (prefix, after_prefix(prefix)))
+
+
+def receipt_of(maker: bytes | None, inputs: bytes | None) -> Receipt | None:
+    """Put a receipt together from its two columns."""
+    return Receipt(maker, inputs) if maker is not None and inputs is not None else None
+
+
+def merge_group(name: str) -> str:
+    """Return the group a key is merged in: its numeric prefix, else its base name.
+
+    A group by prefix is marked, so that it cannot meet a base name that looks alike.
+    """
+    base = name.rsplit("/", 1)[-1]
+    digits = numeric_prefix(base)
+    return f"{digits}\n" if digits else base

@@ -1,0 +1,106 @@
+"""The files below a root, and what the root remembers about its cluster.
+
+Knows names and modes only; what lies in the ledger and in `data/` is not its business.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from sshmap.errors import HostNotReady, Refused
+from sshmap.model import Peer
+
+LAYOUT = 1
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", "glusterfs", "fuse.glusterfs"}
+
+
+class ClusterFile(msgspec.Struct, frozen=True, kw_only=True):
+    """cluster.json: who this host is and what the cluster looked like when it was last told."""
+
+    layout: int = LAYOUT
+    #: random, made with the root; tells two roots apart
+    root_id: str
+    host: str
+    ring: tuple[tuple[str, float], ...]
+    fingerprint: str
+    peers: tuple[Peer, ...] = ()
+    workers: int = 0
+    idle_stop: float = 0.0
+    shuffle: str = "auto"
+
+
+class Root:
+    """Paths below one root directory.
+
+    Args:
+        path: the root; ``~`` is expanded here, on the host.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(os.path.abspath(os.path.expanduser(path)))
+        self.data = self.path / "data"
+        self.tmp = self.path / "tmp"
+        self.outbox = self.tmp / "outbox"
+        self.shipped = self.path / "shipped"
+        self.locks = self.path / "locks"
+        self.wake = self.path / "wake"
+        self.logs = self.path / "logs"
+        self.ssh = self.path / "ssh"
+        self.runtime = self.path / "runtime"
+        self.ledger = self.path / "ledger.db"
+        self.cluster_file = self.path / "cluster.json"
+        self.socket = self.path / "agent.sock"
+
+    def create(self) -> None:
+        """Make the directories.
+
+        Raises:
+            Refused: the root lies on a network file system, where SQLite's locks do not hold.
+        """
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if kind := _network_mount(self.path):
+            raise Refused(f"the root {self.path} is on a network file system ({kind})", hint="give the host a root on a local disk")
+        self.path.chmod(0o700)
+        for folder in (self.data, self.tmp, self.outbox, self.shipped, self.locks, self.wake, self.logs, self.ssh):
+            folder.mkdir(exist_ok=True, mode=0o700)
+
+    def read_cluster(self) -> ClusterFile:
+        """Read cluster.json.
+
+        Raises:
+            HostNotReady: there is none, or it was written by a later version.
+        """
+        try:
+            cluster = msgspec.json.decode(self.cluster_file.read_bytes(), type=ClusterFile)
+        except FileNotFoundError as exc:
+            raise HostNotReady(f"no sshmap root at {self.path}", hint="sshmap up") from exc
+        except (OSError, msgspec.DecodeError) as exc:
+            raise HostNotReady(f"{self.cluster_file} cannot be read: {exc}", hint="sshmap up") from exc
+        if cluster.layout > LAYOUT:
+            raise HostNotReady(f"{self.path} has layout {cluster.layout}, this sshmap knows {LAYOUT}", hint="use the newer sshmap")
+        return cluster
+
+    def write_cluster(self, cluster: ClusterFile) -> None:
+        """Write cluster.json, whole or not at all."""
+        fresh = self.path / f".cluster.{os.getpid()}.{secrets.token_hex(4)}"
+        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(cluster)))
+        fresh.replace(self.cluster_file)
+
+
+def _network_mount(path: Path) -> str:
+    """Return the type of the network file system the path is on, or an empty string."""
+    try:
+        mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    best, kind = "", ""
+    for line in mounts:
+        _, point, name, *_ = line.split(" ")
+        inside = point == "/" or str(path) == point or str(path).startswith(point + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, name
+    return kind if kind in _NETWORK else ""

@@ -1,0 +1,141 @@
+"""The ledger: one SQLite database per host, shared by all its processes.
+
+WAL mode, one connection per process and thread, `BEGIN IMMEDIATE` for every change.
+`synchronous=NORMAL`: a killed process loses nothing; a power cut may lose the newest
+commits, and digests find what it damaged. The tables are drawn in `SCHEMA`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+
+from sshmap.errors import DigestMismatch, HostNotReady, NoSpace, Refused
+from sshmap.store.layout import Root
+
+VERSION = 1
+BUSY_SECONDS = 60.0
+SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+INSERT INTO meta VALUES ('id', lower(hex(randomblob(8)))), ('generation', 0);
+-- a key exists if and only if it has a row here
+CREATE TABLE keys (
+    name TEXT PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, mtime INTEGER NOT NULL,
+    maker BLOB, inputs BLOB
+) WITHOUT ROWID;
+-- what receipts refer to: verb, command and shipped files, as JSON
+CREATE TABLE makers (id BLOB PRIMARY KEY, spec BLOB NOT NULL) WITHOUT ROWID;
+-- files to unlink unless a new row has come for them
+CREATE TABLE garbage (name TEXT PRIMARY KEY) WITHOUT ROWID;
+-- files being swapped: which content they will have
+CREATE TABLE swaps (name TEXT PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, verb TEXT NOT NULL, indir TEXT NOT NULL, outdir TEXT NOT NULL, maker BLOB NOT NULL,
+    run INTEGER NOT NULL, submitted INTEGER NOT NULL, kept INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE tasks (
+    id INTEGER PRIMARY KEY, job TEXT NOT NULL, output TEXT NOT NULL, members TEXT NOT NULL, inputs BLOB NOT NULL,
+    run INTEGER NOT NULL, replaces INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'queued',
+    slot INTEGER, attempt INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL DEFAULT 0,
+    kind TEXT, message TEXT, exit_code INTEGER, stale INTEGER NOT NULL DEFAULT 0, UNIQUE (job, output)
+);
+CREATE INDEX tasks_active ON tasks (state, id) WHERE state IN ('queued', 'running', 'sending');
+-- fan-out files on their way; the file is tmp/outbox/<id>
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY, task INTEGER NOT NULL, peer TEXT NOT NULL, name TEXT NOT NULL,
+    size INTEGER NOT NULL, maker BLOB NOT NULL, inputs BLOB NOT NULL, replaces INTEGER NOT NULL
+);
+CREATE INDEX outbox_peer ON outbox (peer, id);
+CREATE INDEX outbox_task ON outbox (task);
+-- what each finished fan-out task has put around the cluster
+CREATE TABLE fanouts (
+    output TEXT PRIMARY KEY, maker BLOB NOT NULL, inputs BLOB NOT NULL, count INTEGER NOT NULL, names BLOB NOT NULL
+) WITHOUT ROWID;
+-- peers the courier cannot reach, and why
+CREATE TABLE stuck (peer TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Ledger:
+    """One connection to a host's ledger.
+
+    Args:
+        root: the host's root; its directories must exist.
+
+    Raises:
+        Refused: the ledger was written by a later version.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+        with mapped(root):
+            self.db = sqlite3.connect(root.ledger, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.execute("PRAGMA synchronous=NORMAL")
+            self.db.execute("PRAGMA journal_size_limit=67108864")
+            self._migrate()
+            self.id = str(self.db.execute("SELECT value FROM meta WHERE name='id'").fetchone()[0])
+
+    def _migrate(self) -> None:
+        version = self._version()
+        if version == 0:
+            self.db.execute("BEGIN IMMEDIATE")
+            if self._version() == 0:
+                for statement in SCHEMA.split(";\n"):
+                    self.db.execute(statement)
+                self.db.execute(f"PRAGMA user_version={VERSION}")
+            self.db.execute("COMMIT")
+        elif version > VERSION:
+            raise Refused(f"{self.root.ledger} has version {version}, this sshmap knows {VERSION}", hint="use the newer sshmap")
+
+    def _version(self) -> int:
+        return int(self.db.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: all of it happens, or nothing.
+
+        Raises:
+            NoSpace: the disk is full.
+            DigestMismatch: the ledger file is damaged.
+        """
+        with mapped(self.root):
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.db
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+    def bump(self) -> None:
+        """Count a change of the set of keys; within the transaction that makes it."""
+        self.db.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'")
+
+    def generation(self) -> str:
+        """Name of the present set of keys: the ledger's id and a count of changes."""
+        return f"{self.id}:{self.db.execute('SELECT value FROM meta WHERE name = ?', ('generation',)).fetchone()[0]}"
+
+    def data_version(self) -> int:
+        """A number that changes when another connection commits; costs microseconds."""
+        return int(self.db.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.db.close()
+
+
+@contextlib.contextmanager
+def mapped(root: Root) -> Iterator[None]:
+    """Turn SQLite's and the system's errors into sshmap's."""
+    try:
+        yield
+    except sqlite3.OperationalError as exc:
+        text = str(exc)
+        if "full" in text:
+            raise NoSpace(f"no space left for {root.ledger}", hint="free some space, for example with sshmap rm -r") from exc
+        raise HostNotReady(f"{root.ledger}: {text}", hint="see whether the root is there and writable: sshmap health") from exc
+    except sqlite3.DatabaseError as exc:
+        raise DigestMismatch(f"{root.ledger} is damaged: {exc}", hint="move the root away and load its keys again") from exc

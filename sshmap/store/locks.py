@@ -1,0 +1,138 @@
+"""Who is alive: fasteners file locks, one object per path and process, and the owners of scratch directories.
+
+POSIX locks belong to the process, and closing any descriptor of the file drops them:
+so every lock of a process is made here, once, kept until it ends, and its file is never
+unlinked. The kernel frees a lock when its owner dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from pathlib import Path
+
+import fasteners
+
+from sshmap.errors import LockHeld
+from sshmap.store.layout import Root
+
+_guard = threading.Lock()
+_held: dict[Path, fasteners.InterProcessLock] = {}
+_shared: dict[Path, fasteners.InterProcessReaderWriterLock] = {}
+
+
+def try_lock(root: Root, name: str) -> bool:
+    """Take an exclusive lock for the rest of this process's life; say whether that worked."""
+    path = root.locks / name
+    with _guard:
+        if path in _held:
+            return True
+        lock = fasteners.InterProcessLock(path)
+        if lock.acquire(blocking=False):
+            _held[path] = lock
+            return True
+        return False
+
+
+def is_held(root: Root, name: str) -> bool:
+    """Say whether some process holds the lock."""
+    path = root.locks / name
+    with _guard:
+        if path in _held:
+            return True
+        lock = fasteners.InterProcessLock(path)
+        if not lock.acquire(blocking=False):
+            return True
+        lock.release()
+        return False
+
+
+def share_maintenance(root: Root, limit: float = 10.0) -> None:
+    """Hold the maintenance lock as one of its readers for the rest of this process's life.
+
+    Raises:
+        LockHeld: the root is being removed or rebuilt.
+    """
+    path = root.locks / "maintenance"
+    with _guard:
+        if path in _shared:
+            return
+        lock = fasteners.InterProcessReaderWriterLock(path)
+        if not lock.acquire_read_lock(timeout=limit):
+            raise LockHeld(f"{root.path} is under maintenance", hint="wait until the other sshmap is done, then run the command again")
+        _shared[path] = lock
+
+
+def own_maintenance(root: Root, limit: float = 10.0) -> None:
+    """Hold the maintenance lock alone for the rest of this process's life.
+
+    Raises:
+        LockHeld: another process works below the root.
+    """
+    path = root.locks / "maintenance"
+    with _guard:
+        if shared := _shared.pop(path, None):
+            shared.release_read_lock()
+        lock = fasteners.InterProcessReaderWriterLock(path)
+        if not lock.acquire_write_lock(timeout=limit):
+            raise LockHeld(f"other sessions are at work below {root.path}", hint="let them end, then run the command again")
+        _shared[path] = lock
+
+
+def scratch_dir(root: Root) -> Path:
+    """Make a directory in tmp/ that names this process as its owner."""
+    path = root.tmp / f"{os.getpid()}.{_started(os.getpid())}.{secrets.token_hex(3)}"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def sweep_scratch(root: Root) -> int:
+    """Remove the scratch directories of processes that are gone; return how many."""
+    swept = 0
+    for entry in os.scandir(root.tmp):
+        pid, _, rest = entry.name.partition(".")
+        if pid.isdigit() and rest.split(".")[0] != _started(int(pid)):
+            remove_tree(Path(entry.path))
+            swept += 1
+    return swept
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory and all below it without following links; what is gone already is fine."""
+    try:
+        entries = list(os.scandir(path))
+    except FileNotFoundError:
+        return
+    except PermissionError:
+        path.chmod(0o700)
+        entries = list(os.scandir(path))
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(Path(entry.path))
+        else:
+            Path(entry.path).unlink(missing_ok=True)
+    try:
+        path.rmdir()
+    except FileNotFoundError:
+        return
+
+
+def _started(pid: int) -> str:
+    """Start time of a process in clock ticks since boot; with the pid it names a process for good."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return stat.rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return _started_elsewhere(pid)
+
+
+def _started_elsewhere(pid: int) -> str:
+    """Where there is no /proc, a living pid is all that can be known."""
+    if Path("/proc/self").exists():
+        return "gone"
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return "gone"
+    return "alive"

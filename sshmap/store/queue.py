@@ -1,0 +1,266 @@
+"""Jobs, tasks and outbox of one host: the queue that workers and courier share.
+
+Statements only; who claims and runs is the agent package's business. The states are
+drawn in `sshmap.model`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from sshmap.model import JobId, JobSpec, Maker, Receipt, TaskState, Verb
+from sshmap.store.keys import receipt_of
+from sshmap.store.ledger import Ledger
+
+#: attempts that end with the worker's death before a task is given up
+MAX_LOST = 5
+KEEP_JOBS = 200
+_ACTIVE = "state IN ('queued', 'running', 'sending')"
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One task, as claimed by a worker."""
+
+    id: int
+    job: str
+    verb: Verb
+    #: output key of a map or merge; output directory of a fan-out
+    output: str
+    members: tuple[str, ...]
+    receipt: Receipt
+    replaces: bool
+    attempt: int
+
+
+class NewTask(msgspec.Struct, frozen=True, kw_only=True):
+    """One task, as expanded from a job."""
+
+    output: str
+    members: tuple[str, ...]
+    inputs: bytes
+    #: other receipts' keys lie beside a fan-out's outputs and have to go
+    stale: bool = False
+
+
+class Parcel(msgspec.Struct, frozen=True, kw_only=True):
+    """One file in the outbox."""
+
+    id: int
+    task: int
+    name: str
+    size: int
+    receipt: Receipt
+    replaces: bool
+
+
+class Queue:
+    """Statements on the queue of one ledger.
+
+    Args:
+        ledger: an open ledger.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._db = ledger.db
+
+    def open_job(self, job: JobId, spec: JobSpec, maker: bytes, kept: int) -> int:
+        """Enter a submission of a job and return its run number; within a transaction."""
+        row = self._db.execute("SELECT run FROM jobs WHERE id = ?", (job,)).fetchone()
+        run = row[0] + 1 if row else 1
+        values = (job, spec.maker.verb.value, spec.indir, spec.outdir, maker, run, int(time.time()), kept)
+        self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._prune()
+        return run
+
+    def _prune(self) -> None:
+        """Forget the oldest jobs that have nothing left to do."""
+        old = self._db.execute(
+            f"SELECT id FROM jobs WHERE id NOT IN (SELECT job FROM tasks WHERE {_ACTIVE}) ORDER BY submitted DESC LIMIT -1 OFFSET ?",
+            (KEEP_JOBS,),
+        ).fetchall()
+        self._db.executemany("DELETE FROM tasks WHERE job = ?", old)
+        self._db.executemany("DELETE FROM jobs WHERE id = ?", old)
+
+    def enqueue(self, job: JobId, run: int, tasks: Iterable[NewTask], *, replaces: bool) -> None:
+        """Queue tasks; those that are queued or running already join this run as they are; within a transaction."""
+        self._db.executemany(
+            "INSERT INTO tasks (job, output, members, inputs, run, replaces, stale) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (job, output) DO UPDATE SET run = excluded.run, "
+            "  members = excluded.members, inputs = excluded.inputs, replaces = excluded.replaces, stale = excluded.stale,"
+            "  attempt = CASE WHEN state IN ('done', 'failed') THEN 0 ELSE attempt END,"
+            "  state = CASE WHEN state IN ('done', 'failed') THEN 'queued' ELSE state END, size = 0, kind = NULL, message = NULL, exit_code = NULL",
+            ((job, task.output, "\n".join(task.members), task.inputs, run, replaces, task.stale) for task in tasks),
+        )
+
+    def backlog(self, limit: int) -> int:
+        """Number of queued tasks, counted up to a limit."""
+        query = "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE state = 'queued' LIMIT ?)"
+        return int(self._db.execute(query, (limit,)).fetchone()[0])
+
+    def claim(self, slot: int, count: int, *, fanouts: bool) -> list[Task]:
+        """Take the oldest queued tasks for a worker slot.
+
+        Args:
+            slot: the worker's number.
+            count: how many at most.
+            fanouts: whether fan-out tasks may be taken; not while the outbox is full.
+        """
+        verbs = "" if fanouts else "AND job NOT IN (SELECT id FROM jobs WHERE verb = 'fanout')"
+        with self._ledger.change() as db:
+            rows = db.execute(
+                f"UPDATE tasks SET state = 'running', slot = ?, attempt = attempt + 1 WHERE id IN "
+                f"(SELECT id FROM tasks WHERE state = 'queued' {verbs} ORDER BY id LIMIT ?) "
+                "RETURNING id, job, output, members, inputs, replaces, attempt, "
+                "(SELECT maker FROM jobs WHERE jobs.id = job), (SELECT verb FROM jobs WHERE jobs.id = job)",
+                (slot, count),
+            ).fetchall()
+        return [
+            Task(id=row[0], job=row[1], output=row[2], members=tuple(row[3].split("\n")), receipt=Receipt(row[7], row[4]),
+                 replaces=bool(row[5]), attempt=row[6], verb=Verb(row[8]))
+            for row in rows
+        ]  # fmt: skip
+
+    def requeue(self, slots: Iterable[int]) -> int:
+        """Give back the tasks of workers that died; one that keeps killing its worker fails. Return how many."""
+        with self._ledger.change() as db:
+            count = 0
+            for slot in slots:
+                where = "state = 'running' AND slot = ?"
+                db.execute(
+                    f"UPDATE tasks SET state = 'failed', kind = 'CommandsFailed', message = ? WHERE {where} AND attempt >= ?",
+                    (f"its worker died {MAX_LOST} times while it ran", slot, MAX_LOST),
+                )
+                count += db.execute(f"UPDATE tasks SET state = 'queued', slot = NULL WHERE {where}", (slot,)).rowcount
+        return count
+
+    def release(self, tasks: Iterable[int]) -> None:
+        """Give back claimed tasks that were not begun; within a transaction."""
+        self._db.executemany(
+            "UPDATE tasks SET state = 'queued', attempt = attempt - 1 WHERE id = ? AND state = 'running'", [(task,) for task in tasks]
+        )
+
+    def running_slots(self) -> list[int]:
+        """Slots that tasks are claimed for."""
+        return [slot for (slot,) in self._db.execute("SELECT DISTINCT slot FROM tasks WHERE state = 'running'")]
+
+    def owns(self, task: Task) -> bool:
+        """Whether this attempt is still the one that counts; within a transaction."""
+        row = self._db.execute("SELECT state, attempt FROM tasks WHERE id = ?", (task.id,)).fetchone()
+        return row == (TaskState.RUNNING.value, task.attempt)
+
+    def finish(self, task: int, state: TaskState, size: int) -> None:
+        """Record that a task's outputs are made; within the transaction that commits them."""
+        self._db.execute("UPDATE tasks SET state = ?, size = ?, slot = NULL WHERE id = ?", (state.value, size, task))
+
+    def fail(self, task: int, kind: str, message: str, exit_code: int) -> None:
+        """Record that a task failed; within a transaction."""
+        self._db.execute("DELETE FROM outbox WHERE task = ?", (task,))
+        self._db.execute(
+            "UPDATE tasks SET state = 'failed', slot = NULL, kind = ?, message = ?, exit_code = ? WHERE id = ?",
+            (kind, message, exit_code, task),
+        )
+
+    def post(self, task: int, peer: str, name: str, size: int, receipt: Receipt, *, replaces: bool) -> int:
+        """Put a file into the outbox and return its number; within a transaction."""
+        cursor = self._db.execute(
+            "INSERT INTO outbox (task, peer, name, size, maker, inputs, replaces) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (task, peer, name, size, receipt.maker, receipt.inputs, replaces),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def parcels(self, peer: str, after: int, limit: int) -> list[Parcel]:
+        """Return what waits for a peer, oldest first."""
+        rows = self._db.execute(
+            "SELECT id, task, name, size, maker, inputs, replaces FROM outbox WHERE peer = ? AND id > ? ORDER BY id LIMIT ?", (peer, after, limit)
+        )
+        return [
+            Parcel(id=row[0], task=row[1], name=row[2], size=row[3], receipt=Receipt(row[4], row[5]), replaces=bool(row[6])) for row in rows
+        ]
+
+    def peers_waiting(self) -> dict[str, int]:
+        """Peers with files in the outbox, and how many."""
+        return dict(self._db.execute("SELECT peer, count(*) FROM outbox GROUP BY peer"))
+
+    def outbox_size(self) -> int:
+        """Bytes in the outbox."""
+        return int(self._db.execute("SELECT coalesce(sum(size), 0) FROM outbox").fetchone()[0])
+
+    def delivered(self, parcels: Iterable[Parcel]) -> None:
+        """Take files out of the outbox that have arrived; their tasks are done with the last one; within a transaction."""
+        parcels = list(parcels)
+        self._db.executemany("DELETE FROM outbox WHERE id = ?", [(parcel.id,) for parcel in parcels])
+        self._db.executemany(
+            "UPDATE tasks SET state = 'done' WHERE id = ? AND state = 'sending' AND NOT EXISTS (SELECT 1 FROM outbox WHERE task = tasks.id)",
+            [(task,) for task in {parcel.task for parcel in parcels}],
+        )
+
+    def set_stuck(self, peer: str, why: str) -> None:
+        """Note that a peer cannot be reached, or with an empty reason that it can."""
+        with self._ledger.change() as db:
+            if why:
+                db.execute("INSERT OR REPLACE INTO stuck VALUES (?, ?)", (peer, why))
+            else:
+                db.execute("DELETE FROM stuck WHERE peer = ?", (peer,))
+
+    def stuck(self, job: str) -> dict[str, int]:
+        """Peers that cannot be reached, and how many files of a job wait for each."""
+        return dict(
+            self._db.execute(
+                "SELECT peer, count(*) FROM outbox JOIN tasks ON tasks.id = outbox.task JOIN stuck USING (peer) WHERE job = ? GROUP BY peer", (job,)
+            )
+        )
+
+    def why_stuck(self, peer: str) -> str:
+        """Why a peer cannot be reached."""
+        row = self._db.execute("SELECT why FROM stuck WHERE peer = ?", (peer,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def states(self, job: str, run: int) -> tuple[dict[str, int], int]:
+        """Number of a run's tasks by state, and the bytes they made."""
+        rows = self._db.execute("SELECT state, count(*), sum(size) FROM tasks WHERE job = ? AND run >= ? GROUP BY state", (job, run)).fetchall()
+        return {state: count for state, count, _ in rows}, sum(size for _, _, size in rows)
+
+    def active(self) -> dict[str, int]:
+        """Number of unfinished tasks by state."""
+        return dict(self._db.execute(f"SELECT state, count(*) FROM tasks WHERE {_ACTIVE} GROUP BY state"))
+
+    def failed(self, job: str, run: int, limit: int) -> list[sqlite3.Row]:
+        """Failed tasks of a run: members, output, attempt, kind, message, exit code."""
+        return self._db.execute(
+            "SELECT members, output, attempt, kind, message, exit_code FROM tasks WHERE job = ? AND run >= ? AND state = 'failed' ORDER BY id LIMIT ?",
+            (job, run, limit),
+        ).fetchall()
+
+    def stale(self, job: str, run: int) -> Iterator[tuple[str, Receipt | None]]:
+        """Fan-out directories of a run that hold keys of other work, and the receipt to keep."""
+        query = (
+            "SELECT output, maker, inputs FROM tasks JOIN jobs ON jobs.id = job "
+            "WHERE job = ? AND tasks.run >= ? AND stale = 1 AND state = 'done'"
+        )
+        for output, maker, inputs in self._db.execute(query, (job, run)):
+            yield output, receipt_of(maker, inputs)
+
+    def jobs(self) -> list[sqlite3.Row]:
+        """All jobs, newest first: id, verb, indir, outdir, maker, submitted, kept, run."""
+        return self._db.execute("SELECT id, verb, indir, outdir, maker, submitted, kept, run FROM jobs ORDER BY submitted DESC, id").fetchall()
+
+    def maker_of(self, job: str) -> bytes | None:
+        """Digest of a job's maker."""
+        row = self._db.execute("SELECT maker FROM jobs WHERE id = ?", (job,)).fetchone()
+        return row[0] if row else None
+
+    def record_fanout(self, output: str, receipt: Receipt, count: int, names: bytes) -> None:
+        """Remember what a fan-out task has put around the cluster; within a transaction."""
+        self._db.execute("INSERT OR REPLACE INTO fanouts VALUES (?, ?, ?, ?, ?)", (output, receipt.maker, receipt.inputs, count, names))
+
+    def fanout(self, output: str) -> tuple[Receipt, int, bytes] | None:
+        """Return what a fan-out task has put around the cluster."""
+        row = self._db.execute("SELECT maker, inputs, count, names FROM fanouts WHERE output = ?", (output,)).fetchone()
+        return (Receipt(row[0], row[1]), row[2], row[3]) if row else None
+
+

@@ -1,0 +1,109 @@
+"""The seam between sshmap and whatever carries its bytes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from collections.abc import Callable
+from typing import Protocol
+
+from sshmap.errors import HostLost
+
+#: seconds without a byte after which the other side counts as lost
+SILENCE = 20.0
+
+
+class Channel(Protocol):
+    """Bytes to and from one agent."""
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it.
+
+        Raises:
+            HostLost: the other side is gone, or took nothing for `SILENCE` seconds.
+        """
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Receive some bytes; 0 means that the other side has closed.
+
+        Raises:
+            HostLost: nothing came for `SILENCE` seconds.
+        """
+
+    def fileno(self) -> int:
+        """Return a descriptor that gets readable when bytes or the end can be received."""
+
+    def readable(self, seconds: float) -> bool:
+        """Wait so long until bytes or the end can be received; say whether that came about."""
+
+    def close(self) -> None:
+        """Close; repeating is harmless."""
+
+
+class FdChannel:
+    """A channel over two file descriptors, which may be the same.
+
+    Args:
+        read_fd: where bytes come from; becomes non-blocking.
+        write_fd: where bytes go.
+        on_close: what else has to end with the channel.
+        silence: seconds to wait for progress; None waits for ever, which only an agent may do.
+    """
+
+    def __init__(self, read_fd: int, write_fd: int, on_close: Callable[[], None] | None = None, silence: float | None = SILENCE) -> None:
+        self._read, self._write = read_fd, write_fd
+        self._on_close = on_close
+        self._silence = silence
+        self._closed = False
+        for fd in {read_fd, write_fd}:
+            os.set_blocking(fd, False)
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._write, view) :]
+            except BlockingIOError:
+                self._await(self._write, select.POLLOUT, self._silence)
+            except OSError as exc:
+                raise HostLost(f"the connection broke: {exc.strerror}") from exc
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Receive some bytes; 0 means that the other side has closed."""
+        while True:
+            try:
+                return os.readv(self._read, [buffer])
+            except BlockingIOError:
+                self._await(self._read, select.POLLIN, self._silence)
+            except OSError as exc:
+                if exc.errno == errno.ECONNRESET:
+                    return 0
+                raise HostLost(f"the connection broke: {exc.strerror}") from exc
+
+    def fileno(self) -> int:
+        """Return the descriptor that bytes come from."""
+        return self._read
+
+    def readable(self, seconds: float) -> bool:
+        """Wait until bytes or the end can be received; say whether that came about."""
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    @staticmethod
+    def _await(fd: int, event: int, seconds: float | None) -> None:
+        poll = select.poll()
+        poll.register(fd, event)
+        if not poll.poll(None if seconds is None else seconds * 1000):
+            raise HostLost(f"no sign of life for {seconds:.0f} seconds", hint="sshmap health")
+
+    def close(self) -> None:
+        """Close both descriptors."""
+        if not self._closed:
+            self._closed = True
+            for fd in {self._read, self._write}:
+                os.close(fd)
+            if self._on_close:
+                self._on_close()

@@ -1,0 +1,69 @@
+"""To a host on this machine: the warm agent of its daemon if there is one, else a child process.
+
+The child is started with the same arguments as over ssh. The warm agent is the same
+code, already imported, behind a Unix socket that only the owner of the root can reach.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+from sshmap.transport.argv import agent_argv
+from sshmap.transport.channel import FdChannel
+
+_PATH_LIMIT = 100
+_BUFFER = 1 << 20
+
+
+def connect(root: str) -> FdChannel:
+    """Open a channel to the agent of a root on this machine."""
+    path = os.path.join(root, "agent.sock")
+    return dial_socket(path) or start_child(root)
+
+
+def dial_socket(path: str) -> FdChannel | None:
+    """Reach a warm agent; None if there is none."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    folder = -1
+    try:
+        if len(os.fsencode(path)) > _PATH_LIMIT:
+            folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+        sock.connect(short_path(path, folder))
+    except OSError:
+        sock.close()
+        return None
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+    fd = sock.detach()
+    return FdChannel(fd, fd)
+
+
+def short_path(path: str, folder: int) -> str:
+    """Name a socket through an open directory, where the path is longer than the system allows."""
+    return path if folder < 0 else f"/proc/self/fd/{folder}/{Path(path).name}"
+
+
+def start_child(root: str) -> FdChannel:
+    """Start an agent as a child process that lives as long as the channel."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        child = subprocess.Popen(
+            agent_argv("serve", root), stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+    fd = ours.detach()
+    return FdChannel(fd, fd, on_close=lambda: _end(child))
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Wait for a child whose input has ended; it has five seconds to notice."""
+    try:
+        child.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
