@@ -103,7 +103,7 @@ class Route:
 
     def _open(self) -> Session:
         cluster: ClusterFile = self._root.read_cluster()
-        hello = Hello(host=self._peer.name, ring=cluster.ring)
+        hello = Hello(host=self._peer.name, ring=cluster.ring, caller=cluster.host)
         return Session(dial_peer(self._peer, str(self._root.path)), hello)
 
     def _serve(self, session: Session, store: Store, queue: Queue) -> None:
@@ -124,7 +124,14 @@ class Route:
             if parcel.receipt.maker not in introduced and (maker := store.keys.maker(parcel.receipt.maker)):
                 session.writer.message(Introduce(maker=maker), flush=False)
                 introduced.add(parcel.receipt.maker)
-            self._stream(session, parcel)
+            try:
+                outgoing = _Outgoing(self._root, parcel.id)
+            except FileNotFoundError:
+                with store.ledger.change():
+                    queue.rewind(parcel.task)
+                wake(self._root, "worker")
+                break
+            self._stream(session, parcel, outgoing)
             sent.append(parcel)
             size += parcel.size
             if size > AHEAD_SIZE:
@@ -133,12 +140,13 @@ class Route:
         results = collect_results(session)
         self._settle(store, queue, sent, results)
 
-    def _stream(self, session: Session, parcel: Parcel) -> None:
+    @staticmethod
+    def _stream(session: Session, parcel: Parcel, outgoing: _Outgoing) -> None:
         session.writer.message(Put(name=parcel.name, receipt=parcel.receipt, replace=parcel.replaces), flush=False)
         hasher = Hasher()
         buffer = memoryview(bytearray(min(CHUNK, parcel.size + 1)))
-        with contextlib.closing(_Outgoing(self._root, parcel.id)) as file:
-            while count := file.read_into(buffer):
+        with contextlib.closing(outgoing):
+            while count := outgoing.read_into(buffer):
                 hasher.update(buffer[:count])
                 session.writer.data(buffer[:count])
         session.writer.message(End(size=hasher.size, digest=hasher.digest), flush=False)
@@ -156,7 +164,7 @@ class Route:
 
 
 class _Outgoing:
-    """A file of the outbox, open for reading; one whose task was given up in the meantime is empty."""
+    """A file of the outbox, open for reading."""
 
     def __init__(self, root: Root, number: int) -> None:
         self._fd = os.open(root.outbox / str(number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

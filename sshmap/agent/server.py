@@ -97,14 +97,15 @@ class ServedSession:
 
     def __init__(self, root: Root, channel: Channel, reader: FrameReader, writer: FrameWriter, *, warm: bool, peer: bool) -> None:
         self._channel, self.reader, self.writer = channel, reader, writer
-        self._root, self._warm, self._peer = root, warm, peer
+        self._root, self._warm = root, warm
         self._listings = Listings.of(root)
         hello = reader.read()
         if not isinstance(hello, m.Hello):
             raise ProtocolError("the session does not begin with Hello")
         if hello.version > m.VERSION:
             raise ProtocolError(f"the client speaks protocol {hello.version}, this host {m.VERSION}", hint="sshmap up")
-        self.store = _open_store(root, hello, peer=peer)
+        self._peer = peer or bool(hello.caller)
+        self.store = _open_store(root, hello, peer=self._peer)
         self.receiver = Receiver(self.store)
         self._submission: Submission | None = None
         lifecycle.note_use(root)

@@ -26,7 +26,7 @@ KEPT = 4096
 _LOOP = r"""
 set -m
 while IFS= read -r -u 3 _; do
-  mapfile -d '' -t _sshmap < "$1"
+  mapfile -d '' -t -n 10 _sshmap < "$1"
   (
     cd -- "${_sshmap[1]}"
     export SSHMAP_KEY="${_sshmap[4]}" SSHMAP_NAME="${_sshmap[5]}" SSHMAP_FILE="${_sshmap[6]}"
@@ -115,7 +115,9 @@ class Shell:
     """
 
     def __init__(self, scratch: Path, environment: dict[str, str]) -> None:
-        self._request = scratch / "request"
+        request = scratch / "request"
+        # written over for each task and never cut: the loop reads ten fields and no more
+        self._request = os.open(request, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         request_read, self._ring = os.pipe()
         self._reply, reply_write = os.pipe()
         self._stderr, stderr_write = os.pipe()
@@ -125,7 +127,7 @@ class Shell:
         redirects = f"exec 3<&{request_read} 4>&{reply_write} 5>&{stderr_write}; " + "; ".join(f"exec {fd}>&-" for fd in fds if fd > 5)
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", keeper.__file__, str(watch_read),
-             "bash", "--norc", "--noprofile", "-c", redirects + _LOOP, "bash", str(self._request)],
+             "bash", "--norc", "--noprofile", "-c", redirects + _LOOP, "bash", str(request)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env=environment, pass_fds=(*fds, watch_read), start_new_session=True,
         )  # fmt: skip
@@ -141,7 +143,7 @@ class Shell:
 
         If the command takes the shell down with it, its exit code is 137.
         """
-        self._request.write_bytes(_encode(request))
+        os.pwrite(self._request, _encode(request), 0)
         tail = Tail()
         try:
             os.write(self._ring, b"\n")
@@ -191,7 +193,7 @@ class Shell:
 
     def close(self) -> None:
         """End the shell and everything below it."""
-        for fd in (self._watch, self._ring, self._reply, self._stderr):
+        for fd in (self._watch, self._ring, self._reply, self._stderr, self._request):
             os.close(fd)
         self._process.wait()
 

@@ -131,7 +131,8 @@ class Submission:
         )
         stale = tuple(TallyRow(output, receipt, 0, bytes(16)) for output, receipt in self._queue.stale(self.job, self._run))
         return Finished(
-            done=progress.done, failed=progress.failed, size=progress.size, failures=failures, stale=stale + self._kept_beside_stale(), stuck=progress.stuck
+            done=progress.done, failed=progress.failed, size=progress.size, failures=failures, stale=stale + self._kept_beside_stale(), stuck=progress.stuck,
+            why={peer: self._queue.why_stuck(peer) for peer in progress.stuck},
         )
 
     def _kept_beside_stale(self) -> tuple[TallyRow, ...]:

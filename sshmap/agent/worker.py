@@ -37,6 +37,17 @@ FULL_OUTBOX = 4 << 30
 _NEARLY_FULL = 1 << 20
 
 
+class Desk(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one attempt does its work."""
+
+    #: working directory of the command, empty
+    work: Path
+    #: takes the command's stdout; a new name each time, as the file becomes the key
+    stdout: Path
+    #: input list of a merge
+    members: Path
+
+
 class Worker:
     """One worker slot of a daemon.
 
@@ -53,6 +64,8 @@ class Worker:
         self.store = Store(root)
         self.queue = Queue(self.store.ledger)
         self.scratch = locks.scratch_dir(root)
+        self._work = self.scratch / "work"
+        self._work.mkdir()
         self._environment = task_environment(self.cluster.host, str(root.path))
         self._shell = Shell(self.scratch, self._environment)
         self._sleeper = Sleeper(root, f"worker-{slot}")
@@ -81,38 +94,48 @@ class Worker:
     def _attempt(self, task: Task) -> None:
         """Run one task to its end: committed, or failed with its reason."""
         self._count += 1
-        folder = self.scratch / str(self._count)
-        folder.mkdir()
+        desk = Desk(work=self._work, stdout=self.scratch / f"out.{self._count}", members=self.scratch / "members")
         try:
-            self._run(task, folder)
+            self._run(task, desk)
         except SshmapError as exc:
             self._fail(task, exc)
         except OSError as exc:
             self._fail(task, mapped_error(exc, task.output))
         finally:
-            locks.remove_tree(folder)
+            desk.stdout.unlink(missing_ok=True)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Have an empty working directory for the next task; one that stayed empty is used again."""
+        try:
+            with os.scandir(self._work) as entries:
+                if next(entries, None) is None:
+                    return
+        except OSError:
+            locks.remove_tree(self._work)
+        else:
+            locks.remove_tree(self._work)
+        self._work.mkdir()
 
     def _fail(self, task: Task, error: SshmapError) -> None:
         with self.store.ledger.change():
             if self.queue.owns(task):
                 self.queue.fail(task.id, type(error).__name__, error.message, getattr(error, "command_code", 0))
 
-    def _run(self, task: Task, folder: Path) -> None:
+    def _run(self, task: Task, desk: Desk) -> None:
         maker = self._maker(task)
         self._check_inputs(task)
-        work = folder / "work"
-        work.mkdir()
-        self._unpack(maker, work)
-        result = self._shell.run(self._request(task, maker, folder, work))
+        self._unpack(maker, desk.work)
+        result = self._shell.run(self._request(task, maker, desk))
         if not self._shell.alive:
             self._shell.close()
             self._shell = Shell(self.scratch, self._environment)
         if result.exit_code:
             raise self._failure(result)
         if task.verb is Verb.FANOUT:
-            self._commit_files(task, folder, work)
+            self._commit_files(task, desk)
         else:
-            self._commit_output(task, folder)
+            self._commit_output(task, desk)
 
     def _maker(self, task: Task) -> Maker:
         if task.receipt.maker not in self._makers:
@@ -145,15 +168,15 @@ class Worker:
             target.write_bytes(source.read_bytes())
             target.chmod(0o755 if file.executable else 0o644)
 
-    def _request(self, task: Task, maker: Maker, folder: Path, work: Path) -> Request:
+    def _request(self, task: Task, maker: Maker, desk: Desk) -> Request:
         first = task.members[0]
         stdin = path = self.store.files.path(first)
         if task.verb is Verb.MERGE:
-            stdin = folder / "members"
+            stdin = desk.members
             stdin.write_text("".join(f"{self.store.files.path(name)}\n" for name in task.members), encoding="utf-8")
         merging = task.verb is Verb.MERGE
         return Request(
-            command=maker.command, folder=work, stdin=stdin, stdout=folder / "out", job=task.job, attempt=task.attempt,
+            command=maker.command, folder=desk.work, stdin=stdin, stdout=desk.stdout, job=task.job, attempt=task.attempt,
             key=show(task.output if merging else first), name=base_name(task.output if merging else first),
             file=str(stdin if merging else path), filename="" if merging else base_name(first),
         )  # fmt: skip
@@ -169,8 +192,8 @@ class Worker:
         error.command_code = code  # type: ignore[attr-defined]
         return error
 
-    def _commit_output(self, task: Task, folder: Path) -> None:
-        item = self._finished(folder / "out", KeyName(task.output), task)
+    def _commit_output(self, task: Task, desk: Desk) -> None:
+        item = self._finished(desk.stdout, KeyName(task.output), task)
         self.store.prepare(item)
         with self.store.ledger.change():
             if self.queue.owns(task):
@@ -206,9 +229,9 @@ class Worker:
             os.close(out)
         return copy
 
-    def _commit_files(self, task: Task, folder: Path, work: Path) -> None:
+    def _commit_files(self, task: Task, desk: Desk) -> None:
         """Commit a fan-out: what belongs here becomes keys, the rest goes into the outbox."""
-        items = [self._finished(work / name, check_name(task.output + base_name(name)), task) for name in printed_names(folder / "out", work)]
+        items = [self._finished(desk.work / name, check_name(task.output + base_name(name)), task) for name in printed_names(desk.stdout, desk.work)]
         here = [item for item in items if self.ring.place(item.name) == self.cluster.host]
         away = [item for item in items if self.ring.place(item.name) != self.cluster.host]
         for item in here:

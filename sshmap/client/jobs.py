@@ -232,11 +232,13 @@ class JobRun:
 
     def _stuck(self, finished: dict[str, m.Finished]) -> dict[str, SshmapError]:
         waiting: dict[str, int] = {}
+        why: dict[str, str] = {}
         for answer in finished.values():
             for peer, count in answer.stuck.items():
                 waiting[peer] = waiting.get(peer, 0) + count
+            why |= answer.why
         return {
-            peer: HostLost(f"{peer} down: {count} fan-out files for it wait on the other hosts", hint="when it is back, run the same command again", host=peer)
+            peer: HostLost(f"{peer} down: {count} fan-out files for it wait on the other hosts: {why.get(peer, '')}", hint="when it is back, run the same command again", host=peer)
             for peer, count in waiting.items()
         }
 

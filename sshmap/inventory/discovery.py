@@ -48,7 +48,7 @@ def builtin(count: int | None = None) -> Inventory:
             name=f"local{number}",
             connect="local",
             root=str(base / f"local{number}"),
-            workers=max(1, cores // size),
+            workers=max(1, -(-2 * cores // size)),
             idle_stop=LOCAL_IDLE_STOP,
         )
         for number in range(size)

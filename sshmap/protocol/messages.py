@@ -46,6 +46,8 @@ class Hello(Message, kw_only=True):
     workers: int = 0
     idle_stop: float = 0.0
     shuffle: str = "auto"
+    #: the host whose courier calls; empty when a client does
+    caller: str = ""
     #: start the daemon if there is none
     autostart: bool = False
 
@@ -260,6 +262,8 @@ class Finished(Message, kw_only=True):
     stale: tuple[TallyRow, ...] = ()
     #: fan-out files that wait for a host that does not answer
     stuck: dict[str, int] = {}
+    #: why it does not
+    why: dict[str, str] = {}
 
 
 class Sweep(Message, kw_only=True):

@@ -41,9 +41,9 @@ CREATE TABLE tasks (
     kind TEXT, message TEXT, exit_code INTEGER, stale INTEGER NOT NULL DEFAULT 0, UNIQUE (job, output)
 );
 CREATE INDEX tasks_active ON tasks (state, id) WHERE state IN ('queued', 'running', 'sending');
--- fan-out files on their way; the file is tmp/outbox/<id>
+-- fan-out files on their way; the file is tmp/outbox/<id>, so an id must never come back
 CREATE TABLE outbox (
-    id INTEGER PRIMARY KEY, task INTEGER NOT NULL, peer TEXT NOT NULL, name TEXT NOT NULL,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, task INTEGER NOT NULL, peer TEXT NOT NULL, name TEXT NOT NULL,
     size INTEGER NOT NULL, maker BLOB NOT NULL, inputs BLOB NOT NULL, replaces INTEGER NOT NULL
 );
 CREATE INDEX outbox_peer ON outbox (peer, id);

@@ -199,6 +199,11 @@ class Queue:
             [(task,) for task in {parcel.task for parcel in parcels}],
         )
 
+    def rewind(self, task: int) -> None:
+        """Run a task again whose files in the outbox were lost; within a transaction."""
+        self._db.execute("DELETE FROM outbox WHERE task = ?", (task,))
+        self._db.execute("UPDATE tasks SET state = 'queued' WHERE id = ? AND state = 'sending'", (task,))
+
     def set_stuck(self, peer: str, why: str) -> None:
         """Note that a peer cannot be reached, or with an empty reason that it can."""
         with self._ledger.change() as db:

@@ -1,0 +1,92 @@
+"""What all tests share: a clean environment, clusters of their own, and a look at what is left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sshmap import Cluster
+from sshmap.inventory import Host, Inventory
+
+Wait = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's home, inventory or variables."""
+    for name in list(os.environ):
+        if name.startswith(("SSHMAP_", "XDG_")):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.chdir(tmp_path)
+
+
+def processes_below(path: Path) -> dict[int, str]:
+    """Return processes that have the path in their arguments or in SSHMAP_ROOT, by id."""
+    mark = os.fsencode(path)
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                arguments = (entry / "cmdline").read_bytes()
+                variables = [part for part in (entry / "environ").read_bytes().split(b"\0") if part.startswith(b"SSHMAP_ROOT=")]
+            except OSError:
+                continue
+            if mark in arguments or any(mark in part for part in variables):
+                found[int(entry.name)] = arguments.replace(b"\0", b" ").decode("utf-8", "replace")[:200]
+    return found
+
+
+def wait_until(condition: Callable[[], object], limit: float = 20.0, what: str = "") -> None:
+    """Wait until something holds.
+
+    Raises:
+        AssertionError: it does not hold within the limit, in seconds.
+    """
+    deadline = time.monotonic() + limit
+    pause = os.pipe()
+    try:
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {limit} s: {what or condition}"
+            signal.sigtimedwait([], 0.01)
+    finally:
+        for fd in pause:
+            os.close(fd)
+
+
+def end_processes(path: Path) -> None:
+    """Kill what a test left running below a path."""
+    for pid in processes_below(path):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Iterator[Inventory]:
+    """Three local hosts; whatever runs for them is ended afterwards, and it is an error if `down` leaves something."""
+    hosts = tuple(
+        Host(name=f"h{number}", connect="local", root=str(tmp_path / "roots" / f"h{number}"), workers=1, idle_stop=120.0) for number in range(3)
+    )
+    yield Inventory(hosts=hosts, origin="test")
+    end_processes(tmp_path / "roots")
+    wait_until(lambda: not processes_below(tmp_path / "roots"), what="processes are left")
+
+
+@pytest.fixture
+def cluster(inventory: Inventory) -> Iterator[Cluster]:
+    """A cluster of three local hosts."""
+    with Cluster(inventory) as opened:
+        yield opened
+        opened.down()
