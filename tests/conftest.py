@@ -13,8 +13,6 @@ import pytest
 from sshmap import Cluster
 from sshmap.inventory import Host, Inventory
 
-Wait = Callable[..., None]
-
 
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,14 +52,9 @@ def wait_until(condition: Callable[[], object], limit: float = 20.0, what: str =
         AssertionError: it does not hold within the limit, in seconds.
     """
     deadline = time.monotonic() + limit
-    pause = os.pipe()
-    try:
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {limit} s: {what or condition}"
-            signal.sigtimedwait([], 0.01)
-    finally:
-        for fd in pause:
-            os.close(fd)
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {limit} s: {what or condition}"
+        signal.sigtimedwait([], 0.01)
 
 
 def end_processes(path: Path) -> None:
