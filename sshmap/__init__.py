@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sshmap.version import __version__
+
 if TYPE_CHECKING:
     from sshmap.client.cluster import Cluster
 
-__version__ = "0.1.0"
 __all__ = ["Cluster", "__version__"]
 
 

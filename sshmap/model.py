@@ -124,7 +124,10 @@ def parse_name(text: str) -> str:
     for scheme in SCHEMES:
         if text.startswith(scheme):
             return text[len(scheme) :]
-    raise InvalidKey(f"not a key: {text!r}", hint=f"keys are written sm://bucket/path, for example sm://{text.strip('/') or 'bucket'}")
+    raise InvalidKey(
+        f"not a key: {text!r}",
+        hint=f"keys are written sm://bucket/path, for example sm://{text.strip('/') or 'bucket'}",
+    )
 
 
 def is_remote(text: str) -> bool:
@@ -146,7 +149,10 @@ def check_name(name: str) -> KeyName:
     """
     problem = _problem(name)
     if problem:
-        raise InvalidKey(f"bad key name {show(name)!r}: {problem}", hint="parts are 1 to 255 bytes of UTF-8 without control characters, not '.' or '..'")
+        raise InvalidKey(
+            f"bad key name {show(name)!r}: {problem}",
+            hint="parts are 1 to 255 bytes of UTF-8 without control characters, not '.' or '..'",
+        )
     return KeyName(name)
 
 
@@ -248,5 +254,8 @@ def check_job(spec: JobSpec) -> Source:
     if "\0" in spec.maker.command:
         raise UsageError("the command holds a NUL byte")
     if outdir.startswith(source.below) and (not source.pattern or source.picks(outdir + "x")):
-        raise UsageError(f"OUTDIR {spec.outdir} is inside INDIR {spec.indir}: outputs would become inputs", hint="give OUTDIR a name of its own, for example sm://out/")
+        raise UsageError(
+            f"OUTDIR {spec.outdir} is inside INDIR {spec.indir}: outputs would become inputs",
+            hint="give OUTDIR a name of its own, for example sm://out/",
+        )
     return source

@@ -10,6 +10,7 @@ Placement may never change under people's data: golden vectors in the tests hold
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -58,15 +59,15 @@ class Ring:
         text = "\n".join([ALGORITHM, *(f"{name} {weight!r}" for name, weight in self.members)])
         return xxhash.xxh3_128_hexdigest(text.encode())
 
-    def shares(self) -> dict[HostName, float]:
+    def shares(self) -> dict[str, float]:
         """Return each host's share of the hashed names, between 0 and 1, by the lengths of its arcs."""
         if self._ring is None:
             return {self._names[0]: 1.0}
         points = self._ring.get_points()
         span = points[-1][0] - points[0][0] or 1
-        totals = dict.fromkeys(self._names, 0.0)
-        for (start, _), (end, owner) in zip(points, points[1:], strict=False):
-            totals[HostName(owner)] += (end - start) / span
+        totals: dict[str, float] = dict.fromkeys(self._names, 0.0)
+        for (start, _), (end, owner) in itertools.pairwise(points):
+            totals[owner] += (end - start) / span
         return totals
 
 
@@ -75,7 +76,11 @@ def difference(theirs: Sequence[tuple[str, float]], ours: Sequence[tuple[str, fl
     old, new = dict(theirs), dict(ours)
     said = [f"{name} is gone" for name in old if name not in new]
     said += [f"{name} is new" for name in new if name not in old]
-    said += [f"weight of {name} was {old[name]:g}, is {new[name]:g}" for name in old if name in new and old[name] != new[name]]
+    said += [
+        f"weight of {name} was {old[name]:g}, is {new[name]:g}"
+        for name in old
+        if name in new and old[name] != new[name]
+    ]
     if not said:
         said = [f"order was {' '.join(old)}, is {' '.join(new)}"]
     return "; ".join(said)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from sshmap import __version__
 from sshmap.agent import lifecycle
 from sshmap.protocol.messages import Condition, JobRow
 from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.layout import Root
 from sshmap.store.queue import Queue
+from sshmap.version import __version__
 
 _LOW = 1 << 30
 
@@ -40,7 +40,18 @@ def job_rows(store: Store) -> tuple[JobRow, ...]:
         made_by = store.keys.maker(maker)
         command = made_by.command if made_by else ""
         states, _ = queue.states(job, run)
-        rows.append(JobRow(job=job, verb=verb, indir=indir, outdir=outdir, command=command[:500], submitted=submitted, states=states, kept=kept))
+        rows.append(
+            JobRow(
+                job=job,
+                verb=verb,
+                indir=indir,
+                outdir=outdir,
+                command=command[:500],
+                submitted=submitted,
+                states=states,
+                kept=kept,
+            )
+        )
     return tuple(rows)
 
 

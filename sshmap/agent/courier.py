@@ -117,7 +117,9 @@ class Route:
                 continue
             self._send(session, store, queue, parcels, introduced)
 
-    def _send(self, session: Session, store: Store, queue: Queue, parcels: list[Parcel], introduced: set[bytes]) -> None:
+    def _send(
+        self, session: Session, store: Store, queue: Queue, parcels: list[Parcel], introduced: set[bytes]
+    ) -> None:
         sent: list[Parcel] = []
         size = 0
         for parcel in parcels:

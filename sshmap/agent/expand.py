@@ -1,8 +1,8 @@
 """A job and a listing become tasks. Pure: what the three verbs differ in is all here.
 
-    map      each input                  → one task, output OUTDIR + path below INDIR
-    fanout   each input                  → one task, outputs below OUTDIR + base name + /
-    merge    each group of equal names   → one task, output OUTDIR + name of the group
+map      each input                  → one task, output OUTDIR + path below INDIR
+fanout   each input                  → one task, outputs below OUTDIR + base name + /
+merge    each group of equal names   → one task, output OUTDIR + name of the group
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def map_tasks(source: Source, outdir: str, inputs: Iterable[tuple[str, bytes]]) 
     """Make the tasks of a map."""
     for name, digest in inputs:
         if source.picks(name):
-            yield NewTask(output=outdir + name[len(source.below) :], members=(name,), inputs=digest_inputs([(name, digest)]))
+            yield NewTask(
+                output=outdir + name[len(source.below) :], members=(name,), inputs=digest_inputs([(name, digest)])
+            )
 
 
 def fanout_tasks(source: Source, outdir: str, inputs: Iterable[tuple[str, bytes]]) -> Iterator[NewTask]:
@@ -56,7 +58,11 @@ def merge_tasks(source: Source, outdir: str, inputs: Iterable[tuple[str, str, by
         members = [(name, digest) for _, name, digest in rows if source.picks(name)]
         if members:
             names = tuple(name for name, _ in members)
-            yield NewTask(output=outdir + group_name([base_name(name) for name in names]), members=names, inputs=digest_inputs(members))
+            yield NewTask(
+                output=outdir + group_name([base_name(name) for name in names]),
+                members=names,
+                inputs=digest_inputs(members),
+            )
 
 
 def group_name(bases: list[str]) -> str:
@@ -107,7 +113,9 @@ def combine(one: bytes, other: bytes) -> bytes:
 
 def tally(outdir: str, keys: Iterable[tuple[str, Receipt | None]]) -> Iterator[TallyRow]:
     """Sum up keys below OUTDIR, which come in order, by directory and receipt."""
-    located = ((name[: name.find("/", len(outdir)) + 1], name, receipt) for name, receipt in keys if "/" in name[len(outdir) :])
+    located = (
+        (name[: name.find("/", len(outdir)) + 1], name, receipt) for name, receipt in keys if "/" in name[len(outdir) :]
+    )
     for output, rows in itertools.groupby(located, key=lambda row: row[0]):
         groups: dict[Receipt | None, list[str]] = {}
         for _, name, receipt in rows:

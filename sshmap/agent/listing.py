@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import ClassVar
 
 import cachetools
 
@@ -24,11 +25,13 @@ _ROWS = 1000
 class Listings:
     """The listings of one host."""
 
-    _by_path: dict[str, Listings] = {}
-    _guard = threading.Lock()
+    _by_path: ClassVar[dict[str, Listings]] = {}
+    _guard: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self) -> None:
-        self._cache: cachetools.LRUCache[tuple[str, str, bool], list[Listing]] = cachetools.LRUCache(CACHE_SIZE, getsizeof=_size)
+        self._cache: cachetools.LRUCache[tuple[str, str, bool], list[Listing]] = cachetools.LRUCache(
+            CACHE_SIZE, getsizeof=_size
+        )
         self._lock = threading.Lock()
 
     @classmethod
@@ -68,7 +71,9 @@ class Listings:
 
 
 def _pages(store: Store, request: Ls) -> Iterator[Listing]:
-    rows: Iterator[Entry | str] = store.keys.scan(request.prefix) if request.recursive else store.keys.level(request.prefix)
+    rows: Iterator[Entry | str] = (
+        store.keys.scan(request.prefix) if request.recursive else store.keys.level(request.prefix)
+    )
     entries: list[Entry] = []
     prefixes: list[str] = []
     for row in rows:
@@ -85,4 +90,7 @@ def _pages(store: Store, request: Ls) -> Iterator[Listing]:
 
 def _size(pages: list[Listing]) -> int:
     """Roughly the bytes some pages take in memory."""
-    return 64 + sum(250 * len(page.entries) + 120 * len(page.prefixes) + sum(len(entry.name) for entry in page.entries) for page in pages)
+    return 64 + sum(
+        250 * len(page.entries) + 120 * len(page.prefixes) + sum(len(entry.name) for entry in page.entries)
+        for page in pages
+    )

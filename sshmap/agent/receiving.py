@@ -13,7 +13,7 @@ from pathlib import Path
 from sshmap.errors import DigestMismatch, InvalidKey, ProtocolError, SshmapError
 from sshmap.model import Maker, check_name
 from sshmap.protocol.framing import FrameReader
-from sshmap.protocol.messages import End, Problem, Put, PutResult, Stored
+from sshmap.protocol.messages import End, Put, PutResult, Stored, refused
 from sshmap.store import locks
 from sshmap.store.commit import Finished, Store
 from sshmap.store.digest import Hasher
@@ -51,7 +51,7 @@ class Receiver:
             check_name(put.name)
         except InvalidKey as exc:
             self._drain(reader)
-            self._waiting.append(PutResult(put.name, False, Problem.of(exc, put.name)))
+            self._waiting.append(refused(exc, put.name))
         else:
             self._waiting.append(self._content(put, path, reader))
         if len(self._waiting) >= GATHER or self._size >= GATHER_SIZE:
@@ -88,12 +88,14 @@ class Receiver:
             hasher = self._write(path, reader)
         except DigestMismatch as exc:
             path.unlink(missing_ok=True)
-            return PutResult(put.name, False, Problem.of(exc, put.name))
+            return refused(exc, put.name)
         if isinstance(hasher, OSError):
             path.unlink(missing_ok=True)
-            return PutResult(put.name, False, Problem.of(mapped_error(hasher, put.name), put.name))
+            return refused(mapped_error(hasher, put.name), put.name)
         self._size += hasher.size
-        return Finished(path=path, name=put.name, size=hasher.size, digest=hasher.digest, receipt=put.receipt, replace=put.replace)
+        return Finished(
+            path=path, name=put.name, size=hasher.size, digest=hasher.digest, receipt=put.receipt, replace=put.replace
+        )
 
     def _write(self, path: Path, reader: FrameReader) -> Hasher | OSError:
         """Write a stream to a file up to its End; after a failed write the rest is read and dropped."""
@@ -110,7 +112,9 @@ class Receiver:
             path.unlink(missing_ok=True)
             raise ProtocolError("a stream of content was broken off")
         if failure is None and (piece.size, piece.digest) != (hasher.size, hasher.digest):
-            raise DigestMismatch(f"content arrived damaged ({hasher.size} of {piece.size} bytes)", hint="run the command again")
+            raise DigestMismatch(
+                f"content arrived damaged ({hasher.size} of {piece.size} bytes)", hint="run the command again"
+            )
         return failure or hasher
 
     @staticmethod
@@ -140,7 +144,7 @@ class Receiver:
         try:
             return PutResult(item.name, self._store.settle(item))
         except SshmapError as exc:
-            return PutResult(item.name, False, Problem.of(exc, item.name))
+            return refused(exc, item.name)
 
     def close(self) -> None:
         """Drop what was not committed."""
@@ -156,5 +160,3 @@ def _write_all(fd: int, piece: memoryview) -> OSError | None:
     except OSError as exc:
         return exc
     return None
-
-

@@ -53,7 +53,10 @@ def _open_input(store: Store, name: str) -> int:
     fd = store.files.open(name)
     if digest_fd(fd) != (row.size, row.digest):
         os.close(fd)
-        raise DigestMismatch(f"{show(name)}: content does not match its digest", hint=f"sshmap rm {show(name)}, then make or copy it again")
+        raise DigestMismatch(
+            f"{show(name)}: content does not match its digest",
+            hint=f"sshmap rm {show(name)}, then make or copy it again",
+        )
     os.set_blocking(fd, True)
     return fd
 

@@ -52,6 +52,12 @@ def _send(store: Store, entry: Entry, writer: FrameWriter, buffer: memoryview) -
         os.close(fd)
     if hasher.digest != entry.digest:
         row = store.keys.get(entry.name)
-        why = "was replaced while it was read" if row is None or row.digest != entry.digest else "content does not match its digest"
-        raise DigestMismatch(f"{show(entry.name)}: {why}", hint=f"sshmap rm {show(entry.name)}, then make or copy it again")
+        why = (
+            "was replaced while it was read"
+            if row is None or row.digest != entry.digest
+            else "content does not match its digest"
+        )
+        raise DigestMismatch(
+            f"{show(entry.name)}: {why}", hint=f"sshmap rm {show(entry.name)}, then make or copy it again"
+        )
     return End(size=hasher.size, digest=hasher.digest)

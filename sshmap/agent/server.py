@@ -95,7 +95,9 @@ class ServedSession:
         SshmapError: the client is not served here.
     """
 
-    def __init__(self, root: Root, channel: Channel, reader: FrameReader, writer: FrameWriter, *, warm: bool, peer: bool) -> None:
+    def __init__(
+        self, root: Root, channel: Channel, reader: FrameReader, writer: FrameWriter, *, warm: bool, peer: bool
+    ) -> None:
         self._channel, self.reader, self.writer = channel, reader, writer
         self._root, self._warm = root, warm
         self._listings = Listings.of(root)
@@ -125,7 +127,9 @@ class ServedSession:
             except SshmapError as exc:
                 self.writer.message(m.Problem.of(exc))
             except (OSError, msgspec.MsgspecError, ValueError, AssertionError):
-                self.writer.message(m.Problem(kind="SshmapError", message=f"a bug in sshmap: {traceback.format_exc(limit=-3)}"))
+                self.writer.message(
+                    m.Problem(kind="SshmapError", message=f"a bug in sshmap: {traceback.format_exc(limit=-3)}")
+                )
             lifecycle.note_use(self._root)
 
     def _answer(self, request: m.Message) -> None:
@@ -283,7 +287,10 @@ def _open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
     locks.sweep_scratch(root)
     store = Store(root)
     if cluster is not None and cluster.host != hello.host and store.keys.total()[0]:
-        raise RingChanged(f"this root is host {cluster.host!r}, the inventory calls it {hello.host!r}", hint="two names for one root, or a host was renamed while it holds data: put the name back")
+        raise RingChanged(
+            f"this root is host {cluster.host!r}, the inventory calls it {hello.host!r}",
+            hint="one root under two names, or a host renamed while it holds data: put the name back",
+        )
     if cluster is not None and cluster.fingerprint != ring.fingerprint and (peer or store.keys.total()[0]):
         raise RingChanged(
             f"the inventory places keys differently than this host's data lies: {difference(cluster.ring, hello.ring)}",

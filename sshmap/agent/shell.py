@@ -39,13 +39,14 @@ while IFS= read -r -u 3 _; do
 done
 """
 #: Words that are not programs, so that exec cannot stand before them.
-_BUILTINS = frozenset(
-    """! . : [ [[ ]] { } alias bg bind break builtin caller case cd command compgen complete compopt continue coproc
+_NOT_PROGRAMS = """
+    ! . : [ [[ ]] { } alias bg bind break builtin caller case cd command compgen complete compopt continue coproc
     declare dirs disown do done echo elif else enable esac eval exec exit export false fc fg fi for function getopts
     hash help history if in jobs kill let local logout mapfile popd printf pushd pwd read readarray readonly return
     select set shift shopt source suspend test then time times trap true type typeset ulimit umask unalias unset
-    until wait while""".split()
-)
+    until wait while
+"""
+_BUILTINS = frozenset(_NOT_PROGRAMS.split())
 _PLAIN = re.compile(r"""([A-Za-z0-9_./+-]+)((?: +(?:[A-Za-z0-9_./,:@%+=-]|'[^'\n]*'|"[^"$`\\!\n]*")+)*)""")
 _DROPPED = re.compile(r"(SSHMAP_.*|BASH_ENV|ENV|BASH_FUNC_.*|SHELLOPTS|BASHOPTS|PYTHON.*|LC_.*|LANG|LANGUAGE)")
 
@@ -124,7 +125,9 @@ class Shell:
         watch_read, self._watch = os.pipe()
         os.set_blocking(self._stderr, False)
         fds = (request_read, reply_write, stderr_write)
-        redirects = f"exec 3<&{request_read} 4>&{reply_write} 5>&{stderr_write}; " + "; ".join(f"exec {fd}>&-" for fd in fds if fd > 5)
+        redirects = f"exec 3<&{request_read} 4>&{reply_write} 5>&{stderr_write}; " + "; ".join(
+            f"exec {fd}>&-" for fd in fds if fd > 5
+        )
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", keeper.__file__, str(watch_read),
              "bash", "--norc", "--noprofile", "-c", redirects + _LOOP, "bash", str(request)],

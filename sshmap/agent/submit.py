@@ -67,7 +67,12 @@ class Submission:
             elif not fate.kept:
                 counts["fresh"] += 1
         return Planned(
-            job=self.job, inputs=counts["inputs"], fresh=counts["fresh"], kept=counts["kept"], problems=tuple(problems), refused=counts["refused"]
+            job=self.job,
+            inputs=counts["inputs"],
+            fresh=counts["fresh"],
+            kept=counts["kept"],
+            problems=tuple(problems),
+            refused=counts["refused"],
         )
 
     def start(self) -> int:
@@ -126,12 +131,25 @@ class Submission:
 
     def _finished(self, progress: Progress) -> Finished:
         failures = tuple(
-            Failure(key=_subject(self._spec.maker.verb, members, output), attempt=attempt, kind=kind, message=message, exit_code=code or 0)
+            Failure(
+                key=_subject(self._spec.maker.verb, members, output),
+                attempt=attempt,
+                kind=kind,
+                message=message,
+                exit_code=code or 0,
+            )
             for members, output, attempt, kind, message, code in self._queue.failed(self.job, self._run, _MOST_FAILURES)
         )
-        stale = tuple(TallyRow(output, receipt, 0, bytes(16)) for output, receipt in self._queue.stale(self.job, self._run))
+        stale = tuple(
+            TallyRow(output, receipt, 0, bytes(16)) for output, receipt in self._queue.stale(self.job, self._run)
+        )
         return Finished(
-            done=progress.done, failed=progress.failed, size=progress.size, failures=failures, stale=stale + self._kept_beside_stale(), stuck=progress.stuck,
+            done=progress.done,
+            failed=progress.failed,
+            size=progress.size,
+            failures=failures,
+            stale=stale + self._kept_beside_stale(),
+            stuck=progress.stuck,
             why={peer: self._queue.why_stuck(peer) for peer in progress.stuck},
         )
 
@@ -140,15 +158,25 @@ class Submission:
         if not (self._spec.replace and self._tallies):
             return ()
         return tuple(
-            TallyRow(fate.task.output, Receipt(self._maker, fate.task.inputs), 0, bytes(16)) for fate in self._fates() if fate.kept and fate.task.stale
+            TallyRow(fate.task.output, Receipt(self._maker, fate.task.inputs), 0, bytes(16))
+            for fate in self._fates()
+            if fate.kept and fate.task.stale
         )
 
     def _fates(self) -> Iterator[expand.Fate]:
         keys, source, outdir = self._store.keys, self._source, self._spec.outdir.split("://", 1)[1]
         verb, replace = self._spec.maker.verb, self._spec.replace
         if verb is Verb.FANOUT:
-            for task in expand.fanout_tasks(source, outdir, ((entry.name, entry.digest) for entry in keys.scan(source.prefix))):
-                yield expand.judge_fanout(task, self._maker, self._queue.fanout(task.output), self._tallies.get(task.output, []), replace=replace)
+            for task in expand.fanout_tasks(
+                source, outdir, ((entry.name, entry.digest) for entry in keys.scan(source.prefix))
+            ):
+                yield expand.judge_fanout(
+                    task,
+                    self._maker,
+                    self._queue.fanout(task.output),
+                    self._tallies.get(task.output, []),
+                    replace=replace,
+                )
             return
         if verb is Verb.MERGE:
             tasks = expand.merge_tasks(source, outdir, keys.members(source.prefix))
@@ -164,10 +192,19 @@ class Submission:
         if fate.rival and fate.rival.maker == self._maker:
             why = f"its input {show(fate.task.members[0])} was another then"
         output = show(fate.task.output)
-        return Problem(kind="OtherReceipt", message=f"{output} exists and was made by other work: {why}", hint="run it again with --replace, or choose another OUTDIR", key=output)
+        return Problem(
+            kind="OtherReceipt",
+            message=f"{output} exists and was made by other work: {why}",
+            hint="run it again with --replace, or choose another OUTDIR",
+            key=output,
+        )
 
     def _doubled(self, task: NewTask) -> Problem:
-        return Problem(kind="Refused", message=f"two inputs would write to {show(task.output)}, one of them {show(task.members[0])}", hint="inputs of a fan-out need different base names")
+        return Problem(
+            kind="Refused",
+            message=f"two inputs would write to {show(task.output)}, one of them {show(task.members[0])}",
+            hint="inputs of a fan-out need different base names",
+        )
 
 
 def difference(there: Maker | None, now: Maker) -> str:

@@ -154,12 +154,17 @@ class Worker:
             fd = self.store.files.open(name)
             try:
                 if digest_fd(fd) != (row.size, row.digest):
-                    raise DigestMismatch(f"{show(name)}: content does not match its digest", hint=f"sshmap rm {show(name)}, then make it again")
+                    raise DigestMismatch(
+                        f"{show(name)}: content does not match its digest",
+                        hint=f"sshmap rm {show(name)}, then make it again",
+                    )
             finally:
                 os.close(fd)
             members.append((name, row.digest))
         if digest_inputs(members) != task.receipt.inputs:
-            raise Refused(f"{show(task.members[0])} was changed after the job was planned", hint="run the command again")
+            raise Refused(
+                f"{show(task.members[0])} was changed after the job was planned", hint="run the command again"
+            )
 
     def _unpack(self, maker: Maker, work: Path) -> None:
         for file in maker.shipped:
@@ -186,7 +191,10 @@ class Worker:
         lines = result.stderr.decode("utf-8", "replace").strip()
         disk = os.statvfs(self.root.tmp)
         if disk.f_bavail * disk.f_frsize < _NEARLY_FULL:
-            return NoSpace(f"no space left on the host's disk: {lines[-500:]}", hint="free some space, for example with sshmap rm -r")
+            return NoSpace(
+                f"no space left on the host's disk: {lines[-500:]}",
+                hint="free some space, for example with sshmap rm -r",
+            )
         how = f"exit {code}" if code <= 128 else f"exit {code} (signal {code - 128})"
         error = CommandsFailed(f"{how}: {lines[-2000:]}" if lines else how)
         error.command_code = code  # type: ignore[attr-defined]
@@ -207,7 +215,9 @@ class Worker:
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise CommandsFailed(f"the command replaced its output {path.name!r} by something that is not a plain file")
+                raise CommandsFailed(
+                    f"the command replaced its output {path.name!r} by something that is not a plain file"
+                )
             if status.st_nlink > 1:
                 path = self._copied(fd, path)
             else:
@@ -231,7 +241,10 @@ class Worker:
 
     def _commit_files(self, task: Task, desk: Desk) -> None:
         """Commit a fan-out: what belongs here becomes keys, the rest goes into the outbox."""
-        items = [self._finished(desk.work / name, check_name(task.output + base_name(name)), task) for name in printed_names(desk.stdout, desk.work)]
+        items = [
+            self._finished(desk.work / name, check_name(task.output + base_name(name)), task)
+            for name in printed_names(desk.stdout, desk.work)
+        ]
         here = [item for item in items if self.ring.place(item.name) == self.cluster.host]
         away = [item for item in items if self.ring.place(item.name) != self.cluster.host]
         for item in here:
@@ -247,7 +260,9 @@ class Worker:
                 outgoing = self.root.outbox / str(number)
                 outgoing.unlink(missing_ok=True)
                 os.link(item.path, outgoing)
-            self.queue.record_fanout(task.output, task.receipt, len(items), names_digest(base_name(item.name) for item in items))
+            self.queue.record_fanout(
+                task.output, task.receipt, len(items), names_digest(base_name(item.name) for item in items)
+            )
             state = TaskState.SENDING if away else TaskState.DONE
             self.queue.finish(task.id, state, sum(item.size for item in items))
             self.store.ledger.bump()
@@ -294,5 +309,3 @@ def _name_problem(name: str, work: Path) -> str:
         if stat.S_ISLNK(mode):
             return "is or lies behind a link"
     return "" if stat.S_ISREG(mode) else "is not a plain file"
-
-

@@ -9,10 +9,10 @@ from typing import Annotated
 import msgspec
 import typer
 
-from sshmap import __version__
 from sshmap.cli.printers import HumanPrinter, JsonPrinter, Printer, QuietPrinter
 from sshmap.client.cluster import Cluster
 from sshmap.errors import UsageError
+from sshmap.version import __version__
 
 app = typer.Typer(
     name="sshmap", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -51,11 +51,16 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def frame(
-    inventory: Annotated[Path | None, typer.Option("-i", "--inventory", envvar="SSHMAP_INVENTORY", help="Inventory file; without one, the built-in local cluster.")] = None,
-    local: Annotated[int | None, typer.Option("--local", envvar="SSHMAP_LOCAL", help="Use the built-in local cluster with so many hosts.")] = None,
+    inventory: Annotated[
+        Path | None, typer.Option("-i", "--inventory", envvar="SSHMAP_INVENTORY", help="Inventory file.")
+    ] = None,
+    local: Annotated[
+        int | None,
+        typer.Option("--local", envvar="SSHMAP_LOCAL", help="Use the built-in local cluster with so many hosts."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", envvar="SSHMAP_QUIET", help="No progress, no notes.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", envvar="SSHMAP_VERBOSE", help="Say more.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Turn a list of plain SSH hosts into a data-processing cluster."""
     if inventory is not None and local is not None:

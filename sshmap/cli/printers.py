@@ -52,7 +52,9 @@ class HumanPrinter:
             if isinstance(row, str):
                 lines.append(f"{'PRE':>30} {row[below:]}\n")
             else:
-                stamp = stamps.get(row.mtime) or stamps.setdefault(row.mtime, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row.mtime)))
+                stamp = stamps.get(row.mtime) or stamps.setdefault(
+                    row.mtime, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row.mtime))
+                )
                 lines.append(f"{stamp} {row.size:>10} {row.name[below:]}\n")
             if len(lines) >= _WRITE_AT:
                 sys.stdout.write("".join(lines))
@@ -77,11 +79,15 @@ class HumanPrinter:
         for error in result.lost.values():
             _say(f"error: {error.message}")
         ran = "nothing to run: " if not result.done and not result.failed and not result.lost else ""
-        _say(f"{ran}done: {result.done} ok, {result.failed} failed, {result.kept} kept, {human_size(result.size)}, {human_time(result.seconds)}")
+        _say(
+            f"{ran}done: {result.done} ok, {result.failed} failed, {result.kept} kept, {human_size(result.size)}, {human_time(result.seconds)}"
+        )
 
     def transfer(self, result: Transfer, seconds: float) -> None:
         """Show the last line of a copy."""
-        _say(f"done: {result.fresh} ok, {len(result.failures)} failed, {result.kept} kept, {human_size(result.size)}, {human_time(seconds)}")
+        _say(
+            f"done: {result.fresh} ok, {len(result.failures)} failed, {result.kept} kept, {human_size(result.size)}, {human_time(seconds)}"
+        )
 
     def note(self, text: str) -> None:
         """Say something on stderr."""
@@ -91,7 +97,7 @@ class HumanPrinter:
 class JsonPrinter(HumanPrinter):
     """For programs."""
 
-    def listing(self, rows: Iterable[Placed | str], *, below: int) -> int:
+    def listing(self, rows: Iterable[Placed | str], *, below: int) -> int:  # noqa: ARG002  # JSON has whole names
         """Show one JSON list, row by row, so that a long listing needs little memory."""
         count = 0
         for row in rows:
@@ -121,7 +127,8 @@ class JsonPrinter(HumanPrinter):
 
     def transfer(self, result: Transfer, seconds: float) -> None:
         """Show the counts."""
-        sys.stdout.write(_json({"ok": result.fresh, "failed": len(result.failures), "kept": result.kept, "bytes": result.size, "seconds": round(seconds, 3)}) + "\n")
+        counts = {"ok": result.fresh, "failed": len(result.failures), "kept": result.kept}
+        sys.stdout.write(_json({**counts, "bytes": result.size, "seconds": round(seconds, 3)}) + "\n")
 
 
 class QuietPrinter(HumanPrinter):

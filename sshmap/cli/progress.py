@@ -9,9 +9,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sshmap.client.jobs import Standing
+from sshmap.client.results import silent
 
 #: fewer seconds than this between repaints are not worth it
 _REFRESH = 8
+
+
+def unmoved(_: Standing) -> None:
+    """Show nothing."""
 
 
 def is_shown(*, quiet: bool) -> bool:
@@ -23,7 +28,7 @@ def is_shown(*, quiet: bool) -> bool:
 def counting(title: str, total: int | None, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
     """Show keys, bytes, MB/s and, where the total is known, the time left; yield what is told about each step."""
     if not shown:
-        yield lambda keys, size: None
+        yield silent
         return
     with _display() as display:
         task = display.add_task(title, total=total, size=0)
@@ -41,14 +46,20 @@ def counting(title: str, total: int | None, *, shown: bool) -> Iterator[Callable
 def following(title: str, *, shown: bool) -> Iterator[Callable[[Standing], None]]:
     """Show how a job stands; yield what is told about it."""
     if not shown:
-        yield lambda standing: None
+        yield unmoved
         return
     with _display() as display:
         task = display.add_task(title, total=None, size=0)
 
         def update(standing: Standing) -> None:
             failed = f", {standing.failed} failed" if standing.failed else ""
-            display.update(task, total=standing.total, completed=standing.done + standing.failed, size=standing.size, description=title + failed)
+            display.update(
+                task,
+                total=standing.total,
+                completed=standing.done + standing.failed,
+                size=standing.size,
+                description=title + failed,
+            )
 
         yield update
 

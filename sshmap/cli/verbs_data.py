@@ -18,7 +18,9 @@ from sshmap.errors import NothingMatched, UsageError
 from sshmap.model import base_name, is_remote, parse_name, show
 
 Json = Annotated[bool, typer.Option("--json", envvar="SSHMAP_JSON", help="Print JSON.")]
-Recursive = Annotated[bool, typer.Option("-r", "--recursive", envvar="SSHMAP_RECURSIVE", help="All that starts with it.")]
+Recursive = Annotated[
+    bool, typer.Option("-r", "--recursive", envvar="SSHMAP_RECURSIVE", help="All that starts with it.")
+]
 
 
 @app.command()
@@ -99,7 +101,9 @@ def _copy_in(cluster: Cluster, source: str, target: str, *, recursive: bool) -> 
     directory = target.endswith("/") or "/" not in parse_name(target)
     if source == "-":
         if directory:
-            raise UsageError(f"stdin needs a key name, {target} is a directory", hint=f"sshmap cp - {target.rstrip('/')}/name")
+            raise UsageError(
+                f"stdin needs a key name, {target} is a directory", hint=f"sshmap cp - {target.rstrip('/')}/name"
+            )
         return cluster.put(sys.stdin.buffer, target)
     return cluster.put(Path(source), f"{target.rstrip('/')}/{Path(source).name}" if directory else target)
 

@@ -21,13 +21,17 @@ def up() -> None:
     with settings.cluster() as cluster:
         conditions, failures = cluster.up()
     for name, condition in conditions.items():
-        printer.note(f"up: {name}: {condition.workers} workers, {condition.keys} keys, {human_size(condition.free)} free")
+        printer.note(
+            f"up: {name}: {condition.workers} workers, {condition.keys} keys, {human_size(condition.free)} free"
+        )
     raise_failures(failures, dict(conditions))
 
 
 @app.command()
 def down(
-    purge: Annotated[bool, typer.Option("--purge", envvar="SSHMAP_PURGE", help="Delete the roots, with all keys.")] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", envvar="SSHMAP_PURGE", help="Delete the roots, with all keys.")
+    ] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", envvar="SSHMAP_YES", help="Do not ask.")] = False,
 ) -> None:
     """Stop every host's daemon; unfinished tasks stay queued."""
@@ -41,7 +45,9 @@ def down(
             if not yes and sys.stdin.isatty():
                 typer.confirm("delete the roots of all these hosts?", abort=True, err=True)
         for name, halted in cluster.down(purge=purge).items():
-            printer.note(f"down: {name}{'' if halted.was_running else ' (no daemon was running)'}{', root deleted' if purge else ''}")
+            printer.note(
+                f"down: {name}{'' if halted.was_running else ' (no daemon was running)'}{', root deleted' if purge else ''}"
+            )
 
 
 @app.command()
@@ -60,7 +66,9 @@ def health(json: Json = False) -> None:
         settings.printer(json=True).table(rows)
     else:
         for row in rows:
-            sys.stdout.write(f"healthy: {row['host']}\n" if row["healthy"] else f"unhealthy: {row['host']}: {row['reason']}\n")
+            sys.stdout.write(
+                f"healthy: {row['host']}\n" if row["healthy"] else f"unhealthy: {row['host']}: {row['reason']}\n"
+            )
     if bad := [row for row in rows if not row["healthy"]]:
         raise HostLost(f"{len(bad)} of {len(rows)} hosts are unhealthy")
 

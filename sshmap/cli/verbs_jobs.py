@@ -19,13 +19,20 @@ from sshmap.model import Verb
 Indir = Annotated[str, typer.Argument(metavar="INDIR", help="sm://bucket/dir/, or a quoted glob like 'sm://in/*/*_5'.")]
 Outdir = Annotated[str, typer.Argument(metavar="OUTDIR", help="sm://bucket/dir/")]
 Command = Annotated[str, typer.Argument(metavar="CMD", help="Shell command, in quotes.")]
-With = Annotated[list[Path] | None, typer.Option("--with", envvar="SSHMAP_WITH", help="Ship a file with the job; repeatable.")]
+With = Annotated[
+    list[Path] | None, typer.Option("--with", envvar="SSHMAP_WITH", help="Ship a file with the job; repeatable.")
+]
 Replace = Annotated[bool, typer.Option("--replace", envvar="SSHMAP_REPLACE", help="Swap outputs that other work made.")]
 
 
-def _submit(verb: Verb, indir: str, outdir: str, command: str, shipped: list[Path] | None, *, replace: bool, json: bool) -> int:
+def _submit(
+    verb: Verb, indir: str, outdir: str, command: str, shipped: list[Path] | None, *, replace: bool, json: bool
+) -> int:
     printer = settings.printer(json=json)
-    with settings.cluster() as cluster, progress.following(f"{verb.value} {indir}", shown=progress.is_shown(quiet=settings.quiet)) as report:
+    with (
+        settings.cluster() as cluster,
+        progress.following(f"{verb.value} {indir}", shown=progress.is_shown(quiet=settings.quiet)) as report,
+    ):
         try:
             result = cluster.submit(verb, indir, outdir, command, shipped=shipped or (), replace=replace, report=report)
         except JobFailed as exc:
@@ -40,19 +47,25 @@ def _submit(verb: Verb, indir: str, outdir: str, command: str, shipped: list[Pat
 
 
 @app.command()
-def map(indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False) -> int:  # noqa: A001
+def map(
+    indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False
+) -> int:
     """Run CMD on each key of INDIR: the key on stdin, its stdout becomes the key of the same name in OUTDIR."""
     return _submit(Verb.MAP, indir, outdir, command, shipped, replace=replace, json=json)
 
 
 @app.command()
-def fanout(indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False) -> int:
+def fanout(
+    indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False
+) -> int:
     """Run CMD on each key of INDIR: the files it writes and names on stdout are placed around the cluster by their names."""
     return _submit(Verb.FANOUT, indir, outdir, command, shipped, replace=replace, json=json)
 
 
 @app.command()
-def merge(indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False) -> int:
+def merge(
+    indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False
+) -> int:
     """Run CMD on each group of equally named keys of INDIR: their paths on stdin, its stdout becomes one key in OUTDIR."""
     return _submit(Verb.MERGE, indir, outdir, command, shipped, replace=replace, json=json)
 

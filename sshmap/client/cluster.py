@@ -1,11 +1,11 @@
 """The Python API: `Cluster` and its verbs, the same as on the command line.
 
-    from sshmap import Cluster
+from sshmap import Cluster
 
-    with Cluster() as cluster:
-        cluster.put(b"hello", "sm://in/a")
-        cluster.map("sm://in/", "sm://out/", "tr a-z A-Z")
-        print(cluster.get("sm://out/a"))
+with Cluster() as cluster:
+cluster.put(b"hello", "sm://in/a")
+cluster.map("sm://in/", "sm://out/", "tr a-z A-Z")
+print(cluster.get("sm://out/a"))
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Self, Unpack
 
 from sshmap.client import download, upload
-from sshmap.client.jobs import JobRun, Standing
+from sshmap.client.jobs import JobRun, Options
 from sshmap.client.links import Links
 from sshmap.client.listing import ListingCache, Placed, list_keys
-from sshmap.client.results import JobResult, Spoken, Transfer, raise_failures
+from sshmap.client.results import JobResult, Spoken, Transfer, raise_failures, silent
 from sshmap.errors import HostLost, InvalidKey, NothingMatched, SshmapError, UsageError
 from sshmap.inventory import Inventory, builtin, discover
 from sshmap.model import Verb, check_name, check_prefix, parse_name
@@ -28,10 +28,6 @@ from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
 Counted = Callable[[int, int], None]
-
-
-def _silent(keys: int, size: int) -> None:
-    """Report nothing."""
 
 
 class Cluster:
@@ -56,10 +52,12 @@ class Cluster:
         self._links = Links(chosen)
         self._listings = ListingCache()
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -81,7 +79,7 @@ class Cluster:
             upload.check_file(source)
         return self._upload([upload.Source(name=name, content=source)]).check()
 
-    def put_tree(self, top: Path, prefix: str, report: Counted = _silent) -> Transfer:
+    def put_tree(self, top: Path, prefix: str, report: Counted = silent) -> Transfer:
         """Store all files below a directory under ``prefix`` plus their relative paths.
 
         Raises:
@@ -93,7 +91,7 @@ class Cluster:
         sources = (upload.Source(name=check_name(start + name), content=path) for path, name in upload.walk(top))
         return self._upload(sources, report).check()
 
-    def _upload(self, sources: Iterable[upload.Source], report: Counted = _silent) -> Transfer:
+    def _upload(self, sources: Iterable[upload.Source], report: Counted = silent) -> Transfer:
         return upload.upload(self._links, sources, report)
 
     def get(self, key: str) -> bytes:
@@ -115,7 +113,7 @@ class Cluster:
         """Copy a key to a file, which is replaced once all has been checked; return its size in bytes."""
         return download.fetch_file(self._links, check_name(parse_name(key)), path)
 
-    def get_tree(self, prefix: str, top: Path, report: Counted = _silent) -> Transfer:
+    def get_tree(self, prefix: str, top: Path, report: Counted = silent) -> Transfer:
         """Copy all keys below ``sm://…/`` to files below a directory.
 
         Raises:
@@ -157,11 +155,15 @@ class Cluster:
         check_prefix(name) if recursive else check_name(name)
         request = m.Remove(prefix=name, exact=not recursive, counting=counting)
         names = None if recursive else [self._links.ring.place(name)]
-        answers, failures = self._links.gather(lambda host: self._links.ask(host, lambda session: session.ask(request, m.Removed)), names)
+        answers, failures = self._links.gather(
+            lambda host: self._links.ask(host, lambda session: session.ask(request, m.Removed)), names
+        )
         raise_failures(failures, dict(answers))
         count, size = sum(answer.count for answer in answers.values()), sum(answer.size for answer in answers.values())
         if not count:
-            raise NothingMatched(f"no key {'starts with' if recursive else 'is named'} {prefix}", hint="sshmap ls shows what there is")
+            raise NothingMatched(
+                f"no key {'starts with' if recursive else 'is named'} {prefix}", hint="sshmap ls shows what there is"
+            )
         return count, size
 
     def where(self, prefix: str) -> Iterator[Placed]:
@@ -193,38 +195,39 @@ class Cluster:
         request = m.Eval(name=name, command=command)
         return run_once(self._links.session(self._links.ring.place(name)), request, out, err)
 
-    def map(self, indir: str, outdir: str, command: str, **options: object) -> JobResult:
+    def map(self, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
         """Run a command on each key of INDIR where it lies, one output each.
 
         Args:
             indir: ``sm://bucket/dir/`` or a glob.
             outdir: where outputs go, under the inputs' relative names.
             command: shell command; the key is its stdin, its stdout the output.
-            options: ``shipped`` (files to send along), ``replace``, ``report``.
+            options: see `Options`.
 
         Raises:
             JobFailed: some tasks failed or hosts were lost; its ``result`` has the rest.
+            NothingMatched: INDIR holds no key.
+            OtherReceipt: outputs are there that other work made; nothing was run.
         """
         return self.submit(Verb.MAP, indir, outdir, command, **options)
 
-    def fanout(self, indir: str, outdir: str, command: str, **options: object) -> JobResult:
+    def fanout(self, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
         """Run a command on each key of INDIR, any number of named output files each, placed by their names; as `map`."""
         return self.submit(Verb.FANOUT, indir, outdir, command, **options)
 
-    def merge(self, indir: str, outdir: str, command: str, **options: object) -> JobResult:
+    def merge(self, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
         """Run a command on each group of equally named keys of INDIR, one output each; as `map`."""
         return self.submit(Verb.MERGE, indir, outdir, command, **options)
 
-    def submit(
-        self, verb: Verb, indir: str, outdir: str, command: str, *, shipped: Iterable[Path] = (), replace: bool = False,
-        report: Callable[[Standing], None] = lambda standing: None,
-    ) -> JobResult:  # fmt: skip
+    def submit(self, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
         """Run a job of any shape; see `map`."""
-        return JobRun(self._links, verb, indir, outdir, command, shipped=shipped, replace=replace, report=report).run()
+        return JobRun(self._links, verb, indir, outdir, command, **options).run()
 
     def conditions(self) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
         """Look at every host; return conditions and failures by host."""
-        return self._links.gather(lambda host: self._links.ask(host, lambda session: session.ask(m.Look(), m.Condition)))
+        return self._links.gather(
+            lambda host: self._links.ask(host, lambda session: session.ask(m.Look(), m.Condition))
+        )
 
     def jobs(self) -> dict[str, list[m.JobRow]]:
         """Return the jobs every host knows.
@@ -232,15 +235,21 @@ class Cluster:
         Raises:
             HostLost: a host does not answer.
         """
-        answers, failures = self._links.gather(lambda host: self._links.ask(host, lambda session: session.ask(m.Jobs(), m.JobList)))
+        answers, failures = self._links.gather(
+            lambda host: self._links.ask(host, lambda session: session.ask(m.Jobs(), m.JobList))
+        )
         raise_failures(failures, dict(answers))
         return {host: list(answer.jobs) for host, answer in answers.items()}
 
     def up(self) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
         """Start every host's daemon; return conditions and failures by host."""
-        return self._links.gather(lambda host: self._links.ask(host, lambda session: session.ask(m.Rise(), m.Condition)))
+        return self._links.gather(
+            lambda host: self._links.ask(host, lambda session: session.ask(m.Rise(), m.Condition))
+        )
 
-    def exec(self, command: str, names: Iterable[str] | None = None) -> tuple[dict[str, Spoken], dict[str, SshmapError]]:
+    def exec(
+        self, command: str, names: Iterable[str] | None = None
+    ) -> tuple[dict[str, Spoken], dict[str, SshmapError]]:
         """Run a command on hosts at once; return what each said, and failures by host."""
 
         def run(host: str) -> Spoken:
@@ -295,5 +304,3 @@ def run_once(session: Session, request: m.Eval | m.Exec, out: BinaryIO, err: Bin
             raise frame.error(session.host)
         else:
             raise HostLost(f"{type(frame).__name__} came instead of the command's output", host=session.host)
-
-

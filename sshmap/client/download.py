@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import threading
@@ -11,15 +12,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sshmap.client.links import Links
-from sshmap.client.results import Transfer
-from sshmap.errors import DigestMismatch, InvalidKey, NoSpace, NothingMatched, ProtocolError, Refused, SshmapError, UsageError
+from sshmap.client.results import Transfer, silent
+from sshmap.errors import (
+    DigestMismatch,
+    InvalidKey,
+    NoSpace,
+    NothingMatched,
+    ProtocolError,
+    Refused,
+    SshmapError,
+    UsageError,
+)
 from sshmap.model import check_name, show
 from sshmap.protocol.messages import End, Get, Item, Problem, Served
 from sshmap.store.digest import Hasher
 from sshmap.transport.session import Session
 
 
-def download(links: Links, prefix: str, place: Callable[[str], Path], report: Callable[[int, int], None] = lambda keys, size: None) -> Transfer:
+def download(
+    links: Links, prefix: str, place: Callable[[str], Path], report: Callable[[int, int], None] = silent
+) -> Transfer:
     """Copy all keys with a prefix to files.
 
     Args:
@@ -63,21 +75,35 @@ def download(links: Links, prefix: str, place: Callable[[str], Path], report: Ca
 
 
 def _receive(session: Session, item: Item, place: Callable[[str], Path]) -> tuple[int, SshmapError | None]:
-    """Receive one key into its file; the rest of a failed one is read and dropped."""
+    """Receive one key into its file; of one that cannot be written the content is read and dropped."""
     try:
         check_name(item.name)
-        path = place(item.name)
-        with _fresh_file(path) as file:
-            return receive(session, file.write), None
-    except OSError as exc:
+        file = _Fresh(place(item.name))
+    except (OSError, InvalidKey) as exc:
         _drop(session)
-        return 0, UsageError(f"cannot write {exc.filename or item.name}: {exc.strerror}") if exc.errno != 28 else NoSpace(f"no space left here for {show(item.name)}")
-    except InvalidKey as exc:
-        _drop(session)
-        return 0, exc
-    except (DigestMismatch, NothingMatched, Refused) as exc:
-        exc.host = exc.host or session.host
-        return 0, exc
+        return 0, _unwritable(exc, item)
+    with contextlib.closing(file):
+        try:
+            size = receive(session, file.write)
+        except (DigestMismatch, NothingMatched, Refused) as exc:
+            exc.host = exc.host or session.host
+            return 0, exc
+        except OSError as exc:
+            _drop(session)
+            return 0, _unwritable(exc, item)
+        try:
+            file.finish()
+        except OSError as exc:
+            return 0, _unwritable(exc, item)
+    return size, None
+
+
+def _unwritable(exc: OSError | InvalidKey, item: Item) -> SshmapError:
+    if isinstance(exc, InvalidKey):
+        return exc
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"no space left here for {show(item.name)}")
+    return UsageError(f"cannot write {exc.filename or item.name}: {exc.strerror}")
 
 
 def receive(session: Session, write: Callable[[memoryview], object]) -> int:
@@ -105,36 +131,32 @@ def _drop(session: Session) -> None:
         continue
 
 
-class _fresh_file:  # noqa: N801  # used as a context manager only
+class _Fresh:
     """A file that takes its name when it is complete, and never exists half."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fresh = path.with_name(f".sshmap-{secrets.token_hex(6)}")
-        self._fd = -1
-
-    def __enter__(self) -> _fresh_file:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._fd = os.open(self._fresh, flags, 0o666)
         except FileNotFoundError:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self._fresh, flags, 0o666)
-        return self
 
     def write(self, piece: memoryview) -> None:
         """Append some content."""
         while piece:
             piece = piece[os.write(self._fd, piece) :]
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def finish(self) -> None:
+        """Give the file its name; what had it before is replaced."""
+        self._fresh.rename(self._path)
+
+    def close(self) -> None:
+        """Close it; unfinished, it vanishes."""
         os.close(self._fd)
-        try:
-            if kind is None:
-                self._fresh.rename(self._path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                self._fresh.unlink() if kind is not None or self._fresh.exists() else None
+        self._fresh.unlink(missing_ok=True)
 
 
 def fetch_one(links: Links, name: str, out: BinaryIO) -> int:
@@ -149,7 +171,9 @@ def fetch_one(links: Links, name: str, out: BinaryIO) -> int:
     def converse(session: Session) -> int:
         nonlocal begun
         if begun:
-            raise Refused(f"{show(name)}: the connection broke after some of it was written", hint="run the command again")
+            raise Refused(
+                f"{show(name)}: the connection broke after some of it was written", hint="run the command again"
+            )
         session.writer.message(Get(prefix=name, exact=True))
         item = session.next()
         assert isinstance(item, Item)

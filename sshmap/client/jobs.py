@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import msgspec
 import xxhash
@@ -56,9 +57,25 @@ def attach(paths: Iterable[Path]) -> list[Attachment]:
         except OSError as exc:
             raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
         if path.name in found:
-            raise UsageError(f"two files are named {path.name!r}", hint="each --with file stands in the task directory under its base name")
-        found[path.name] = Attachment(file=Shipped(name=path.name, digest=xxhash.xxh3_128_digest(content), executable=executable), path=path)
+            raise UsageError(
+                f"two files are named {path.name!r}",
+                hint="each --with file stands in the task directory under its base name",
+            )
+        found[path.name] = Attachment(
+            file=Shipped(name=path.name, digest=xxhash.xxh3_128_digest(content), executable=executable), path=path
+        )
     return sorted(found.values(), key=lambda attachment: attachment.file.name)
+
+
+class Options(TypedDict, total=False):
+    """What a job can be given beside its command."""
+
+    #: files to stand in every task directory
+    shipped: Iterable[Path]
+    #: swap outputs that other work made
+    replace: bool
+    #: told how the job stands, whenever that changes
+    report: Callable[[Standing], None]
 
 
 class JobRun:
@@ -70,22 +87,28 @@ class JobRun:
         indir: INDIR as typed.
         outdir: OUTDIR as typed.
         command: shell command.
-        shipped: files to stand in every task directory.
-        replace: swap outputs that other work made.
-        report: told how the job stands, whenever that changes.
+        options: see `Options`.
+
+    Raises:
+        UsageError: the job makes no sense.
     """
 
     def __init__(
-        self, links: Links, verb: Verb, indir: str, outdir: str, command: str, *, shipped: Iterable[Path] = (), replace: bool = False,
-        report: Callable[[Standing], None] = lambda standing: None,
-    ) -> None:  # fmt: skip
+        self, links: Links, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]
+    ) -> None:
         self._links = links
-        self._attachments = attach(shipped)
+        self._attachments = attach(options.get("shipped", ()))
         maker = Maker(verb=verb, command=command, shipped=tuple(attachment.file for attachment in self._attachments))
-        self.spec = JobSpec(indir=f"sm://{parse_name(indir)}", outdir=f"sm://{parse_name(outdir)}", maker=maker, replace=replace)
-        self._source = check_job(self.spec)
-        self._report = report
+        self.spec = JobSpec(
+            indir=f"sm://{parse_name(indir)}",
+            outdir=f"sm://{parse_name(outdir)}",
+            maker=maker,
+            replace=options.get("replace", False),
+        )
+        check_job(self.spec)
+        self._report = options.get("report")
         self._plans: dict[str, m.Planned] = {}
+        self._tallies: dict[str, list[m.TallyRow]] = {}
         self._progress: dict[str, m.Progress] = {}
         self._guard = threading.Lock()
 
@@ -118,7 +141,9 @@ class JobRun:
             tallies, lost = self._tally()
         names = [host.name for host in self._links.hosts if host.name not in lost]
         self._tallies = tallies
-        plans, failures = self._links.gather(lambda name: self._links.ask(name, lambda session: self._plan_one(session, name)), names)
+        plans, failures = self._links.gather(
+            lambda name: self._links.ask(name, lambda session: self._plan_one(session, name)), names
+        )
         self._plans = plans
         lost |= failures
         raise_failures({name: error for name, error in lost.items() if not isinstance(error, HostLost)}, {})
@@ -158,7 +183,12 @@ class JobRun:
         def ask(name: str) -> list[m.TallyRow]:
             return self._links.ask(
                 name,
-                lambda session: [row for page in session.stream(m.Tally(outdir=outdir), m.Served) if isinstance(page, m.Tallies) for row in page.rows],
+                lambda session: [
+                    row
+                    for page in session.stream(m.Tally(outdir=outdir), m.Served)
+                    if isinstance(page, m.Tallies)
+                    for row in page.rows
+                ],
             )
 
         answers, lost = self._links.gather(ask)
@@ -198,26 +228,32 @@ class JobRun:
     def _advance(self, name: str, progress: m.Progress) -> None:
         with self._guard:
             self._progress[name] = progress
-            parts = self._progress.values()
-            self._report(
-                Standing(
-                    total=sum(plan.fresh for plan in self._plans.values()), kept=sum(plan.kept for plan in self._plans.values()),
-                    done=sum(part.done for part in parts), failed=sum(part.failed for part in parts), size=sum(part.size for part in parts),
-                )
-            )  # fmt: skip
+            if self._report:
+                self._report(self._standing())
+
+    def _standing(self) -> Standing:
+        plans, parts = self._plans.values(), self._progress.values()
+        return Standing(
+            total=sum(plan.fresh for plan in plans), kept=sum(plan.kept for plan in plans), done=sum(part.done for part in parts),
+            failed=sum(part.failed for part in parts), size=sum(part.size for part in parts),
+        )  # fmt: skip
 
     def _sweep(self, finished: dict[str, m.Finished]) -> None:
         """After a fan-out that replaces: delete what other work left beside the fresh outputs."""
         stale = [row for answer in finished.values() for row in answer.stale]
         if self.spec.replace and stale:
             request = m.Sweep(keep=tuple(stale))
-            _, failures = self._links.gather(lambda name: self._links.ask(name, lambda session: session.ask(request, m.Removed)))
+            _, failures = self._links.gather(
+                lambda name: self._links.ask(name, lambda session: session.ask(request, m.Removed))
+            )
             raise_failures(failures, {})
 
     def _result(self, finished: dict[str, m.Finished], lost: dict[str, SshmapError], seconds: float) -> JobResult:
         hosts = {}
         for name, answer in finished.items():
-            hosts[name] = HostResult(done=answer.done, failed=answer.failed, kept=self._plans[name].kept, size=answer.size)
+            hosts[name] = HostResult(
+                done=answer.done, failed=answer.failed, kept=self._plans[name].kept, size=answer.size
+            )
         failures = [
             TaskFailure(host=name, key=f.key, attempt=f.attempt, kind=f.kind, message=f.message, exit_code=f.exit_code)
             for name, answer in finished.items()
@@ -227,7 +263,10 @@ class JobRun:
             job=next(iter(self._plans.values())).job, inputs=sum(plan.inputs for plan in self._plans.values()), hosts=hosts,
             failures=failures, lost={}, seconds=seconds,
         )  # fmt: skip
-        result.lost = {**self._stuck(finished), **{name: self._lost_host(name, error, result.inputs) for name, error in lost.items()}}
+        result.lost = {
+            **self._stuck(finished),
+            **{name: self._lost_host(name, error, result.inputs) for name, error in lost.items()},
+        }
         return result
 
     def _stuck(self, finished: dict[str, m.Finished]) -> dict[str, SshmapError]:
@@ -238,18 +277,24 @@ class JobRun:
                 waiting[peer] = waiting.get(peer, 0) + count
             why |= answer.why
         return {
-            peer: HostLost(f"{peer} down: {count} fan-out files for it wait on the other hosts: {why.get(peer, '')}", hint="when it is back, run the same command again", host=peer)
+            peer: HostLost(
+                f"{peer} down: {count} fan-out files for it wait on the other hosts: {why.get(peer, '')}",
+                hint="when it is back, run the same command again",
+                host=peer,
+            )
             for peer, count in waiting.items()
         }
 
     def _lost_host(self, name: str, error: SshmapError, total: int) -> SshmapError:
         plan = self._plans.get(name)
         keys = f"{plan.inputs} of {total} keys" if plan else "its keys"
-        return HostLost(f"{name} down: {keys} of {parse_name(self.spec.indir)} not processed: {error.message}", hint=error.hint or "when it is back, run the same command again", host=name)
+        return HostLost(
+            f"{name} down: {keys} of {parse_name(self.spec.indir)} not processed: {error.message}",
+            hint=error.hint or "when it is back, run the same command again",
+            host=name,
+        )
 
 
 def _add(one: m.TallyRow, other: m.TallyRow) -> m.TallyRow:
     names = (int.from_bytes(one.names, "big") ^ int.from_bytes(other.names, "big")).to_bytes(16, "big")
     return m.TallyRow(one.output, one.receipt, one.count + other.count, names)
-
-

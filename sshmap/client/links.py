@@ -33,7 +33,15 @@ class Links:
         self.ring = inventory.ring
         self._hosts = {host.name: host for host in inventory.hosts}
         self._peers = tuple(
-            Peer(name=host.name, connect=host.connect, root=host.root, address=host.address, port=host.port, user=host.user) for host in inventory.hosts
+            Peer(
+                name=host.name,
+                connect=host.connect,
+                root=host.root,
+                address=host.address,
+                port=host.port,
+                user=host.user,
+            )
+            for host in inventory.hosts
         )
         self._sessions: dict[str, Session] = {}
         self._guard = threading.Lock()
@@ -107,7 +115,9 @@ class Links:
         )  # fmt: skip
         return retry(lambda: call(self.session(name)))
 
-    def gather(self, call: Callable[[str], Value], names: Iterable[str] | None = None) -> tuple[dict[str, Value], dict[str, SshmapError]]:
+    def gather(
+        self, call: Callable[[str], Value], names: Iterable[str] | None = None
+    ) -> tuple[dict[str, Value], dict[str, SshmapError]]:
         """Do something for every host at once.
 
         Args:
@@ -141,7 +151,9 @@ class Links:
             else:
                 results[name] = answer
         order = {name: number for number, name in enumerate(chosen)}
-        return dict(sorted(results.items(), key=lambda item: order[item[0]])), dict(sorted(failures.items(), key=lambda item: order[item[0]]))
+        return dict(sorted(results.items(), key=lambda item: order[item[0]])), dict(
+            sorted(failures.items(), key=lambda item: order[item[0]])
+        )
 
     def close(self) -> None:
         """End all sessions."""

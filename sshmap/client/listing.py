@@ -33,7 +33,9 @@ class ListingCache:
     """Listings the client still has, by host and question."""
 
     def __init__(self) -> None:
-        self._cache: cachetools.LRUCache[tuple[str, str, bool], tuple[str, list[Listing]]] = cachetools.LRUCache(CACHE_SIZE, getsizeof=_size)
+        self._cache: cachetools.LRUCache[tuple[str, str, bool], tuple[str, list[Listing]]] = cachetools.LRUCache(
+            CACHE_SIZE, getsizeof=_size
+        )
         self._lock = threading.Lock()
 
     def get(self, key: tuple[str, str, bool]) -> tuple[str, list[Listing]]:
@@ -58,7 +60,10 @@ def list_keys(links: Links, cache: ListingCache, prefix: str, *, recursive: bool
     Raises:
         SshmapError: a host did not answer; a listing is complete or an error.
     """
-    streams = [_rows(host.name, pages) for host, pages in zip(links.hosts, _ask(links, cache, prefix, recursive=recursive), strict=True)]
+    streams = [
+        _rows(host.name, pages)
+        for host, pages in zip(links.hosts, _ask(links, cache, prefix, recursive=recursive), strict=True)
+    ]
     seen = ""
     for name, row in heapq.merge(*streams, key=lambda pair: pair[0]):
         if isinstance(row, str):
@@ -93,7 +98,9 @@ def _ask(links: Links, cache: ListingCache, prefix: str, *, recursive: bool) -> 
     return [results[host.name] for host in links.hosts]
 
 
-def _pages(session: Session, answer: object, known: list[Listing], cache: ListingCache, key: tuple[str, str, bool]) -> Iterator[Listing]:
+def _pages(
+    session: Session, answer: object, known: list[Listing], cache: ListingCache, key: tuple[str, str, bool]
+) -> Iterator[Listing]:
     fresh: list[Listing] | None = []
     count = 0
     while not isinstance(answer, Listed):
@@ -110,7 +117,9 @@ def _pages(session: Session, answer: object, known: list[Listing], cache: Listin
 
 def _rows(host: str, pages: Iterator[Listing]) -> Iterator[tuple[str, Placed | str]]:
     for page in pages:
-        rows: list[tuple[str, Placed | str]] = [(entry.name, Placed(entry.name, entry.size, entry.mtime, entry.digest, host)) for entry in page.entries]
+        rows: list[tuple[str, Placed | str]] = [
+            (entry.name, Placed(entry.name, entry.size, entry.mtime, entry.digest, host)) for entry in page.entries
+        ]
         rows += [(prefix, prefix) for prefix in page.prefixes]
         if page.prefixes:
             rows.sort(key=lambda row: row[0])

@@ -7,7 +7,6 @@ import msgspec
 from sshmap.errors import BY_NAME, CommandsFailed, HostsFailed, SshmapError
 
 
-
 class Transfer(msgspec.Struct, kw_only=True):
     """What a copy has done."""
 
@@ -115,6 +114,8 @@ def _of_kind(failure: TaskFailure) -> SshmapError:
     return BY_NAME.get(failure.kind, CommandsFailed)(f"{failure.key}: {failure.message}", host=failure.host)
 
 
+def silent(_keys: int, _size: int) -> None:
+    """Take a report of keys and bytes, and do nothing with it."""
 
 
 def gravest(errors: list[SshmapError]) -> SshmapError:
@@ -128,5 +129,3 @@ def raise_failures(failures: dict[str, SshmapError], results: dict[str, object])
         raise next(iter(failures.values()))
     if failures:
         raise HostsFailed(failures, results)
-
-

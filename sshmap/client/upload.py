@@ -13,14 +13,14 @@ import os
 import queue
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from sshmap.client.links import AGAIN, Links
-from sshmap.client.results import Transfer
+from sshmap.client.results import Transfer, silent
 from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, SshmapError, UsageError
 from sshmap.model import KeyName, base_name, show
 from sshmap.protocol.framing import CHUNK
@@ -67,7 +67,7 @@ def walk(top: Path) -> Iterator[tuple[Path, str]]:
                 raise UsageError(f"not a plain file: {entry.path}", hint="copy it by itself, or leave it out")
 
 
-def upload(links: Links, sources: Iterable[Source], report: Callable[[int, int], None] = lambda keys, size: None) -> Transfer:
+def upload(links: Links, sources: Iterable[Source], report: Callable[[int, int], None] = silent) -> Transfer:
     """Send sources to the hosts their names belong to.
 
     Args:
@@ -101,12 +101,17 @@ def upload(links: Links, sources: Iterable[Source], report: Callable[[int, int],
     return transfer
 
 
-def _feed(links: Links, sources: Iterable[Source], lanes: dict[str, queue.Queue[list[Source]]], broken: dict[str, BaseException]) -> None:
+def _feed(
+    links: Links,
+    sources: Iterable[Source],
+    lanes: dict[str, queue.Queue[list[Source]]],
+    broken: dict[str, BaseException],
+) -> None:
     """Deal the sources out to the hosts' lanes; an empty batch ends a lane."""
     batches: dict[str, list[Source]] = collections.defaultdict(list)
     try:
         for source in sources:
-            host = links.ring.place(source.name)
+            host: str = links.ring.place(source.name)
             batches[host].append(source)
             if len(batches[host]) >= _BATCH:
                 lanes[host].put(batches.pop(host))
@@ -157,12 +162,13 @@ class _Sender:
             self._room, self._lost = threading.Semaphore(_AHEAD), None
             try:
                 self._converse(self._links.session(self._host), itertools.chain(again, sources))
-                return
             except HostLost as exc:
                 self._links.drop(self._host)
                 once = [sent for sent in self._unanswered if not isinstance(sent.source.content, Path | bytes)]
                 if not chance or once or isinstance(exc, HostNotReady | HostKeyRefused):
                     raise
+            else:
+                return
 
     def _converse(self, session: Session, sources: Iterator[Source]) -> None:
         answers = threading.Thread(target=self._collect, args=(session,), daemon=True)
@@ -194,7 +200,7 @@ class _Sender:
                     session.writer.data(piece)
         except OSError as exc:
             # an End that matches nothing makes the host drop what came
-            sent.problem = f"cannot read {source.content}: {exc.strerror}"
+            sent.problem = f"cannot read {source.content!s}: {exc.strerror}"
             session.writer.message(End(size=0, digest=b""), flush=False)
             return
         sent.size = hasher.size
@@ -217,10 +223,10 @@ class _Sender:
 def _judged(result: PutResult, sent: _Sent) -> PutResult:
     if not sent.problem:
         return result
-    return PutResult(result.name, False, Problem(kind="UsageError", message=sent.problem))
+    return PutResult(result.name, fresh=False, problem=Problem(kind="UsageError", message=sent.problem))
 
 
-def pieces(content: Path | BinaryIO | bytes, buffer: memoryview) -> Iterator[memoryview]:
+def pieces(content: Path | BinaryIO | bytes, buffer: memoryview) -> Generator[memoryview]:
     """Read some content piece by piece; each piece is valid until the next."""
     if isinstance(content, bytes):
         for start in range(0, len(content), CHUNK):
@@ -248,6 +254,9 @@ def check_file(path: Path) -> None:
     except OSError as exc:
         raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
     if stat.S_ISDIR(mode):
-        raise UsageError(f"{path} is a directory", hint=f"copy all of it with: sshmap cp -r {path} {show(base_name(str(path)) or 'bucket')}/")
+        raise UsageError(
+            f"{path} is a directory",
+            hint=f"copy all of it with: sshmap cp -r {path} {show(base_name(str(path)) or 'bucket')}/",
+        )
     if not os.access(path, os.R_OK):
         raise UsageError(f"cannot read {path}: permission denied")

@@ -80,11 +80,15 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
             if word.startswith("@"):
                 members = {host.name for host in self.hosts if word[1:] in host.groups}
                 if not members:
-                    raise UsageError(f"no host is in group {word!r}", hint=f"groups: {', '.join(self._groups()) or 'none'}")
+                    raise UsageError(
+                        f"no host is in group {word!r}", hint=f"groups: {', '.join(self._groups()) or 'none'}"
+                    )
             else:
                 members = set(expand(word))
             if unknown := members - known:
-                raise UsageError(f"unknown host {fold(sorted(unknown))}", hint=f"hosts: {fold([host.name for host in self.hosts])}")
+                raise UsageError(
+                    f"unknown host {fold(sorted(unknown))}", hint=f"hosts: {fold([host.name for host in self.hosts])}"
+                )
             names |= members
         return names
 

@@ -58,7 +58,9 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
-        raise InvalidInventory(f"{path}: no such inventory", hint="name one with -i, or leave -i away for the built-in local cluster") from exc
+        raise InvalidInventory(
+            f"{path}: no such inventory", hint="name one with -i, or leave -i away for the built-in local cluster"
+        ) from exc
     except OSError as exc:
         raise InvalidInventory(f"{path}: cannot read the inventory: {exc.strerror}") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
@@ -108,7 +110,9 @@ def _unrolled(path: Path, place: str, row: dict[str, Any]) -> list[dict[str, Any
     if len(addresses) != len(names):
         raise InvalidInventory(f"{path}: {place}: name gives {len(names)} hosts, address {len(addresses)}")
     extra = {"address"} if "address" in row else set()
-    return [{**row, "name": name, **dict.fromkeys(extra, address)} for name, address in zip(names, addresses, strict=True)]
+    return [
+        {**row, "name": name, **dict.fromkeys(extra, address)} for name, address in zip(names, addresses, strict=True)
+    ]
 
 
 def _host(path: Path, place: str, row: dict[str, Any]) -> Host:
@@ -155,7 +159,7 @@ def _completed(path: Path, place: str, host: Host) -> Host:
     if not host.is_local:
         return msgspec.structs.replace(host, address=host.address or host.name, root=host.root or DEFAULT_ROOT)
     if not host.root:
-        raise InvalidInventory(f"{path}: {place}: root: a host with connect = \"local\" needs a root of its own")
+        raise InvalidInventory(f'{path}: {place}: root: a host with connect = "local" needs a root of its own')
     root = str(Path(host.root).expanduser())
     return msgspec.structs.replace(host, root=root, idle_stop=host.idle_stop or LOCAL_IDLE_STOP)
 

@@ -1,4 +1,4 @@
-"""The protocol between a client and an agent, on one page.
+r"""The protocol between a client and an agent, on one page.
 
 It runs over any pair of byte streams (a Unix socket, the pipes of a child, an ssh
 channel) and carries one request at a time; a session serves requests one after another.

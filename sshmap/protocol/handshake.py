@@ -37,7 +37,10 @@ def await_marker(stream: Bytes, reader: FrameReader, marker: bytes) -> None:
             raise ProtocolError(f"the host ended the session before the agent answered{quote(seen)}")
         seen += piece[:count]
         if len(seen) > MAX_NOISE:
-            raise ProtocolError(f"the host printed {MAX_NOISE // 1024} KiB before the agent answered{quote(seen)}", hint="look for what prints in its shell start-up files")
+            raise ProtocolError(
+                f"the host printed {MAX_NOISE // 1024} KiB before the agent answered{quote(seen)}",
+                hint="look for what prints in its shell start-up files",
+            )
     reader.unread(bytes(seen[at + len(marker) :]))
 
 

@@ -14,7 +14,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag=True
     """Base of all messages."""
 
 
-class Problem(Message, kw_only=True):
+class Problem(Message, frozen=True, kw_only=True):
     """An error on its way to the one who asked."""
 
     #: class name in `sshmap.errors`
@@ -35,7 +35,7 @@ class Problem(Message, kw_only=True):
         return BY_NAME.get(self.kind, SshmapError)(self.message, hint=self.hint, host=host)
 
 
-class Hello(Message, kw_only=True):
+class Hello(Message, frozen=True, kw_only=True):
     """First message of a client: who is meant and what the cluster looks like."""
 
     version: int = VERSION
@@ -52,7 +52,7 @@ class Hello(Message, kw_only=True):
     autostart: bool = False
 
 
-class Welcome(Message, kw_only=True):
+class Welcome(Message, frozen=True, kw_only=True):
     """The agent's answer to Hello."""
 
     version: int = VERSION
@@ -60,7 +60,7 @@ class Welcome(Message, kw_only=True):
     runtime: str = ""
 
 
-class Ls(Message, kw_only=True):
+class Ls(Message, frozen=True, kw_only=True):
     """List keys by prefix."""
 
     prefix: str
@@ -69,14 +69,14 @@ class Ls(Message, kw_only=True):
     known: str = ""
 
 
-class Listing(Message, kw_only=True):
+class Listing(Message, frozen=True, kw_only=True):
     """Some rows of a listing, sorted by name."""
 
     entries: tuple[Entry, ...] = ()
     prefixes: tuple[str, ...] = ()
 
 
-class Listed(Message, kw_only=True):
+class Listed(Message, frozen=True, kw_only=True):
     """End of a listing."""
 
     generation: str
@@ -84,7 +84,7 @@ class Listed(Message, kw_only=True):
     unchanged: bool = False
 
 
-class Put(Message, kw_only=True):
+class Put(Message, frozen=True, kw_only=True):
     """Announces the content of a key."""
 
     name: str
@@ -93,13 +93,13 @@ class Put(Message, kw_only=True):
     replace: bool = False
 
 
-class Introduce(Message, kw_only=True):
+class Introduce(Message, frozen=True, kw_only=True):
     """Tells the maker that receipts of later Puts refer to."""
 
     maker: Maker
 
 
-class End(Message, kw_only=True):
+class End(Message, frozen=True, kw_only=True):
     """Ends a stream of data."""
 
     size: int
@@ -114,21 +114,26 @@ class PutResult(msgspec.Struct, frozen=True, array_like=True):
     problem: Problem | None = None
 
 
-class Stored(Message, kw_only=True):
+def refused(error: SshmapError, name: str) -> PutResult:
+    """Say that a Put came to nothing."""
+    return PutResult(name, fresh=False, problem=Problem.of(error, name))
+
+
+class Stored(Message, frozen=True, kw_only=True):
     """What became of some Puts, in their order."""
 
     results: tuple[PutResult, ...]
 
 
-class Sync(Message, kw_only=True):
+class Sync(Message, frozen=True, kw_only=True):
     """Asks for the results of all Puts so far."""
 
 
-class Synced(Message, kw_only=True):
+class Synced(Message, frozen=True, kw_only=True):
     """All results have been sent."""
 
 
-class Get(Message, kw_only=True):
+class Get(Message, frozen=True, kw_only=True):
     """Asks for content."""
 
     prefix: str
@@ -138,20 +143,20 @@ class Get(Message, kw_only=True):
     after: str = ""
 
 
-class Item(Message, kw_only=True):
+class Item(Message, frozen=True, kw_only=True):
     """Announces the content of one key."""
 
     name: str
     size: int
 
 
-class Served(Message, kw_only=True):
+class Served(Message, frozen=True, kw_only=True):
     """End of a series of answers."""
 
     count: int = 0
 
 
-class Remove(Message, kw_only=True):
+class Remove(Message, frozen=True, kw_only=True):
     """Deletes keys, or only counts them."""
 
     prefix: str
@@ -159,7 +164,7 @@ class Remove(Message, kw_only=True):
     counting: bool = False
 
 
-class Removed(Message, kw_only=True):
+class Removed(Message, frozen=True, kw_only=True):
     """How many keys of how many bytes."""
 
     count: int
@@ -177,38 +182,38 @@ class TallyRow(msgspec.Struct, frozen=True, array_like=True):
     names: bytes
 
 
-class Tally(Message, kw_only=True):
+class Tally(Message, frozen=True, kw_only=True):
     """Asks which fan-out outputs lie below OUTDIR."""
 
     outdir: str
 
 
-class Tallies(Message, kw_only=True):
+class Tallies(Message, frozen=True, kw_only=True):
     """Some rows of the answer to Tally."""
 
     rows: tuple[TallyRow, ...]
 
 
-class Ship(Message, kw_only=True):
+class Ship(Message, frozen=True, kw_only=True):
     """Offers a file for a job."""
 
     file: Shipped
 
 
-class Wanted(Message, kw_only=True):
+class Wanted(Message, frozen=True, kw_only=True):
     """Says whether the file has to be sent."""
 
     wanted: bool
 
 
-class Plan(Message, kw_only=True):
+class Plan(Message, frozen=True, kw_only=True):
     """Asks what a job would do on this host."""
 
     job: JobSpec
     tallies: tuple[TallyRow, ...] = ()
 
 
-class Planned(Message, kw_only=True):
+class Planned(Message, frozen=True, kw_only=True):
     """What the job would do here."""
 
     job: str
@@ -220,11 +225,11 @@ class Planned(Message, kw_only=True):
     refused: int = 0
 
 
-class Start(Message, kw_only=True):
+class Start(Message, frozen=True, kw_only=True):
     """Starts the job that was planned, or attaches to it."""
 
 
-class Progress(Message, kw_only=True):
+class Progress(Message, frozen=True, kw_only=True):
     """How far the job is on this host."""
 
     queued: int = 0
@@ -250,7 +255,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int = 0
 
 
-class Finished(Message, kw_only=True):
+class Finished(Message, frozen=True, kw_only=True):
     """The job is over on this host."""
 
     done: int
@@ -266,42 +271,42 @@ class Finished(Message, kw_only=True):
     why: dict[str, str] = {}
 
 
-class Sweep(Message, kw_only=True):
+class Sweep(Message, frozen=True, kw_only=True):
     """Deletes outputs in these directories that other receipts made."""
 
     keep: tuple[TallyRow, ...]
 
 
-class Eval(Message, kw_only=True):
+class Eval(Message, frozen=True, kw_only=True):
     """Runs a command once, with a key's content as its input, and streams what it says."""
 
     name: str
     command: str
 
 
-class Exec(Message, kw_only=True):
+class Exec(Message, frozen=True, kw_only=True):
     """Runs a command once, without input."""
 
     command: str
 
 
-class Said(Message, kw_only=True):
+class Said(Message, frozen=True, kw_only=True):
     """Some stderr of the command."""
 
     text: bytes
 
 
-class Exited(Message, kw_only=True):
+class Exited(Message, frozen=True, kw_only=True):
     """The command's exit code."""
 
     code: int
 
 
-class Look(Message, kw_only=True):
+class Look(Message, frozen=True, kw_only=True):
     """Asks for the host's condition."""
 
 
-class Condition(Message, kw_only=True):
+class Condition(Message, frozen=True, kw_only=True):
     """A host's condition."""
 
     host: str
@@ -334,27 +339,27 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     kept: int = 0
 
 
-class Jobs(Message, kw_only=True):
+class Jobs(Message, frozen=True, kw_only=True):
     """Asks for the jobs."""
 
 
-class JobList(Message, kw_only=True):
+class JobList(Message, frozen=True, kw_only=True):
     """The jobs."""
 
     jobs: tuple[JobRow, ...]
 
 
-class Rise(Message, kw_only=True):
+class Rise(Message, frozen=True, kw_only=True):
     """Starts the daemon and waits until it answers."""
 
 
-class Halt(Message, kw_only=True):
+class Halt(Message, frozen=True, kw_only=True):
     """Stops the daemon; with purge, the root goes too."""
 
     purge: bool = False
 
 
-class Halted(Message, kw_only=True):
+class Halted(Message, frozen=True, kw_only=True):
     """The daemon has stopped."""
 
     #: whether one was running
@@ -363,17 +368,17 @@ class Halted(Message, kw_only=True):
     requeued: int = 0
 
 
-class Has(Message, kw_only=True):
+class Has(Message, frozen=True, kw_only=True):
     """Asks whether a key is there."""
 
     name: str
 
 
-class Ping(Message, kw_only=True):
+class Ping(Message, frozen=True, kw_only=True):
     """Asks for a sign of life."""
 
 
-class Tick(Message, kw_only=True):
+class Tick(Message, frozen=True, kw_only=True):
     """A sign of life."""
 
 

@@ -25,8 +25,8 @@ from sshmap.model import Receipt, show
 from sshmap.store.digest import digest_fd
 from sshmap.store.files import KeyFiles
 from sshmap.store.keys import Keys, Row
-from sshmap.store.ledger import Ledger
 from sshmap.store.layout import Root
+from sshmap.store.ledger import Ledger
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,10 +82,15 @@ class Store:
         if row.receipt == item.receipt or item.receipt is None:
             if row.digest == item.digest:
                 return True
-            raise KeyExists(_exists(row, item), hint=f"keys do not change; delete it first: sshmap rm {show(item.name)}")
+            raise KeyExists(
+                _exists(row, item), hint=f"keys do not change; delete it first: sshmap rm {show(item.name)}"
+            )
         if item.replace:
             return False
-        raise OtherReceipt(f"{show(item.name)} exists and was made by other work", hint="run the command with --replace, or delete the key first")
+        raise OtherReceipt(
+            f"{show(item.name)} exists and was made by other work",
+            hint="run the command with --replace, or delete the key first",
+        )
 
     def remove(self, prefix: str, *, exact: bool = False) -> tuple[int, int]:
         """Delete all keys with a prefix, or one key; return their number and bytes."""

@@ -47,7 +47,9 @@ class KeyFiles:
         folder, base = _split(name)
         for _ in range(2):
             try:
-                fd = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self._folder(folder))
+                fd = os.open(
+                    base, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self._folder(folder)
+                )
             except OSError as exc:
                 self._forget(folder)
                 cause = exc
@@ -174,9 +176,15 @@ def mapped_error(exc: OSError, name: str) -> SshmapError:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"no space left for {show(name)}", hint="free some space, for example with sshmap rm -r")
     if exc.errno in (errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST):
-        return KeyExists(f"{show(name)} collides with another key: one name is the directory of the other", hint="give one of them another name")
+        return KeyExists(
+            f"{show(name)} collides with another key: one name is the directory of the other",
+            hint="give one of them another name",
+        )
     if exc.errno == errno.ELOOP:
-        return DigestMismatch(f"a link lies on the path of {show(name)} below data/", hint="somebody changed data/ by hand; remove the link")
+        return DigestMismatch(
+            f"a link lies on the path of {show(name)} below data/",
+            hint="somebody changed data/ by hand; remove the link",
+        )
     if exc.errno == errno.ENAMETOOLONG:
         return KeyExists(f"{show(name)} is too long for the file system below data/")
     return SshmapError(f"{show(name)}: {exc.strerror}")

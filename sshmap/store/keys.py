@@ -97,7 +97,9 @@ class Keys:
         for start in range(0, len(names), _BATCH):
             some = names[start : start + _BATCH]
             marks = ",".join("?" * len(some))
-            for name, maker, inputs in self._db.execute(f"SELECT name, maker, inputs FROM keys WHERE name IN ({marks})", some):
+            for name, maker, inputs in self._db.execute(
+                f"SELECT name, maker, inputs FROM keys WHERE name IN ({marks})", some
+            ):
                 found[name] = receipt_of(maker, inputs)
         return found
 
@@ -110,7 +112,9 @@ class Keys:
     def total(self, prefix: str = "", *, exact: bool = False) -> tuple[int, int]:
         """Return number and bytes of the keys with a prefix, or of one key."""
         where, values = _where(prefix, exact=exact)
-        count, size = self._db.execute(f"SELECT count(*), coalesce(sum(size), 0) FROM keys WHERE {where}", values).fetchone()
+        count, size = self._db.execute(
+            f"SELECT count(*), coalesce(sum(size), 0) FROM keys WHERE {where}", values
+        ).fetchone()
         return int(count), int(size)
 
     def maker(self, identity: bytes | None) -> Maker | None:

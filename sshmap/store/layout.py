@@ -63,7 +63,10 @@ class Root:
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if kind := _network_mount(self.path):
-            raise Refused(f"the root {self.path} is on a network file system ({kind})", hint="give the host a root on a local disk")
+            raise Refused(
+                f"the root {self.path} is on a network file system ({kind})",
+                hint="give the host a root on a local disk",
+            )
         self.path.chmod(0o700)
         for folder in (self.data, self.tmp, self.outbox, self.shipped, self.locks, self.wake, self.logs, self.ssh):
             folder.mkdir(exist_ok=True, mode=0o700)
@@ -81,7 +84,9 @@ class Root:
         except (OSError, msgspec.DecodeError) as exc:
             raise HostNotReady(f"{self.cluster_file} cannot be read: {exc}", hint="sshmap up") from exc
         if cluster.layout > LAYOUT:
-            raise HostNotReady(f"{self.path} has layout {cluster.layout}, this sshmap knows {LAYOUT}", hint="use the newer sshmap")
+            raise HostNotReady(
+                f"{self.path} has layout {cluster.layout}, this sshmap knows {LAYOUT}", hint="use the newer sshmap"
+            )
         return cluster
 
     def write_cluster(self, cluster: ClusterFile) -> None:

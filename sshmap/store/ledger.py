@@ -87,7 +87,9 @@ class Ledger:
                 self.db.execute(f"PRAGMA user_version={VERSION}")
             self.db.execute("COMMIT")
         elif version > VERSION:
-            raise Refused(f"{self.root.ledger} has version {version}, this sshmap knows {VERSION}", hint="use the newer sshmap")
+            raise Refused(
+                f"{self.root.ledger} has version {version}, this sshmap knows {VERSION}", hint="use the newer sshmap"
+            )
 
     def _version(self) -> int:
         return int(self.db.execute("PRAGMA user_version").fetchone()[0])
@@ -135,7 +137,13 @@ def mapped(root: Root) -> Iterator[None]:
     except sqlite3.OperationalError as exc:
         text = str(exc)
         if "full" in text:
-            raise NoSpace(f"no space left for {root.ledger}", hint="free some space, for example with sshmap rm -r") from exc
-        raise HostNotReady(f"{root.ledger}: {text}", hint="see whether the root is there and writable: sshmap health") from exc
+            raise NoSpace(
+                f"no space left for {root.ledger}", hint="free some space, for example with sshmap rm -r"
+            ) from exc
+        raise HostNotReady(
+            f"{root.ledger}: {text}", hint="see whether the root is there and writable: sshmap health"
+        ) from exc
     except sqlite3.DatabaseError as exc:
-        raise DigestMismatch(f"{root.ledger} is damaged: {exc}", hint="move the root away and load its keys again") from exc
+        raise DigestMismatch(
+            f"{root.ledger} is damaged: {exc}", hint="move the root away and load its keys again"
+        ) from exc

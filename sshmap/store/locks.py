@@ -60,7 +60,10 @@ def share_maintenance(root: Root, limit: float = 10.0) -> None:
             return
         lock = fasteners.InterProcessReaderWriterLock(path)
         if not lock.acquire_read_lock(timeout=limit):
-            raise LockHeld(f"{root.path} is under maintenance", hint="wait until the other sshmap is done, then run the command again")
+            raise LockHeld(
+                f"{root.path} is under maintenance",
+                hint="wait until the other sshmap is done, then run the command again",
+            )
         _shared[path] = lock
 
 
@@ -76,7 +79,9 @@ def own_maintenance(root: Root, limit: float = 10.0) -> None:
             shared.release_read_lock()
         lock = fasteners.InterProcessReaderWriterLock(path)
         if not lock.acquire_write_lock(timeout=limit):
-            raise LockHeld(f"other sessions are at work below {root.path}", hint="let them end, then run the command again")
+            raise LockHeld(
+                f"other sessions are at work below {root.path}", hint="let them end, then run the command again"
+            )
         _shared[path] = lock
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from sshmap.model import JobId, JobSpec, Maker, Receipt, TaskState, Verb
+from sshmap.model import JobId, JobSpec, Receipt, TaskState, Verb
 from sshmap.store.keys import receipt_of
 from sshmap.store.ledger import Ledger
 
@@ -141,7 +141,8 @@ class Queue:
     def release(self, tasks: Iterable[int]) -> None:
         """Give back claimed tasks that were not begun; within a transaction."""
         self._db.executemany(
-            "UPDATE tasks SET state = 'queued', attempt = attempt - 1 WHERE id = ? AND state = 'running'", [(task,) for task in tasks]
+            "UPDATE tasks SET state = 'queued', attempt = attempt - 1 WHERE id = ? AND state = 'running'",
+            [(task,) for task in tasks],
         )
 
     def running_slots(self) -> list[int]:
@@ -151,7 +152,7 @@ class Queue:
     def owns(self, task: Task) -> bool:
         """Whether this attempt is still the one that counts; within a transaction."""
         row = self._db.execute("SELECT state, attempt FROM tasks WHERE id = ?", (task.id,)).fetchone()
-        return row == (TaskState.RUNNING.value, task.attempt)
+        return bool(row == (TaskState.RUNNING.value, task.attempt))
 
     def finish(self, task: int, state: TaskState, size: int) -> None:
         """Record that a task's outputs are made; within the transaction that commits them."""
@@ -176,10 +177,14 @@ class Queue:
     def parcels(self, peer: str, after: int, limit: int) -> list[Parcel]:
         """Return what waits for a peer, oldest first."""
         rows = self._db.execute(
-            "SELECT id, task, name, size, maker, inputs, replaces FROM outbox WHERE peer = ? AND id > ? ORDER BY id LIMIT ?", (peer, after, limit)
+            "SELECT id, task, name, size, maker, inputs, replaces FROM outbox WHERE peer = ? AND id > ? ORDER BY id LIMIT ?",
+            (peer, after, limit),
         )
         return [
-            Parcel(id=row[0], task=row[1], name=row[2], size=row[3], receipt=Receipt(row[4], row[5]), replaces=bool(row[6])) for row in rows
+            Parcel(
+                id=row[0], task=row[1], name=row[2], size=row[3], receipt=Receipt(row[4], row[5]), replaces=bool(row[6])
+            )
+            for row in rows
         ]
 
     def peers_waiting(self) -> dict[str, int]:
@@ -216,7 +221,8 @@ class Queue:
         """Peers that cannot be reached, and how many files of a job wait for each."""
         return dict(
             self._db.execute(
-                "SELECT peer, count(*) FROM outbox JOIN tasks ON tasks.id = outbox.task JOIN stuck USING (peer) WHERE job = ? GROUP BY peer", (job,)
+                "SELECT peer, count(*) FROM outbox JOIN tasks ON tasks.id = outbox.task JOIN stuck USING (peer) WHERE job = ? GROUP BY peer",
+                (job,),
             )
         )
 
@@ -227,7 +233,9 @@ class Queue:
 
     def states(self, job: str, run: int) -> tuple[dict[str, int], int]:
         """Number of a run's tasks by state, and the bytes they made."""
-        rows = self._db.execute("SELECT state, count(*), sum(size) FROM tasks WHERE job = ? AND run >= ? GROUP BY state", (job, run)).fetchall()
+        rows = self._db.execute(
+            "SELECT state, count(*), sum(size) FROM tasks WHERE job = ? AND run >= ? GROUP BY state", (job, run)
+        ).fetchall()
         return {state: count for state, count, _ in rows}, sum(size for _, _, size in rows)
 
     def active(self) -> dict[str, int]:
@@ -252,7 +260,9 @@ class Queue:
 
     def jobs(self) -> list[sqlite3.Row]:
         """All jobs, newest first: id, verb, indir, outdir, maker, submitted, kept, run."""
-        return self._db.execute("SELECT id, verb, indir, outdir, maker, submitted, kept, run FROM jobs ORDER BY submitted DESC, id").fetchall()
+        return self._db.execute(
+            "SELECT id, verb, indir, outdir, maker, submitted, kept, run FROM jobs ORDER BY submitted DESC, id"
+        ).fetchall()
 
     def maker_of(self, job: str) -> bytes | None:
         """Digest of a job's maker."""
@@ -261,11 +271,12 @@ class Queue:
 
     def record_fanout(self, output: str, receipt: Receipt, count: int, names: bytes) -> None:
         """Remember what a fan-out task has put around the cluster; within a transaction."""
-        self._db.execute("INSERT OR REPLACE INTO fanouts VALUES (?, ?, ?, ?, ?)", (output, receipt.maker, receipt.inputs, count, names))
+        self._db.execute(
+            "INSERT OR REPLACE INTO fanouts VALUES (?, ?, ?, ?, ?)",
+            (output, receipt.maker, receipt.inputs, count, names),
+        )
 
     def fanout(self, output: str) -> tuple[Receipt, int, bytes] | None:
         """Return what a fan-out task has put around the cluster."""
         row = self._db.execute("SELECT maker, inputs, count, names FROM fanouts WHERE output = ?", (output,)).fetchone()
         return (Receipt(row[0], row[1]), row[2], row[3]) if row else None
-
-

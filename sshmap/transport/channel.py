@@ -51,7 +51,9 @@ class FdChannel:
         silence: seconds to wait for progress; None waits for ever, which only an agent may do.
     """
 
-    def __init__(self, read_fd: int, write_fd: int, on_close: Callable[[], None] | None = None, silence: float | None = SILENCE) -> None:
+    def __init__(
+        self, read_fd: int, write_fd: int, on_close: Callable[[], None] | None = None, silence: float | None = SILENCE
+    ) -> None:
         self._read, self._write = read_fd, write_fd
         self._on_close = on_close
         self._silence = silence

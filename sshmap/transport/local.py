@@ -53,7 +53,11 @@ def start_child(root: str) -> FdChannel:
     ours, theirs = socket.socketpair()
     with theirs:
         child = subprocess.Popen(
-            agent_argv("serve", root), stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL, start_new_session=True
+            agent_argv("serve", root),
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
     fd = ours.detach()

@@ -80,7 +80,9 @@ class Session:
             exc.host = exc.host or self.host
             raise
         if frame is None:
-            raise ProtocolError("the agent ended the session", host=self.host, hint="run the command again; it goes on where it was")
+            raise ProtocolError(
+                "the agent ended the session", host=self.host, hint="run the command again; it goes on where it was"
+            )
         return frame
 
     def _expect(self, answer: type[Answer]) -> Answer:

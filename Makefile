@@ -1,0 +1,39 @@
+# Everything from a fresh clone: each target installs what it needs first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench clean
+.DELETE_ON_ERROR:
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "sshmap needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/python recipes/passenger_counts.py
+	@echo
+	@echo "These were generated trips on the built-in local cluster. Next, type:"
+	@echo "  $(BIN)/sshmap ls -r sm://passenger_counts/          what lies there now"
+	@echo "  $(BIN)/python recipes/passenger_counts.py           again: nothing has to run"
+	@echo "  $(BIN)/python recipes/passenger_counts.py --data DIR   your own CSV files"
+	@echo "  $(BIN)/sshmap --help                                all commands"
+
+test: $(STAMP)
+	@.ci/components
+	$(BIN)/python -m pytest -n 2 tests
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
