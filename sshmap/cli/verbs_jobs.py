@@ -46,8 +46,8 @@ def _submit(
     return 0
 
 
-@app.command()
-def map(
+@app.command("map")
+def map_keys(
     indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False
 ) -> int:
     """Run CMD on each key of INDIR: the key on stdin, its stdout becomes the key of the same name in OUTDIR."""
