@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 
 from sshmap.agent import lifecycle
+from sshmap.agent.meeting import met, public_key
 from sshmap.protocol.messages import Condition, JobRow
 from sshmap.store import locks
 from sshmap.store.commit import Store
@@ -28,8 +31,12 @@ def condition(store: Store) -> Condition:
     return Condition(
         host=cluster.host, keys=count, size=size, free=free, cores=os.cpu_count() or 1, workers=cluster.workers or os.cpu_count() or 1,
         daemon=bool(pid), pid=pid, queued=active.get("queued", 0), running=active.get("running", 0) + active.get("sending", 0),
-        version=__version__, findings=tuple(findings),
+        version=__version__, runtime=lifecycle.runtime_id(), platform=_platform(), public_key=public_key(root), met=met(root), findings=tuple(findings),
     )  # fmt: skip
+
+
+def _platform() -> tuple[str, str, str]:
+    return f"{sys.version_info[0]}.{sys.version_info[1]}", platform.machine(), platform.libc_ver()[0]
 
 
 def job_rows(store: Store) -> tuple[JobRow, ...]:

@@ -19,7 +19,7 @@ from cotyledon import types
 
 from sshmap.agent import keeper
 from sshmap.agent.courier import Courier
-from sshmap.agent.lifecycle import LOCK
+from sshmap.agent.lifecycle import LOCK, note_daemon
 from sshmap.agent.listener import Listener
 from sshmap.agent.worker import Worker
 from sshmap.store import locks
@@ -39,7 +39,7 @@ def run_daemon(root: Root) -> None:
     cluster = root.read_cluster()
     locks.share_maintenance(root)
     recover(root)
-    (root.locks / "daemon.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+    note_daemon(root)
     count = cluster.workers or os.cpu_count() or 1
     manager = cotyledon.ServiceManager(graceful_shutdown_timeout=GRACE, mp_context=multiprocessing.get_context("spawn"))
     manager.add(ListenerService, args=(str(root.path),))

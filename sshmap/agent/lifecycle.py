@@ -13,7 +13,7 @@ from sshmap.agent.keeper import below
 from sshmap.errors import HostLost
 from sshmap.store import locks
 from sshmap.store.layout import Root
-from sshmap.transport.argv import agent_argv
+from sshmap.transport.argv import ENTRY, agent_argv
 from sshmap.transport.local import dial_socket
 
 LOCK = "daemon"
@@ -31,9 +31,8 @@ def pid_of(root: Root) -> int:
     """Return the daemon's process id, 0 if there is none."""
     if not is_running(root):
         return 0
-    with contextlib.suppress(OSError, ValueError):
-        return int((root.locks / "daemon.pid").read_text(encoding="ascii"))
-    return 0
+    text = _read(root, "daemon.pid")
+    return int(text) if text.isdigit() else 0
 
 
 def ensure_running(root: Root) -> None:
@@ -45,13 +44,34 @@ def ensure_running(root: Root) -> None:
         )  # fmt: skip
 
 
+def runtime_id() -> str:
+    """Return the id of the code this process runs from; empty for an installed package."""
+    folder = ENTRY.parents[2]
+    return folder.name if folder.parent.name == "runtime" else ""
+
+
+def note_daemon(root: Root) -> None:
+    """Write down which process and which code the daemon is."""
+    (root.locks / "daemon.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+    (root.locks / "daemon.runtime").write_text(f"{runtime_id()}\n", encoding="ascii")
+
+
+def _read(root: Root, name: str) -> str:
+    try:
+        return (root.locks / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def start(root: Root) -> None:
-    """Start the daemon if there is none and wait until it answers.
+    """Start the daemon if there is none, or one of other code in its place, and wait until it answers.
 
     Raises:
         HostLost: it does not come up.
     """
     deadline = time.monotonic() + START_LIMIT
+    if is_running(root) and _read(root, "daemon.runtime") != runtime_id():
+        stop(root)
     ensure_running(root)
     while not (is_running(root) and _answers(root)):
         if time.monotonic() > deadline:

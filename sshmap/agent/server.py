@@ -19,6 +19,7 @@ from sshmap.agent import lifecycle
 from sshmap.agent.condition import condition, job_rows, purge
 from sshmap.agent.expand import tally
 from sshmap.agent.listing import Listings
+from sshmap.agent.meeting import forget, meet
 from sshmap.agent.receiving import Receiver
 from sshmap.agent.running import run_once
 from sshmap.agent.sending import send_keys
@@ -234,6 +235,11 @@ class ServedSession:
         lifecycle.start(self._root)
         self.writer.message(condition(self.store))
 
+    def meet(self, request: m.Meet) -> None:
+        """Learn about the other hosts."""
+        meet(self._root, request)
+        self.writer.message(m.Met())
+
     def halt(self, request: m.Halt) -> None:
         """Stop the daemon; a process of the daemon cannot, so it says so and the client calls again."""
         if self._warm:
@@ -242,6 +248,7 @@ class ServedSession:
         was_running = lifecycle.stop(self._root)
         if request.purge:
             self.store.close()
+            forget(self._root)
             purge(self._root)
         self.writer.message(m.Halted(was_running=was_running))
 
@@ -265,6 +272,7 @@ _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Tally: ServedSession.tally, m.Ship: ServedSession.ship,
     m.Plan: ServedSession.plan, m.Start: ServedSession.start, m.Sweep: ServedSession.sweep, m.Eval: ServedSession.eval,
     m.Exec: ServedSession.exec, m.Look: ServedSession.look, m.Jobs: ServedSession.jobs, m.Halt: ServedSession.halt, m.Rise: ServedSession.rise,
+    m.Meet: ServedSession.meet,
     m.Has: ServedSession.has, m.Ping: ServedSession.ping,
 }  # fmt: skip
 
@@ -304,7 +312,7 @@ def _open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
 def _update_cluster(root: Root, cluster: ClusterFile | None, hello: m.Hello, ring: Ring) -> None:
     wanted = ClusterFile(
         root_id=cluster.root_id if cluster else os.urandom(8).hex(), host=hello.host, ring=tuple(ring.members), fingerprint=ring.fingerprint,
-        peers=hello.peers, workers=hello.workers, idle_stop=hello.idle_stop, shuffle=hello.shuffle,
+        peers=hello.peers or (cluster.peers if cluster else ()), workers=hello.workers, idle_stop=hello.idle_stop, shuffle=hello.shuffle,
     )  # fmt: skip
     if wanted != cluster:
         root.write_cluster(wanted)

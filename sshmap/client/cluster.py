@@ -242,10 +242,10 @@ class Cluster:
         return {host: list(answer.jobs) for host, answer in answers.items()}
 
     def up(self) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
-        """Start every host's daemon; return conditions and failures by host."""
-        return self._links.gather(
-            lambda host: self._links.ask(host, lambda session: session.ask(m.Rise(), m.Condition))
-        )
+        """Set every host up and start its daemon; return conditions and failures by host."""
+        from sshmap.client.setup import bring_up  # what it ships is put together only here
+
+        return bring_up(self._links)
 
     def exec(
         self, command: str, names: Iterable[str] | None = None

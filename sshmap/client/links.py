@@ -32,16 +32,21 @@ class Links:
         self.inventory = inventory
         self.ring = inventory.ring
         self._hosts = {host.name: host for host in inventory.hosts}
-        self._peers = tuple(
-            Peer(
-                name=host.name,
-                connect=host.connect,
-                root=host.root,
-                address=host.address,
-                port=host.port,
-                user=host.user,
+        # hosts reached by ssh are introduced to each other by `up`
+        self._peers = (
+            ()
+            if not all(host.is_local for host in inventory.hosts)
+            else tuple(
+                Peer(
+                    name=host.name,
+                    connect=host.connect,
+                    root=host.root,
+                    address=host.address,
+                    port=host.port,
+                    user=host.user,
+                )
+                for host in inventory.hosts
             )
-            for host in inventory.hosts
         )
         self._sessions: dict[str, Session] = {}
         self._guard = threading.Lock()

@@ -21,6 +21,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     port: int = 0
     user: str = ""
     identity_file: str = ""
+    #: ssh_config to read instead of the user's
+    ssh_config: str = ""
     #: interpreter on the host; searched for if empty
     python: str = ""
     #: the one directory sshmap owns there; ``~`` is the home there

@@ -146,7 +146,7 @@ def _problem(host: Host) -> str:
 
 
 def _path_problem(host: Host) -> str:
-    for field in ("root", "python", "identity_file", "gateway"):
+    for field in ("root", "python", "identity_file", "ssh_config", "gateway"):
         value = getattr(host, field)
         if value.startswith("-") or any(ord(char) < 32 for char in value):
             return f"{field}: {value!r} begins with '-' or holds a control character"

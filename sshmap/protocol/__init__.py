@@ -32,6 +32,7 @@ length and xxh3-128 digest. Only a matching ``End`` makes content count.
     Look{}                                    Condition{…}
     Jobs{}                                    JobList{jobs}
     Rise{}                                    Condition{…}
+    Meet{peers, known_hosts, authorized}      Met{}
     Halt{purge}                               Halted{was_running}
 
 The agent sends ``Tick{}`` whenever it was silent for 5 seconds, so silence of 20 seconds

@@ -57,7 +57,6 @@ class Welcome(Message, frozen=True, kw_only=True):
 
     version: int = VERSION
     host: str
-    runtime: str = ""
 
 
 class Ls(Message, frozen=True, kw_only=True):
@@ -322,6 +321,14 @@ class Condition(Message, frozen=True, kw_only=True):
     queued: int = 0
     running: int = 0
     version: str = ""
+    #: id of the code the agent runs from; empty if it was not shipped
+    runtime: str = ""
+    #: what compiled code depends on: Python's version, machine, C library
+    platform: tuple[str, str, str] = ("", "", "")
+    #: the key this host logs in to its peers with
+    public_key: str = ""
+    #: digest of what it was told about its peers
+    met: str = ""
     findings: tuple[str, ...] = ()
 
 
@@ -351,6 +358,20 @@ class JobList(Message, frozen=True, kw_only=True):
 
 class Rise(Message, frozen=True, kw_only=True):
     """Starts the daemon and waits until it answers."""
+
+
+class Meet(Message, frozen=True, kw_only=True):
+    """Introduces the other hosts: how to reach them, their host keys, the keys they log in with."""
+
+    peers: tuple[Peer, ...]
+    #: lines of a known_hosts file
+    known_hosts: tuple[str, ...]
+    #: public keys, without options
+    authorized: tuple[str, ...]
+
+
+class Met(Message, frozen=True, kw_only=True):
+    """The other hosts are known now."""
 
 
 class Halt(Message, frozen=True, kw_only=True):
@@ -385,5 +406,5 @@ class Tick(Message, frozen=True, kw_only=True):
 AnyMessage = (
     Problem | Hello | Welcome | Ls | Listing | Listed | Put | Introduce | End | Stored | Sync | Synced | Get | Item
     | Served | Remove | Removed | Tally | Tallies | Ship | Wanted | Plan | Planned | Start | Progress | Finished
-    | Sweep | Eval | Exec | Said | Exited | Look | Condition | Jobs | JobList | Rise | Halt | Halted | Has | Ping | Tick
+    | Sweep | Eval | Exec | Said | Exited | Look | Condition | Jobs | JobList | Rise | Meet | Met | Halt | Halted | Has | Ping | Tick
 )  # fmt: skip

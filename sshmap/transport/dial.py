@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sshmap.errors import HostLost
 from sshmap.inventory import Host
-from sshmap.transport import local
+from sshmap.transport import local, openssh
 from sshmap.transport.channel import Channel
+from sshmap.transport.target import Target
 
 
 def dial(host: Host, *, warm: bool = True) -> Channel:
@@ -13,11 +13,34 @@ def dial(host: Host, *, warm: bool = True) -> Channel:
 
     Args:
         host: where to.
-        warm: whether an agent inside the daemon may answer.
+        warm: whether an agent inside the daemon may answer, where it can be reached directly.
 
     Raises:
-        HostLost: it cannot be reached.
+        HostLost: the host cannot be reached.
+        HostNotReady: it can, but has no agent.
     """
     if host.is_local:
         return local.connect(host.root) if warm else local.start_child(host.root)
-    raise HostLost(f"no transport for {host.name}", host=host.name)
+    return open_command(host, [launcher(host.root), "serve"])
+
+
+def open_command(host: Host, command: list[str]) -> Channel:
+    """Open a channel to any command on an ssh host."""
+    if host.transport == "openssh":
+        return openssh.connect(target_of(host), command)
+    from sshmap.transport import fabric  # paramiko takes longer to load than everything else together
+
+    return fabric.connect(target_of(host), command)
+
+
+def target_of(host: Host) -> Target:
+    """Return where ssh has to go for a host."""
+    return Target(
+        address=host.address, port=host.port, user=host.user, identity_file=host.identity_file, gateway=host.gateway,
+        config=host.ssh_config,
+    )  # fmt: skip
+
+
+def launcher(root: str) -> str:
+    """Return the agent's launcher below a root, relative to the home directory where the root is."""
+    return f"{root.removeprefix('~/')}/agent"

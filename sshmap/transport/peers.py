@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sshmap.errors import HostLost
 from sshmap.model import Peer
-from sshmap.transport import local
+from sshmap.transport import local, openssh
 from sshmap.transport.channel import Channel
+from sshmap.transport.target import Target
 
 
 def dial_peer(peer: Peer, root: str) -> Channel:
@@ -20,4 +21,10 @@ def dial_peer(peer: Peer, root: str) -> Channel:
     """
     if peer.connect == "local":
         return local.connect(peer.root)
-    raise HostLost(f"no way from {root} to {peer.name}", host=peer.name)
+    if not peer.address:
+        raise HostLost(f"this host was not told how to reach {peer.name}", hint="sshmap up", host=peer.name)
+    target = Target(
+        address=peer.address, port=peer.port, user=peer.user, identity_file=f"{root}/ssh/key",
+        known_hosts=f"{root}/ssh/known_hosts", config="none",
+    )  # fmt: skip
+    return openssh.connect(target, ["sshmap-peer"])

@@ -1,0 +1,93 @@
+"""What a host knows of its peers: how to reach them, their host keys, and who may bring it files.
+
+A peer's key is listed in the account's authorized_keys with a forced command that serves
+couriers and nothing else. Our lines carry the root's id, so they can be told from all
+others and taken out again; the file is replaced as a whole and keeps its mode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from sshmap.errors import Refused
+from sshmap.protocol.messages import Meet
+from sshmap.store.digest import digest_of
+from sshmap.store.layout import Root
+
+_PUBLIC_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) [A-Za-z0-9+/=]+")
+
+
+def meet(root: Root, request: Meet) -> None:
+    """Take in what the client says of the peers; the same again changes nothing.
+
+    Raises:
+        Refused: a key is none.
+    """
+    cluster = root.read_cluster()
+    if cluster.peers != request.peers:
+        root.write_cluster(msgspec.structs.replace(cluster, peers=request.peers))
+    _replace(root.ssh / "known_hosts", "".join(f"{line}\n" for line in request.known_hosts), 0o600)
+    _authorize(root, [_line(root, key) for key in request.authorized])
+    _replace(root.ssh / "met", digest_meeting(request), 0o600)
+
+
+def forget(root: Root) -> None:
+    """Take our lines out of authorized_keys."""
+    _authorize(root, [])
+
+
+def digest_meeting(request: Meet) -> str:
+    """Digest what a host is told of its peers."""
+    return digest_of(msgspec.json.encode(request)).hex()
+
+
+def met(root: Root) -> str:
+    """Return the digest of what this host was told of its peers."""
+    with contextlib.suppress(OSError):
+        return (root.ssh / "met").read_text(encoding="ascii")
+    return ""
+
+
+def public_key(root: Root) -> str:
+    """Return the key this host logs in to its peers with, without its comment."""
+    with contextlib.suppress(OSError):
+        return " ".join((root.ssh / "key.pub").read_text(encoding="ascii").split()[:2])
+    return ""
+
+
+def _tag(root: Root) -> str:
+    return f"sshmap:{root.read_cluster().root_id}"
+
+
+def _line(root: Root, key: str) -> str:
+    if not _PUBLIC_KEY.fullmatch(key):
+        raise Refused(f"not a public key: {key[:60]!r}")
+    command = str(root.path / "agent").replace("\\", "\\\\").replace('"', '\\"')
+    return f'restrict,command="{command} peer" {key} {_tag(root)}'
+
+
+def _authorize(root: Root, ours: list[str]) -> None:
+    path = Path("~/.ssh/authorized_keys").expanduser()
+    tag = _tag(root)
+    before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    lines = [line for line in before.splitlines() if not line.endswith(f" {tag}")]
+    after = "".join(f"{line}\n" for line in lines + ours)
+    if after != before and (ours or before):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _replace(path, after, path.stat().st_mode & 0o777 if path.exists() else 0o600)
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
+    """Write a file as a whole or not at all."""
+    path = Path(os.path.realpath(path))
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    fresh.touch(mode=mode)
+    fresh.write_text(text, encoding="utf-8", errors="surrogateescape")
+    fresh.chmod(mode)
+    fresh.replace(path)

@@ -1,0 +1,183 @@
+"""Setting up one host over ssh: find its Python, ship the code, start the daemon.
+
+Two short sessions, each with the transport of the inventory: the first runs a probe in the
+host's `sh`, the second its Python with our installer. A host that is set up already is
+recognised by its agent's first answer and needs neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterator
+from importlib import resources
+
+import msgspec
+
+from sshmap.client.runtime import Platform, Runtime, build
+from sshmap.errors import HostNotReady, ProtocolError
+from sshmap.inventory import Host
+from sshmap.protocol.handshake import MAX_NOISE, quote
+from sshmap.transport.channel import Channel
+from sshmap.transport.dial import open_command
+
+CANDIDATES = (
+    "python3",
+    "python",
+    "python3.14",
+    "python3.13",
+    "python3.12",
+    "python3.11",
+    "/usr/bin/python3",
+    "/usr/local/bin/python3",
+)
+LEAST_FREE = 200 << 20
+#: One line without single quotes, so that every login shell passes it on as it is.
+_PROBE = (
+    "for p in {candidates}; do q=$(command -v $p) || continue; "
+    'v=$($q -I -c "import sys,sqlite3,platform;print(sys.version_info[0],sys.version_info[1],'
+    'sqlite3.sqlite_version,platform.machine(),platform.libc_ver()[0] or chr(63))" 2>/dev/null) || v=; '
+    'echo "{marker} $q $v"; done; echo "{marker} end"'
+)
+_LOADER = 'exec(__import__("sys").stdin.buffer.readline())'
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the installer found on a host."""
+
+    root: str
+    python: str
+    version: tuple[int, int]
+    machine: str
+    libc: str
+    bash: str
+    keygen: str
+    free: int
+    cores: int
+    #: seconds since 1970 by the host's clock
+    clock: float
+    home: str
+    have: bool = False
+
+
+class Python(msgspec.Struct, frozen=True, kw_only=True):
+    """An interpreter found on a host."""
+
+    path: str
+    #: what it runs on; None if it does not start
+    platform: Platform | None = None
+    sqlite: tuple[int, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether agents run on it."""
+        return self.platform is not None and self.platform.version >= (3, 11) and self.sqlite >= (3, 35)
+
+    def __str__(self) -> str:
+        if self.platform is None:
+            return f"{self.path} does not start"
+        numbers = ".".join(str(number) for number in self.platform.version)
+        return f"{self.path} is {numbers} with SQLite {'.'.join(str(number) for number in self.sqlite)}"
+
+
+def set_up(host: Host) -> Facts:
+    """Set a host up, or bring it up to date.
+
+    Raises:
+        HostNotReady: something is missing there; the message says what was found.
+        HostLost: it cannot be reached.
+    """
+    python = find_python(host)
+    assert python.platform is not None
+    return install(host, python.path, build(python.platform))
+
+
+def find_python(host: Host) -> Python:
+    """Return a Python on the host that agents run on.
+
+    Raises:
+        HostNotReady: there is none; those found are listed.
+    """
+    marker = secrets.token_hex(8)
+    candidates = (host.python,) if host.python else CANDIDATES
+    script = _PROBE.format(candidates=" ".join(candidates), marker=marker)
+    with contextlib.closing(open_command(host, ["sh", "-c", script])) as channel:
+        found: dict[str, Python] = {}
+        for line in marked(channel, marker):
+            if line == "end":
+                break
+            python = _python(line)
+            found[python.path] = python
+    for python in found.values():
+        if python.usable:
+            return python
+    seen = "; ".join(str(python) for python in found.values()) or "none"
+    raise HostNotReady(
+        f"no Python 3.11 or later with SQLite 3.35 or later; found: {seen}",
+        hint='install one, and name it in the inventory if it is not on the PATH: python = "/path/to/python3"',
+    )
+
+
+def _python(line: str) -> Python:
+    path, *words = line.split()
+    if len(words) != 5:
+        return Python(path=path)
+    platform = Platform(version=(int(words[0]), int(words[1])), machine=words[3], libc=words[4])
+    return Python(path=path, platform=platform, sqlite=tuple(int(number) for number in words[2].split(".")))
+
+
+def install(host: Host, python: str, runtime: Runtime) -> Facts:
+    """Ship the code if it is not there, write the launcher, make the host's own key.
+
+    Raises:
+        HostNotReady: the host lacks something, or its disk refuses.
+    """
+    program = resources.files("sshmap.agent").joinpath("installer.py").read_bytes()
+    loader = f"import sys;exec(compile(sys.stdin.buffer.read({len(program)}),'installer','exec'))\n".encode()
+    marker = secrets.token_hex(8)
+    request = {"root": host.root, "runtime": runtime.id, "marker": marker}
+    with contextlib.closing(open_command(host, [python, "-I", "-c", _LOADER])) as channel:
+        answers = marked(channel, marker)
+        channel.send(loader + program + json.dumps(request).encode() + b"\n")
+        facts = msgspec.json.decode(next(answers), type=Facts)
+        _check(facts)
+        archive = b"" if facts.have else runtime.archive()
+        channel.send(b"%d\n" % len(archive) + archive)
+        answer = json.loads(next(answers))
+    if "error" in answer:
+        raise HostNotReady(f"cannot set up {facts.root}: {answer['error']}")
+    return facts
+
+
+def _check(facts: Facts) -> None:
+    """Refuse a host that lacks what agents need."""
+    missing = [name for name, path in (("bash", facts.bash), ("ssh-keygen", facts.keygen)) if not path]
+    if missing:
+        raise HostNotReady(f"the host has no {' and no '.join(missing)}", hint="install it there")
+    if facts.free < LEAST_FREE:
+        raise HostNotReady(
+            f"only {facts.free >> 20} MiB free for {facts.root}", hint="free some space, or give the host another root"
+        )
+
+
+def marked(channel: Channel, marker: str) -> Iterator[str]:
+    """Go through the lines that follow a marker; all else is noise, skipped up to 64 KiB and quoted on failure.
+
+    Raises:
+        ProtocolError: the host stopped talking, or printed too much else.
+    """
+    seen, noise = b"", b""
+    buffer = memoryview(bytearray(65536))
+    while True:
+        count = channel.recv_into(buffer)
+        if not count:
+            raise ProtocolError(f"the host ended the session early{quote(noise + seen)}", hint="try: ssh HOST true")
+        *lines, seen = (seen + bytes(buffer[:count])).split(b"\n")
+        for line in lines:
+            before, found, rest = line.partition(f"{marker} ".encode())
+            noise += before
+            if found:
+                yield rest.decode("utf-8", "replace")
+        if len(noise) > MAX_NOISE:
+            raise ProtocolError(f"the host prints too much{quote(noise)}", hint="look at its shell start-up files")

@@ -1,0 +1,132 @@
+"""The code that is shipped to hosts: one archive of our package and the few that agents need.
+
+Taken from this installation where the host's interpreter and platform are the same, else
+from wheels fetched for it. Its id is a hash of its content, so the same code is shipped once.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import importlib.metadata
+import io
+import platform
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+import msgspec
+import xxhash
+
+import sshmap
+from sshmap.errors import HostNotReady
+
+#: packages that agents import; setproctitle, which cotyledon would use, is left out
+PACKAGES = ("cachetools", "cotyledon", "fasteners", "msgspec", "uhashring", "xxhash")
+#: parts of our own package that hosts do not need
+_LAPTOP_ONLY = ("cli/", "client/")
+_FETCH_SECONDS = 120
+
+
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
+    """The files, and an id that stands for their content."""
+
+    id: str
+    files: dict[str, bytes]
+
+    def archive(self) -> bytes:
+        """Pack the files; the same files give the same archive."""
+        return _archive(self.files)
+
+
+class Platform(msgspec.Struct, frozen=True, kw_only=True):
+    """What compiled code depends on."""
+
+    version: tuple[int, int]
+    machine: str
+    #: kind of C library, as glibc
+    libc: str
+
+    @property
+    def tag(self) -> str:
+        """The platform's name in wheels."""
+        return f"manylinux2014_{self.machine}"
+
+
+def here() -> Platform:
+    """Return the platform of this process."""
+    return Platform(version=sys.version_info[:2], machine=platform.machine(), libc=platform.libc_ver()[0])
+
+
+@functools.lru_cache(maxsize=8)
+def build(wanted: Platform) -> Runtime:
+    """Put the archive for a platform together.
+
+    Raises:
+        HostNotReady: the wheels for it cannot be had.
+    """
+    files = {f"sshmap/{name}": content for name, content in _own_files().items()}
+    files |= _installed() if wanted == here() else _fetched(wanted)
+    hasher = xxhash.xxh3_128()
+    for name in sorted(files):
+        hasher.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
+    return Runtime(id=hasher.hexdigest()[:16], files=files)
+
+
+def _own_files() -> dict[str, bytes]:
+    top = Path(sshmap.__file__).parent
+    names = (path.relative_to(top).as_posix() for path in top.rglob("*.py"))
+    return {name: (top / name).read_bytes() for name in names if not name.startswith(_LAPTOP_ONLY)}
+
+
+def _installed() -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for package in PACKAGES:
+        for file in importlib.metadata.files(package) or ():
+            if file.suffix in (".py", ".so") and ".." not in file.parts:
+                found[file.as_posix()] = file.read_binary()
+    return found
+
+
+def _fetched(wanted: Platform) -> dict[str, bytes]:
+    """Fetch wheels of the installed versions for another platform."""
+    pins = [f"{package}=={importlib.metadata.version(package)}" for package in PACKAGES]
+    version = ".".join(str(number) for number in wanted.version)
+    with tempfile.TemporaryDirectory() as folder:
+        argv = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+            folder,
+        ]
+        argv += ["--platform", wanted.tag, "--python-version", version, *pins]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False)
+        if done.returncode:
+            why = done.stderr.strip().splitlines()[-1:] or ["pip failed"]
+            raise HostNotReady(
+                f"no wheels for Python {version} on {wanted.tag}: {why[0]}",
+                hint="install a Python of this machine's version on the host",
+            )
+        found: dict[str, bytes] = {}
+        for wheel in Path(folder).glob("*.whl"):
+            with zipfile.ZipFile(wheel) as content:
+                found |= {name: content.read(name) for name in content.namelist() if name.endswith((".py", ".so"))}
+    return found
+
+
+def _archive(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name in sorted(files):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(files[name]), 0o644
+            tar.addfile(entry, io.BytesIO(files[name]))
+    return gzip.compress(out.getvalue(), compresslevel=6, mtime=0)

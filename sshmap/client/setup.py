@@ -1,0 +1,78 @@
+"""`up`: every host set up, its daemon running, and all of them introduced to each other.
+
+A host that runs our code already costs one session. The others are set up first; one
+that fails is named and the rest come up.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from sshmap.client import bootstrap
+from sshmap.client.links import Links
+from sshmap.client.runtime import Platform, build
+from sshmap.errors import HostNotReady, ProtocolError, SshmapError
+from sshmap.inventory import Host
+from sshmap.model import Peer
+from sshmap.protocol import messages as m
+from sshmap.store.digest import digest_of
+from sshmap.transport.dial import target_of
+from sshmap.transport.target import Resolved, known_keys, resolve
+
+
+def bring_up(links: Links) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
+    """Bring all hosts up; return conditions and failures by host."""
+    hosts = {host.name: host for host in links.hosts}
+    conditions, failures = links.gather(lambda name: _raise(links, hosts[name]))
+    remote = [hosts[name] for name in conditions if not hosts[name].is_local]
+    if len(remote) > 1:
+        places, unresolved = links.gather(lambda name: resolve(target_of(hosts[name])), [host.name for host in remote])
+        _, strangers = links.gather(lambda name: _introduce(links, name, conditions, hosts, places), list(places))
+        failures |= unresolved | strangers
+    return {name: answer for name, answer in conditions.items() if name not in failures}, failures
+
+
+def _raise(links: Links, host: Host) -> m.Condition:
+    """Have the host run our code and its daemon."""
+    if host.is_local:
+        return links.ask(host.name, lambda session: session.ask(m.Rise(), m.Condition))
+    try:
+        condition = links.session(host.name).ask(m.Rise(), m.Condition)
+        if condition.runtime == _wanted(condition):
+            return condition
+    except (HostNotReady, ProtocolError):
+        pass
+    links.drop(host.name)
+    bootstrap.set_up(host)
+    return links.session(host.name).ask(m.Rise(), m.Condition)
+
+
+def _wanted(condition: m.Condition) -> str:
+    version, machine, libc = condition.platform
+    major, minor = version.split(".")
+    return build(Platform(version=(int(major), int(minor)), machine=machine, libc=libc)).id
+
+
+def _introduce(
+    links: Links, name: str, conditions: dict[str, m.Condition], hosts: dict[str, Host], places: dict[str, Resolved]
+) -> None:
+    """Tell one host about the others, unless it knows."""
+    others = [other for other in places if other != name]
+    peers = tuple(
+        Peer(
+            name=other,
+            connect="ssh",
+            root=hosts[other].root,
+            address=places[other].hostname,
+            port=places[other].port,
+            user=places[other].user,
+        )
+        for other in others
+    )
+    request = m.Meet(
+        peers=peers,
+        known_hosts=tuple(line for other in others for line in known_keys(places[other])),
+        authorized=tuple(conditions[other].public_key for other in others if conditions[other].public_key),
+    )
+    if digest_of(msgspec.json.encode(request)).hex() != conditions[name].met:
+        links.ask(name, lambda session: session.ask(request, m.Met))

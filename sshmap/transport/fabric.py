@@ -1,0 +1,237 @@
+"""To a host through fabric's Connection: the default from the laptop. Alone knows fabric and paramiko.
+
+What fabric leaves open is set here: host keys are checked on every hop and unknown ones
+refused, AES-GCM comes first (2.5 times the speed), TCP_NODELAY and keepalive are on,
+every phase has a limit. `ssh-keygen -F` finds the entries of known_hosts, hashed ones and
+patterns too; where they hold a form that paramiko cannot judge, the host is refused and
+`transport = "openssh"` named.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import random
+import shlex
+import socket
+import threading
+import time
+from typing import Any
+
+import fabric
+import paramiko
+
+from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, SshmapError
+from sshmap.protocol.handshake import quote
+from sshmap.transport.channel import SILENCE
+from sshmap.transport.target import Resolved, Target, entries, hop_target, resolve
+
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
+KEEPALIVE = 15
+CONNECT_SECONDS, BANNER_SECONDS, AUTH_SECONDS = 10, 15, 15
+#: times a connection is tried that the server drops before login, as MaxStartups makes it do
+TRIES = 6
+WINDOW = 4 << 20
+_MARKED = "known_hosts holds a form for this host that only OpenSSH can judge"
+
+
+class FastTransport(paramiko.Transport):
+    """A transport that prefers AES-GCM and sends small packets at once."""
+
+    _preferred_ciphers = CIPHERS
+
+    def __init__(self, sock: Any, **options: Any) -> None:  # noqa: ANN401  # paramiko's own signature
+        super().__init__(sock, default_window_size=WINDOW, **options)
+        if isinstance(self.sock, socket.socket):
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def connect(target: Target, command: list[str]) -> FabricChannel:
+    """Open a channel to a command on a host.
+
+    Raises:
+        HostKeyRefused: a host key on the way is unknown or has changed; nothing was sent.
+        HostLost: the host cannot be reached or refuses the login; the phase is named.
+    """
+    for chance in reversed(range(TRIES)):
+        try:
+            connection = _open(target)
+            break
+        except _Dropped as exc:
+            if not chance:
+                raise HostLost(
+                    f"the server drops the connection before login: {exc}", hint="its MaxStartups may be low"
+                ) from exc
+            time.sleep(random.uniform(0.05, 0.4) * (TRIES - chance))  # noqa: S311  # jitter, no secret
+    try:
+        transport = connection.client.get_transport()
+        assert transport is not None
+        transport.set_keepalive(KEEPALIVE)
+        channel = transport.open_session(timeout=CONNECT_SECONDS)
+        channel.exec_command("exec " + shlex.join(command))
+    except (paramiko.SSHException, OSError, EOFError) as exc:
+        connection.close()
+        raise HostLost(f"the server refuses a session: {exc}") from exc
+    return FabricChannel(connection, channel)
+
+
+class _Dropped(Exception):
+    """The server closed the connection before login; trying again may help."""
+
+
+def _open(target: Target) -> fabric.Connection:
+    """Open a connection through all hops, each with its own host key check."""
+    resolved = resolve(target)
+    gateway: fabric.Connection | str | None = resolved.proxy_command or None
+    for hop in resolved.jumps:
+        gateway = _connection(resolve(hop_target(hop, target)), gateway)
+    connection = _connection(resolved, gateway)
+    with _mapped(resolved):
+        connection.open()
+    return connection
+
+
+def _connection(resolved: Resolved, gateway: fabric.Connection | str | None) -> fabric.Connection:
+    options: dict[str, Any] = {
+        "banner_timeout": BANNER_SECONDS, "auth_timeout": AUTH_SECONDS, "transport_factory": FastTransport,
+        "look_for_keys": False, "allow_agent": not resolved.identities_only, "key_filename": list(resolved.identity_files),
+    }  # fmt: skip
+    config = fabric.Config(overrides={"load_ssh_configs": False})
+    connection = fabric.Connection(
+        resolved.hostname, user=resolved.user, port=resolved.port, gateway=gateway, config=config,
+        connect_timeout=CONNECT_SECONDS, connect_kwargs=options,
+    )  # fmt: skip
+    connection.client.set_missing_host_key_policy(_Unknown())
+    _load_known(connection.client.get_host_keys(), resolved)
+    return connection
+
+
+class _Unknown(paramiko.MissingHostKeyPolicy):
+    """Refuses unknown host keys and shows their fingerprint."""
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        """Refuse."""
+        del client
+        raise HostKeyRefused(
+            f"the host key of {hostname} is unknown: {key.get_name()} {fingerprint(key)}", hint="sshmap trust"
+        )
+
+
+def fingerprint(key: paramiko.PKey) -> str:
+    """Return a key's fingerprint as ssh prints it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+
+
+def _load_known(known: paramiko.HostKeys, resolved: Resolved) -> None:
+    """Let paramiko know the keys that known_hosts has for a host, under the name it asks for."""
+    asked = resolved.hostname if resolved.port == 22 else f"[{resolved.hostname}]:{resolved.port}"
+    for line in entries(resolved):
+        if line.startswith("@"):
+            raise HostKeyRefused(
+                f"{_MARKED}: {line.split()[0]}", hint='set transport = "openssh" for it in the inventory'
+            )
+        entry = paramiko.hostkeys.HostKeyEntry.from_line(line)
+        if entry is not None and entry.key is not None:
+            known.add(asked, entry.key.get_name(), entry.key)
+
+
+@contextlib.contextmanager
+def _mapped(resolved: Resolved) -> Any:  # noqa: ANN401  # a context manager
+    """Turn paramiko's and the system's errors into sshmap's, naming the phase."""
+    place = f"{resolved.hostname} port {resolved.port}"
+    try:
+        yield
+    except SshmapError:
+        raise
+    except paramiko.BadHostKeyException as exc:
+        raise HostKeyRefused(
+            f"the host key of {exc.hostname} has changed: known {fingerprint(exc.expected_key)}, now {fingerprint(exc.key)}",
+            hint="find out why before you go on; if it is right, remove the old key: ssh-keygen -R HOST, then sshmap trust",
+        ) from exc
+    except paramiko.PasswordRequiredException as exc:
+        raise HostLost("login: the key needs a passphrase", hint="add it to the agent: ssh-add") from exc
+    except paramiko.AuthenticationException as exc:
+        raise HostLost(
+            f"login at {place} as {resolved.user!r} refused: {exc}",
+            hint="sshmap asks for no password; try: ssh HOST true",
+        ) from exc
+    except TimeoutError as exc:
+        raise HostLost(f"connect: no answer from {place} within {CONNECT_SECONDS} s") from exc
+    except (paramiko.SSHException, EOFError, ConnectionResetError) as exc:
+        if "banner" in str(exc) and "timeout" in repr(exc.__cause__ or exc.__context__).lower():
+            raise HostLost(f"banner: {place} accepts but does not speak ssh") from exc
+        raise _Dropped(str(exc) or type(exc).__name__) from exc
+    except OSError as exc:
+        raise HostLost(f"connect: {place}: {exc.strerror or exc}") from exc
+
+
+class FabricChannel:
+    """A session channel of one connection, which ends with it.
+
+    Args:
+        connection: kept, as a collected one would close the channel.
+        channel: the session.
+    """
+
+    def __init__(self, connection: fabric.Connection, channel: paramiko.Channel) -> None:
+        self._connection, self._channel = connection, channel
+        self._received = False
+        self._complaint = b""
+        channel.settimeout(SILENCE)
+        self._drain = threading.Thread(target=self._drain_stderr, daemon=True)
+        self._drain.start()
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it."""
+        try:
+            self._channel.sendall(bytes(data))
+        except TimeoutError as exc:
+            raise HostLost(f"no sign of life for {SILENCE:.0f} seconds", hint="sshmap health") from exc
+        except OSError as exc:
+            raise HostLost(f"the connection broke: {exc}") if self._received else self._explained() from exc
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Receive some bytes; the end before the first byte says why the agent did not start."""
+        try:
+            piece = self._channel.recv(len(buffer))
+        except TimeoutError as exc:
+            raise HostLost(f"no sign of life for {SILENCE:.0f} seconds", hint="sshmap health") from exc
+        if not piece and not self._received:
+            raise self._explained()
+        self._received = True
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def fileno(self) -> int:
+        """Return a descriptor that gets readable with the channel."""
+        return self._channel.fileno()
+
+    def readable(self, seconds: float) -> bool:
+        """Wait so long for bytes; say whether they came."""
+        deadline = time.monotonic() + seconds
+        while not (self._channel.recv_ready() or self._channel.closed):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _explained(self) -> HostLost:
+        self._drain.join(2)
+        self._channel.status_event.wait(2)
+        code = self._channel.exit_status
+        if code in (126, 127):
+            return HostNotReady(f"the agent cannot be started{quote(self._complaint)}", hint="sshmap up")
+        return HostLost(
+            f"the host ended the session before the agent answered{quote(self._complaint)}", hint="sshmap up"
+        )
+
+    def _drain_stderr(self) -> None:
+        with contextlib.suppress(OSError):
+            while piece := self._channel.recv_stderr(32768):
+                self._complaint = (self._complaint + piece)[-4096:]
+
+    def close(self) -> None:
+        """Close the channel and its connection."""
+        self._channel.close()
+        self._connection.close()

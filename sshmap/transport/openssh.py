@@ -1,0 +1,128 @@
+"""To a host through the `ssh` program as a child process.
+
+Used from host to host always, and from the laptop where the inventory says so: what
+OpenSSH can judge (certificates, hardware keys, every form of known_hosts), it judges here.
+The options leave nothing to a prompt, to forwarding or to a shared connection.
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import subprocess
+import tempfile
+import time
+from typing import IO
+
+from sshmap.errors import HostKeyRefused, HostLost, HostNotReady
+from sshmap.protocol.handshake import quote
+from sshmap.transport.channel import FdChannel
+from sshmap.transport.target import Target
+
+CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes128-ctr,chacha20-poly1305@openssh.com"
+CONNECT_SECONDS = 10
+#: seconds an `ssh` that has closed its output is given to say why
+_LAST_WORDS = 2.0
+_BUFFER = 1 << 20
+_OPTIONS = {
+    "BatchMode": "yes",
+    "StrictHostKeyChecking": "yes",
+    "ServerAliveInterval": "15",
+    "ServerAliveCountMax": "3",
+    "ConnectTimeout": str(CONNECT_SECONDS),
+    "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "ClearAllForwardings": "yes",
+    "PermitLocalCommand": "no",
+    "EscapeChar": "none",
+    "Compression": "no",
+    "ControlMaster": "no",
+    "ControlPath": "none",
+    "LogLevel": "ERROR",
+    "Ciphers": CIPHERS,
+}
+
+
+def ssh_argv(target: Target, command: list[str]) -> list[str]:
+    """Return the command line that runs a command on a host."""
+    options = [word for name, value in _OPTIONS.items() for word in ("-o", f"{name}={value}")]
+    return ["ssh", "-T", *options, *target.options(), "--", target.address, "exec " + shlex.join(command)]
+
+
+def connect(target: Target, command: list[str]) -> OpensshChannel:
+    """Open a channel to a command on a host.
+
+    What goes wrong shows when the channel is used: an end before the first byte is
+    explained by what `ssh` wrote to stderr.
+    """
+    ours, theirs = socket.socketpair()
+    complaints = tempfile.TemporaryFile()  # noqa: SIM115  # belongs to the channel
+    with theirs:
+        child = subprocess.Popen(
+            ssh_argv(target, command),
+            stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=complaints, start_new_session=True,
+        )  # fmt: skip
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+    return OpensshChannel(ours.detach(), child, complaints)
+
+
+class OpensshChannel(FdChannel):
+    """A channel over an `ssh` child.
+
+    Args:
+        fd: our end of its stdin and stdout.
+        child: the process.
+        complaints: takes its stderr.
+    """
+
+    def __init__(self, fd: int, child: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
+        super().__init__(fd, fd, on_close=self._end)
+        self._child, self._complaints = child, complaints
+        self._received = False
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Receive some bytes; the end before the first byte is an error of ssh."""
+        count = super().recv_into(buffer)
+        if not count and not self._received:
+            raise self._explained()
+        self._received = True
+        return count
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it."""
+        try:
+            super().send(data)
+        except HostLost as exc:
+            raise exc if self._received else self._explained() from exc
+
+    def _explained(self) -> HostLost:
+        deadline = time.monotonic() + _LAST_WORDS
+        while self._child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._complaints.seek(0)
+        return explain(self._complaints.read(65536), self._child.poll())
+
+    def _end(self) -> None:
+        try:
+            self._child.wait(timeout=_LAST_WORDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._complaints.close()
+
+
+def explain(complaint: bytes, code: int | None) -> HostLost:
+    """Say what a failed `ssh` means."""
+    text = complaint.decode("utf-8", "replace").strip()
+    last = text.splitlines()[-1].strip() if text else f"ssh ended with {code}"
+    if "IDENTIFICATION HAS CHANGED" in text or "Host key verification failed" in text:
+        return HostKeyRefused(
+            f"the host key is unknown or has changed: {' '.join(text.split())[-500:]}", hint="sshmap trust"
+        )
+    if "Permission denied" in text:
+        return HostLost(
+            f"login refused: {last}", hint="a key that needs a passphrase has to be in the agent; try: ssh HOST true"
+        )
+    if code in (126, 127):
+        return HostNotReady(f"the agent cannot be started{quote(complaint)}", hint="sshmap up")
+    return HostLost(last, hint="try: ssh HOST true")

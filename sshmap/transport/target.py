@@ -1,0 +1,148 @@
+"""Where ssh is to go, with all that ssh_config says about it.
+
+`ssh -G` is asked, so that Include, Match, HostKeyAlias and ProxyJump mean what they mean
+to ssh, for both transports.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+from sshmap.errors import HostLost
+
+RESOLVE_SECONDS = 10
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One ssh endpoint as the inventory names it."""
+
+    address: str
+    port: int = 0
+    user: str = ""
+    #: the only key to be offered, if one is named
+    identity_file: str = ""
+    #: hosts to go through, as for ssh's ProxyJump
+    gateway: str = ""
+    #: known_hosts file to judge by instead of the user's
+    known_hosts: str = ""
+    #: ssh_config to read instead of the user's; ``none`` reads nothing
+    config: str = ""
+
+    def options(self) -> list[str]:
+        """Return what `ssh` has to be told about it."""
+        argv = (
+            ["-F", self.config if self.config == "none" else str(Path(self.config).expanduser())] if self.config else []
+        )
+        if self.known_hosts:
+            argv += ["-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "GlobalKnownHostsFile=/dev/null"]
+        if self.identity_file:
+            argv += ["-i", str(Path(self.identity_file).expanduser()), "-o", "IdentitiesOnly=yes"]
+        if self.gateway:
+            argv += ["-J", self.gateway]
+        if self.port:
+            argv += ["-p", str(self.port)]
+        if self.user:
+            argv += ["-l", self.user]
+        return argv
+
+
+class Resolved(msgspec.Struct, frozen=True, kw_only=True):
+    """A target after ssh_config."""
+
+    hostname: str
+    port: int
+    user: str
+    identity_files: tuple[str, ...]
+    identities_only: bool
+    #: hops to go through, nearest first
+    jumps: tuple[str, ...]
+    proxy_command: str
+    #: name to look up in known_hosts
+    key_name: str
+    known_hosts: tuple[str, ...]
+
+
+def resolve(target: Target) -> Resolved:
+    """Ask `ssh -G` what a target means.
+
+    Raises:
+        HostLost: ssh_config is wrong, or there is no `ssh` program.
+    """
+    argv = ["ssh", "-G", *target.options(), "--", target.address]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=RESOLVE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise HostLost(f"cannot ask ssh about {target.address}: {exc}", hint="install the OpenSSH client") from exc
+    if done.returncode:
+        raise HostLost(f"ssh_config is wrong for {target.address}: {done.stderr.strip()[-300:]}")
+    return _read(done.stdout)
+
+
+def _read(text: str) -> Resolved:
+    values: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        values.setdefault(name, []).append(value)
+
+    def one(name: str, fallback: str = "") -> str:
+        found = values.get(name, [fallback])[0]
+        return fallback if found == "none" else found
+
+    hostname, port = one("hostname"), int(one("port", "22"))
+    files = " ".join(one(name) for name in ("userknownhostsfile", "globalknownhostsfile"))
+    return Resolved(
+        hostname=hostname, port=port, user=one("user"), proxy_command=one("proxycommand"),
+        identity_files=tuple(path for name in values.get("identityfile", []) if (path := str(Path(name).expanduser())) and Path(path).exists()),
+        identities_only=one("identitiesonly") == "yes",
+        jumps=tuple(hop for hop in one("proxyjump").split(",") if hop),
+        key_name=_key_name(one("hostkeyalias") or hostname, port),
+        known_hosts=tuple(str(Path(name).expanduser()) for name in files.split()),
+    )  # fmt: skip
+
+
+def entries(resolved: Resolved) -> list[str]:
+    """Return what known_hosts says about a target, found by `ssh-keygen`, which knows hashes and patterns.
+
+    Raises:
+        HostLost: there is no `ssh-keygen`.
+    """
+    found: list[str] = []
+    for file in resolved.known_hosts:
+        if Path(file).exists():
+            argv = ["ssh-keygen", "-F", resolved.key_name, "-f", file]
+            try:
+                done = subprocess.run(argv, capture_output=True, text=True, timeout=RESOLVE_SECONDS, check=False)
+            except (OSError, subprocess.TimeoutExpired) as exc:
+                raise HostLost(f"cannot look into {file}: {exc}", hint="install the OpenSSH client") from exc
+            found += [line for line in done.stdout.splitlines() if line and not line.startswith("#")]
+    return found
+
+
+def known_keys(resolved: Resolved) -> list[str]:
+    """Return the known_hosts lines by which another host can check this one under its resolved name."""
+    name = _key_name(resolved.hostname, resolved.port)
+    lines = []
+    for entry in entries(resolved):
+        words = entry.split()
+        marker = [words.pop(0)] if words[0].startswith("@") else []
+        lines.append(" ".join([*marker, name, *words[1:3]]))
+    return lines
+
+
+def _key_name(name: str, port: int) -> str:
+    return name if port == 22 else f"[{name}]:{port}"
+
+
+def hop_target(hop: str, base: Target) -> Target:
+    """Read one hop of a ProxyJump: ``[user@]host[:port]``; files are those of the target behind it."""
+    user, _, rest = hop.rpartition("@")
+    host, _, port = (
+        rest.rpartition(":") if rest.rpartition(":")[2].isdigit() and not rest.endswith("]") else (rest, "", "")
+    )
+    return Target(
+        address=host.strip("[]"), port=int(port or 0), user=user, identity_file=base.identity_file,
+        known_hosts=base.known_hosts, config=base.config,
+    )  # fmt: skip
