@@ -1,17 +1,22 @@
-"""up, down, health, hosts: the hosts themselves."""
+"""up, down, health, hosts, exec, trust: the hosts themselves."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 from sshmap.cli.app import app, settings
-from sshmap.cli.printers import human_size
+from sshmap.cli.printers import clean, human_size
 from sshmap.cli.verbs_data import Json
-from sshmap.client.results import raise_failures
+from sshmap.client.results import Condition, raise_failures
 from sshmap.errors import HostLost
+from sshmap.inventory import Host, Inventory
+from sshmap.inventory.ranges import fold
+
+Only = Annotated[str, typer.Option("--hosts", envvar="SSHMAP_HOSTS", help="Only these: names, ranges, @groups.")]
+Without = Annotated[str, typer.Option("--exclude", envvar="SSHMAP_EXCLUDE", help="All but these.")]
 
 
 @app.command()
@@ -51,14 +56,14 @@ def down(
 
 
 @app.command()
-def health(json: Json = False) -> None:
+def health(only: Only = "", without: Without = "", json: Json = False) -> None:
     """Say of every host whether it is healthy; exit code 3 if one is not."""
     with settings.cluster() as cluster:
-        conditions, failures = cluster.conditions()
-        names = [host.name for host in cluster.inventory.hosts]
+        names = [host.name for host in cluster.inventory.select(only, without)]
+        conditions, failures = cluster.conditions(names)
     rows: list[dict[str, object]] = []
     for name in names:
-        reasons = [str(failures[name])] if name in failures else list(conditions[name].findings)
+        reasons = [failures[name].message] if name in failures else list(conditions[name].findings)
         if name in conditions and not conditions[name].daemon:
             reasons.append("the daemon is not running: sshmap up")
         rows.append({"host": name, "healthy": not reasons, "reason": "; ".join(reasons)})
@@ -66,28 +71,111 @@ def health(json: Json = False) -> None:
         settings.printer(json=True).table(rows)
     else:
         for row in rows:
-            sys.stdout.write(
-                f"healthy: {row['host']}\n" if row["healthy"] else f"unhealthy: {row['host']}: {row['reason']}\n"
-            )
+            line = f"healthy: {row['host']}" if row["healthy"] else f"unhealthy: {row['host']}: {row['reason']}"
+            sys.stdout.write(clean(line) + "\n")
     if bad := [row for row in rows if not row["healthy"]]:
         raise HostLost(f"{len(bad)} of {len(rows)} hosts are unhealthy")
 
 
 @app.command()
-def hosts(json: Json = False) -> None:
+def hosts(
+    only: Only = "",
+    without: Without = "",
+    resolved: Annotated[
+        bool,
+        typer.Option("--resolved", envvar="SSHMAP_RESOLVED", help="Show where each value comes from; asks no host."),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show every host: address, share of the ring, keys, disk, daemon."""
+    printer = settings.printer(json=json)
     with settings.cluster() as cluster:
-        conditions, failures = cluster.conditions()
+        chosen = cluster.inventory.select(only, without)
+        if resolved:
+            printer.table(_origins(cluster.inventory, chosen))
+            return
+        conditions, failures = cluster.conditions([host.name for host in chosen])
         shares = cluster.inventory.ring.shares()
-        rows: list[dict[str, object]] = []
-        for host in cluster.inventory.hosts:
-            state = conditions.get(host.name)
-            rows.append({
-                "name": host.name, "address": host.root if host.is_local else host.address, "weight": host.weight, "share": round(shares[host.name], 3),
-                "cores": state.cores if state else "-", "keys": state.keys if state else "-",
-                "bytes": (state.size if json else human_size(state.size)) if state else "-",
-                "free": (state.free if json else human_size(state.free)) if state else "-",
-                "daemon": ("running" if state.daemon else "stopped") if state else "unreachable",
-            })  # fmt: skip
-        settings.printer(json=json).table(rows)
+        printer.table([_row(host, shares[host.name], conditions.get(host.name), exact=json) for host in chosen])
     raise_failures(failures, {})
+
+
+def _row(host: Host, share: float, state: Condition | None, *, exact: bool) -> dict[str, object]:
+    """Describe a host; sizes exactly, or for people."""
+    size = (lambda number: number) if exact else human_size
+    return {
+        "name": host.name,
+        "address": host.root if host.is_local else host.address,
+        "weight": host.weight,
+        "share": round(share, 3),
+        "cores": state.cores if state else "-",
+        "keys": state.keys if state else "-",
+        "bytes": size(state.size) if state else "-",
+        "free": size(state.free) if state else "-",
+        "daemon": ("running" if state.daemon else "stopped") if state else "unreachable",
+        "round trip": f"{state.round_trip * 1000:.1f} ms" if state else "-",
+    }
+
+
+def _origins(inventory: Inventory, chosen: tuple[Host, ...]) -> list[dict[str, object]]:
+    return [
+        {
+            "host": host.name,
+            "field": field,
+            "value": getattr(host, field),
+            "from": inventory.sources.get(host.name, {}).get(field, "built in"),
+        }
+        for host in chosen
+        for field in Host.__struct_fields__
+        if field != "name"
+    ]
+
+
+@app.command("exec")
+def execute(
+    command: Annotated[str, typer.Argument(metavar="CMD", help="Shell command, in quotes.")],
+    only: Only = "",
+    without: Without = "",
+    fold_equal: Annotated[
+        bool, typer.Option("-b", "--fold", envvar="SSHMAP_FOLD", help="Show equal output once.")
+    ] = False,
+) -> int:
+    """Run CMD on every host at once, output labelled per host; the exit code is the highest of the command's."""
+    with settings.cluster() as cluster:
+        spoken, failures = cluster.exec(command, [host.name for host in cluster.inventory.select(only, without)])
+    groups: dict[tuple[bytes, bytes], list[str]] = {}
+    for name, said in spoken.items():
+        key = (said.stdout, said.stderr) if fold_equal else (said.stdout, said.stderr + b"\0" + name.encode())
+        groups.setdefault(key, []).append(name)
+    for (stdout, stderr), names in groups.items():
+        _label(fold(names), stdout, sys.stdout)
+        _label(fold(names), stderr.partition(b"\0")[0], sys.stderr)
+    raise_failures(failures, dict(spoken))
+    return max((said.exit_code for said in spoken.values()), default=0)
+
+
+def _label(names: str, text: bytes, stream: TextIO) -> None:
+    stream.writelines(f"{names}: {clean(line)}\n" for line in text.decode("utf-8", "replace").splitlines())
+
+
+@app.command()
+def trust(
+    only: Only = "",
+    without: Without = "",
+    yes: Annotated[bool, typer.Option("-y", "--yes", envvar="SSHMAP_YES", help="Do not ask.")] = False,
+) -> None:
+    """Fetch the hosts' keys, show their fingerprints, ask, and write them to known_hosts."""
+    from sshmap.client.trust import accept, fetch  # needs no session
+
+    with settings.cluster() as cluster:
+        for host in cluster.inventory.select(only, without):
+            if host.is_local:
+                continue
+            offer = fetch(host)
+            if offer.known:
+                settings.printer().note(f"{host.name}: known already")
+                continue
+            for line in offer.fingerprints:
+                sys.stdout.write(f"{host.name}: {line}\n")
+            if yes or typer.confirm(f"write the keys of {host.name} to {offer.file}?", err=True):
+                accept(offer)

@@ -11,16 +11,19 @@ print(cluster.get("sm://out/a"))
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, Unpack
 
+import msgspec
+
 from sshmap.client import download, upload
 from sshmap.client.jobs import JobRun, Options
 from sshmap.client.links import Links
 from sshmap.client.listing import ListingCache, Placed, list_keys
-from sshmap.client.results import JobResult, Spoken, Transfer, raise_failures, silent
+from sshmap.client.results import Condition, JobResult, Spoken, Transfer, raise_failures, silent
 from sshmap.errors import HostLost, InvalidKey, NothingMatched, SshmapError, UsageError
 from sshmap.inventory import Inventory, builtin, discover
 from sshmap.model import Verb, check_name, check_prefix, parse_name
@@ -223,11 +226,15 @@ class Cluster:
         """Run a job of any shape; see `map`."""
         return JobRun(self._links, verb, indir, outdir, command, **options).run()
 
-    def conditions(self) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
-        """Look at every host; return conditions and failures by host."""
-        return self._links.gather(
-            lambda host: self._links.ask(host, lambda session: session.ask(m.Look(), m.Condition))
-        )
+    def conditions(self, names: Iterable[str] | None = None) -> tuple[dict[str, Condition], dict[str, SshmapError]]:
+        """Look at hosts, all if none are named; return conditions and failures by host."""
+
+        def look(session: Session) -> Condition:
+            began = time.monotonic()
+            seen = session.ask(m.Look(), m.Condition)
+            return Condition(**msgspec.structs.asdict(seen), round_trip=time.monotonic() - began)
+
+        return self._links.gather(lambda host: self._links.ask(host, look), names)
 
     def jobs(self) -> dict[str, list[m.JobRow]]:
         """Return the jobs every host knows.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sshmap.errors import BY_NAME, CommandsFailed, HostsFailed, SshmapError
+from sshmap.protocol import messages
 
 
 class Transfer(msgspec.Struct, kw_only=True):
@@ -29,6 +30,13 @@ class Transfer(msgspec.Struct, kw_only=True):
         if self.failures:
             raise gravest(list(self.failures.values()))
         return self
+
+
+class Condition(messages.Condition, frozen=True, kw_only=True):
+    """A host's condition, and how far away it is."""
+
+    #: seconds between question and answer
+    round_trip: float = 0.0
 
 
 class Spoken(msgspec.Struct, frozen=True, kw_only=True):

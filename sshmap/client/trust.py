@@ -1,0 +1,90 @@
+"""Host keys: fetch, show, and after a yes write down. `trust` is the only thing that adds to known_hosts."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+from sshmap.errors import HostKeyRefused, HostLost
+from sshmap.inventory import Host
+from sshmap.transport.dial import target_of
+from sshmap.transport.target import Resolved, entries, resolve
+
+SCAN_SECONDS = 10
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host shows as its key, and what is known of it."""
+
+    host: str
+    #: lines of known_hosts, under the name ssh looks up
+    lines: tuple[str, ...]
+    #: ``256 SHA256:… (ED25519)``
+    fingerprints: tuple[str, ...]
+    known: bool
+    #: file a yes is written to
+    file: str
+
+
+def fetch(host: Host) -> Offer:
+    """Ask a host for its keys, without logging in.
+
+    Raises:
+        HostLost: it does not answer, or only through a gateway, where nothing can be fetched without trust.
+        HostKeyRefused: another key is known for it.
+    """
+    resolved = resolve(target_of(host))
+    if resolved.jumps or resolved.proxy_command:
+        raise HostLost(
+            "its key cannot be fetched through a gateway",
+            hint=f"log in once and compare: ssh {host.address}",
+            host=host.name,
+        )
+    lines = _scan(resolved)
+    if not lines:
+        raise HostLost(
+            f"no host key from {resolved.hostname} port {resolved.port} within {SCAN_SECONDS} s", host=host.name
+        )
+    known = {tuple(line.split()[1:3]) for line in entries(resolved)}
+    shown = {tuple(line.split()[1:3]) for line in lines}
+    kinds = {kind for kind, _ in known}
+    if changed := [key for key in shown if key[0] in kinds and key not in known]:
+        raise HostKeyRefused(
+            f"the host key has changed: known {_print([' '.join(['h', *key]) for key in known])[0]}, "
+            f"now {_print([' '.join(['h', *key]) for key in changed])[0]}",
+            hint=f"find out why; if it is right: ssh-keygen -R '{resolved.key_name}', then sshmap trust",
+            host=host.name,
+        )
+    return Offer(
+        host=host.name, lines=tuple(lines), fingerprints=tuple(_print(lines)), known=shown <= known,
+        file=resolved.known_hosts[0] if resolved.known_hosts else str(Path("~/.ssh/known_hosts").expanduser()),
+    )  # fmt: skip
+
+
+def accept(offer: Offer) -> None:
+    """Write an offered key down."""
+    path = Path(offer.file)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    gap = "" if not before or before.endswith("\n") else "\n"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(gap + "".join(f"{line}\n" for line in offer.lines))
+
+
+def _scan(resolved: Resolved) -> list[str]:
+    argv = ["ssh-keyscan", "-T", str(SCAN_SECONDS), "-p", str(resolved.port), "--", resolved.hostname]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=SCAN_SECONDS * 4, check=False)
+    rows = [line.split() for line in done.stdout.splitlines() if line and not line.startswith("#")]
+    return sorted(f"{resolved.key_name} {row[1]} {row[2]}" for row in rows if len(row) >= 3)
+
+
+def _print(lines: list[str]) -> list[str]:
+    """Return fingerprints as ssh-keygen prints them."""
+    argv = ["ssh-keygen", "-lf", "-"]
+    done = subprocess.run(
+        argv, input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=SCAN_SECONDS, check=False
+    )
+    words = [line.split() for line in done.stdout.splitlines()]
+    return [f"{row[1]} {row[-1]}" for row in words if len(row) >= 3]
