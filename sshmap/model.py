@@ -27,7 +27,10 @@ JobId = NewType("JobId", str)
 Digest = NewType("Digest", bytes)
 
 SCHEMES = ("sm://", "s4://")
+#: bytes
 MAX_PART = 255
+#: characters
+MAX_NAME = 3500
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -162,8 +165,8 @@ def _problem(name: str) -> str:
     parts = name.split("/")
     if len(parts) < 2:
         return "it names a bucket, not a key"
-    if len(name) > 3500:
-        return "it is longer than 3500 characters"
+    if len(name) > MAX_NAME:
+        return f"it is longer than {MAX_NAME} characters"
     for part in parts:
         if part in ("", ".", ".."):
             return f"the part {part!r} is not allowed" if part else "it has an empty part"
@@ -253,9 +256,18 @@ def check_job(spec: JobSpec) -> Source:
         raise UsageError("the command is empty", hint="give the shell command as the last argument, in quotes")
     if "\0" in spec.maker.command:
         raise UsageError("the command holds a NUL byte")
-    if outdir.startswith(source.below) and (not source.pattern or source.picks(outdir + "x")):
+    if _overlaps(parse_name(spec.indir), outdir):
         raise UsageError(
             f"OUTDIR {spec.outdir} is inside INDIR {spec.indir}: outputs would become inputs",
             hint="give OUTDIR a name of its own, for example sm://out/",
         )
     return source
+
+
+def _overlaps(indir: str, outdir: str) -> bool:
+    """Say whether INDIR could pick up a key below OUTDIR; parts are compared as far as both reach."""
+    wanted, given = indir.rstrip("/").split("/"), outdir.rstrip("/").split("/")
+    if len(wanted) <= len(given) and not indir.endswith("/"):
+        return False
+    pairs = zip(wanted, given, strict=False)
+    return all(re.fullmatch("[^/]*".join(map(re.escape, part.split("*"))), there) for part, there in pairs)

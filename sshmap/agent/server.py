@@ -61,9 +61,9 @@ def serve(root: Root, channel: Channel, *, warm: bool = False, peer: bool = Fals
         try:
             with contextlib.closing(ServedSession(root, channel, reader, writer, warm=warm, peer=peer)) as session:
                 session.run()
-        except HostLost:
-            raise
         except SshmapError as exc:
+            if isinstance(exc, HostLost) and not isinstance(exc, ProtocolError):
+                raise
             writer.message(m.Problem.of(exc))
 
 
@@ -123,6 +123,10 @@ class ServedSession:
                 raise ProtocolError("content came without a Put")
             try:
                 self._answer(request)
+            except ProtocolError as exc:
+                # what comes next cannot be told apart from what was meant to belong to this
+                self.writer.message(m.Problem.of(exc))
+                return
             except HostLost:
                 raise
             except SshmapError as exc:

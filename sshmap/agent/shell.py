@@ -47,7 +47,9 @@ _NOT_PROGRAMS = """
     until wait while
 """
 _BUILTINS = frozenset(_NOT_PROGRAMS.split())
-_PLAIN = re.compile(r"""([A-Za-z0-9_./+-]+)((?: +(?:[A-Za-z0-9_./,:@%+=-]|'[^'\n]*'|"[^"$`\\!\n]*")+)*)""")
+_PLAIN = re.compile(
+    r"""([A-Za-z0-9_./+][A-Za-z0-9_./+-]*)((?: +(?:[A-Za-z0-9_./,:@%+=-]|'[^'\n]*'|"[^"$`\\!\n]*")+)*)"""
+)
 _DROPPED = re.compile(r"(SSHMAP_.*|BASH_ENV|ENV|BASH_FUNC_.*|SHELLOPTS|BASHOPTS|PYTHON.*|LC_.*|LANG|LANGUAGE)")
 
 

@@ -164,17 +164,19 @@ def folded(failures: Sequence[TaskFailure]) -> list[str]:
 
 
 def human_size(size: float) -> str:
-    """Write bytes with a decimal unit."""
-    for unit in _UNITS:
-        if size < 1000 or unit == _UNITS[-1]:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    """Write bytes with a decimal unit, rounded before the unit is chosen."""
+    if size < 999.5:
+        return f"{size:.0f} B"
+    for unit in _UNITS[1:]:
         size /= 1000
+        if size < 999.95 or unit == _UNITS[-1]:
+            return f"{size:.1f} {unit}"
     raise AssertionError
 
 
 def human_time(seconds: float) -> str:
     """Write a duration."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -89,12 +89,12 @@ def _hosts(path: Path, number: int, table: object, defaults: dict[str, Any]) -> 
     if not isinstance(table, dict):
         raise InvalidInventory(f"{path}: {place}: must be a table")
     if isinstance(table.get("name"), str):
-        place += f" ({table['name']})"
+        place += f" ({table['name']})" if table["name"].isprintable() else f" ({table['name']!r})"
     _known(path, place, table, set(Host.__struct_fields__))
     if "name" not in table:
         raise InvalidInventory(f"{path}: {place}: field 'name' is missing")
     rows = _unrolled(path, place, {**defaults, **table})
-    return [_host(path, place, row) for row in rows]
+    return [_host(path, place, row, table) for row in rows]
 
 
 def _unrolled(path: Path, place: str, row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -115,11 +115,12 @@ def _unrolled(path: Path, place: str, row: dict[str, Any]) -> list[dict[str, Any
     ]
 
 
-def _host(path: Path, place: str, row: dict[str, Any]) -> Host:
+def _host(path: Path, place: str, row: dict[str, Any], table: dict[str, Any]) -> Host:
     try:
         host = msgspec.convert(row, Host)
     except msgspec.ValidationError as exc:
         text, _, where = str(exc).partition(" - at `$.")
+        place = place if re.split(r"[.\[`]", where)[0] in table else "[defaults]"
         raise InvalidInventory(f"{path}: {place}: {where.rstrip('`') or 'table'}: {text[0].lower()}{text[1:]}") from exc
     problem = _problem(host)
     if problem:
@@ -140,8 +141,8 @@ def _problem(host: Host) -> str:
         return f"weight: {host.weight:g} is not above 0 and at most 1000"
     if not 0 <= host.workers <= 1024:
         return f"workers: {host.workers} is out of range 0 to 1024"
-    if host.idle_stop < 0:
-        return f"idle_stop: {host.idle_stop:g} is negative"
+    if not 0 <= host.idle_stop < float("inf"):
+        return f"idle_stop: {host.idle_stop:g} is not a number of seconds"
     return _path_problem(host)
 
 

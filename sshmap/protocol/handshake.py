@@ -31,16 +31,16 @@ def await_marker(stream: Bytes, reader: FrameReader, marker: bytes) -> None:
     """
     seen = bytearray()
     piece = memoryview(bytearray(4096))
-    while (at := seen.find(marker)) < 0:
+    while (at := seen.find(marker)) < 0 and len(seen) <= MAX_NOISE + len(marker):
         count = stream.recv_into(piece)
         if not count:
-            raise ProtocolError(f"the host ended the session before the agent answered{quote(seen)}")
+            raise ProtocolError(f"the host ended the session before the agent answered{quote(seen)}", hint="sshmap up")
         seen += piece[:count]
-        if len(seen) > MAX_NOISE:
-            raise ProtocolError(
-                f"the host printed {MAX_NOISE // 1024} KiB before the agent answered{quote(seen)}",
-                hint="look for what prints in its shell start-up files",
-            )
+    if not 0 <= at <= MAX_NOISE:
+        raise ProtocolError(
+            f"the host printed {MAX_NOISE // 1024} KiB before the agent answered{quote(seen[:MAX_NOISE])}",
+            hint="look for what prints in its shell start-up files",
+        )
     reader.unread(bytes(seen[at + len(marker) :]))
 
 

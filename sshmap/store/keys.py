@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from sshmap.model import Entry, Maker, Receipt
+from sshmap.model import MAX_NAME, Entry, Maker, Receipt
 from sshmap.placement import numeric_prefix
 from sshmap.store.digest import digest_maker
 from sshmap.store.ledger import Ledger
@@ -33,7 +33,7 @@ def after_prefix(prefix: str) -> str:
     while prefix and prefix[-1] == _LAST:
         prefix = prefix[:-1]
     if not prefix:
-        return _LAST * 2
+        return _LAST * (MAX_NAME + 1)
     code = ord(prefix[-1]) + 1
     return prefix[:-1] + chr(0xE000 if code == 0xD800 else code)
 
