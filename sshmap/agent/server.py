@@ -20,6 +20,7 @@ from sshmap.agent.condition import condition, job_rows, purge
 from sshmap.agent.expand import tally
 from sshmap.agent.listing import Listings
 from sshmap.agent.meeting import forget, meet
+from sshmap.agent.outgoing import AHEAD, send_parcels, settle
 from sshmap.agent.receiving import Receiver
 from sshmap.agent.running import run_once
 from sshmap.agent.sending import send_keys
@@ -32,6 +33,7 @@ from sshmap.protocol.handshake import read_marker
 from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.layout import ClusterFile, Root
+from sshmap.store.queue import Queue
 from sshmap.transport.channel import Channel
 
 #: seconds of silence after which a sign of life is sent
@@ -256,6 +258,17 @@ class ServedSession:
             purge(self._root)
         self.writer.message(m.Halted(was_running=was_running))
 
+    def relay(self, request: m.Relay) -> None:
+        """Hand out what waits for a peer."""
+        send_parcels(self.store, request, self.writer)
+
+    def delivered(self, request: m.Delivered) -> None:
+        """Take note of what a client has carried."""
+        ids = set(request.ids)
+        waiting = Queue(self.store.ledger).parcels(request.peer, 0, 2 * AHEAD)
+        settle(self.store, [parcel for parcel in waiting if parcel.id in ids], request.refused)
+        self.writer.message(m.Served())
+
     def has(self, request: m.Has) -> None:
         """Say whether a key is here."""
         self.writer.message(m.Served(count=int(self.store.keys.get(request.name) is not None)))
@@ -277,7 +290,9 @@ _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Plan: ServedSession.plan, m.Start: ServedSession.start, m.Sweep: ServedSession.sweep, m.Eval: ServedSession.eval,
     m.Exec: ServedSession.exec, m.Look: ServedSession.look, m.Jobs: ServedSession.jobs, m.Halt: ServedSession.halt, m.Rise: ServedSession.rise,
     m.Meet: ServedSession.meet,
-    m.Has: ServedSession.has, m.Ping: ServedSession.ping,
+    m.Has: ServedSession.has,
+    m.Relay: ServedSession.relay,
+    m.Delivered: ServedSession.delivered, m.Ping: ServedSession.ping,
 }  # fmt: skip
 
 

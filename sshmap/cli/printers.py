@@ -78,6 +78,8 @@ class HumanPrinter:
             _say(line)
         for error in result.lost.values():
             _say(f"error: {error.message}")
+        if result.relayed:
+            _say("note: fan-out files went through this machine instead of from host to host")
         ran = "nothing to run: " if not result.done and not result.failed and not result.lost else ""
         _say(
             f"{ran}done: {result.done} ok, {result.failed} failed, {result.kept} kept, {human_size(result.size)}, {human_time(result.seconds)}"

@@ -6,6 +6,7 @@ if the client goes away they finish it, and the same command attaches to what is
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ import msgspec
 import xxhash
 
 from sshmap.client.links import Links
+from sshmap.client.relay import Relays
 from sshmap.client.results import HostResult, JobFailed, JobResult, TaskFailure, raise_failures
 from sshmap.errors import HostLost, NothingMatched, SshmapError, UsageError
 from sshmap.model import JobSpec, Maker, Receipt, Shipped, Verb, base_name, check_job, parse_name
@@ -110,6 +112,7 @@ class JobRun:
         self._plans: dict[str, m.Planned] = {}
         self._tallies: dict[str, list[m.TallyRow]] = {}
         self._progress: dict[str, m.Progress] = {}
+        self._relays = Relays(links)
         self._guard = threading.Lock()
 
     def run(self) -> JobResult:
@@ -122,7 +125,8 @@ class JobRun:
         """
         began = time.monotonic()
         lost = self._plan()
-        finished, failures = self._links.gather(self._start, self._plans)
+        with contextlib.closing(self._relays):
+            finished, failures = self._links.gather(self._start, self._plans)
         lost |= failures
         for error in lost.values():
             if not isinstance(error, HostLost):
@@ -228,6 +232,7 @@ class JobRun:
     def _advance(self, name: str, progress: m.Progress) -> None:
         with self._guard:
             self._progress[name] = progress
+            self._relays.ensure(name, progress.stuck)
             if self._report:
                 self._report(self._standing())
 
@@ -261,7 +266,7 @@ class JobRun:
         ]
         result = JobResult(
             job=next(iter(self._plans.values())).job, inputs=sum(plan.inputs for plan in self._plans.values()), hosts=hosts,
-            failures=failures, lost={}, seconds=seconds,
+            failures=failures, relayed=self._relays.used, lost={}, seconds=seconds,
         )  # fmt: skip
         result.lost = {
             **self._stuck(finished),

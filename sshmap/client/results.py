@@ -78,6 +78,8 @@ class JobResult(msgspec.Struct, kw_only=True):
     inputs: int
     hosts: dict[str, HostResult]
     failures: list[TaskFailure]
+    #: whether fan-out files had to go through the client
+    relayed: bool = False
     #: hosts that were lost, with the reason
     lost: dict[str, SshmapError] = {}
     seconds: float = 0.0

@@ -29,6 +29,8 @@ length and xxh3-128 digest. Only a matching ``End`` makes content count.
     Sweep{outdir, keep}                       Removed{count, size}
     Eval{name, command}                       data* (stdout), Said{stderr}*, Exited{code}
     Exec{command}                             as Eval
+    Relay{peer}                               Parcel{id, name, …}, data*, End; … ; Served{count}
+    Delivered{peer, ids, refused}             Served{}
     Look{}                                    Condition{…}
     Jobs{}                                    JobList{jobs}
     Rise{}                                    Condition{…}

@@ -389,6 +389,30 @@ class Halted(Message, frozen=True, kw_only=True):
     requeued: int = 0
 
 
+class Relay(Message, frozen=True, kw_only=True):
+    """Asks for fan-out files that wait for a peer, to carry them there."""
+
+    peer: str
+
+
+class Parcel(Message, frozen=True, kw_only=True):
+    """Announces one of them."""
+
+    id: int
+    name: str
+    receipt: Receipt
+    maker: Maker
+    replace: bool = False
+
+
+class Delivered(Message, frozen=True, kw_only=True):
+    """Says what became of them."""
+
+    peer: str
+    ids: tuple[int, ...]
+    refused: dict[int, Problem] = {}
+
+
 class Has(Message, frozen=True, kw_only=True):
     """Asks whether a key is there."""
 
@@ -406,5 +430,6 @@ class Tick(Message, frozen=True, kw_only=True):
 AnyMessage = (
     Problem | Hello | Welcome | Ls | Listing | Listed | Put | Introduce | End | Stored | Sync | Synced | Get | Item
     | Served | Remove | Removed | Tally | Tallies | Ship | Wanted | Plan | Planned | Start | Progress | Finished
-    | Sweep | Eval | Exec | Said | Exited | Look | Condition | Jobs | JobList | Rise | Meet | Met | Halt | Halted | Has | Ping | Tick
+    | Sweep | Eval | Exec | Said | Exited | Look | Condition | Jobs | JobList | Rise | Meet | Met | Halt | Halted
+    | Has | Relay | Parcel | Delivered | Ping | Tick
 )  # fmt: skip

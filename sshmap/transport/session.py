@@ -8,7 +8,7 @@ from typing import TypeVar
 from sshmap.errors import ProtocolError, SshmapError
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import await_marker, new_marker
-from sshmap.protocol.messages import Hello, Message, Problem, Welcome
+from sshmap.protocol.messages import Hello, Message, Problem, PutResult, Stored, Sync, Synced, Welcome
 from sshmap.transport.channel import Channel
 
 Answer = TypeVar("Answer", bound=Message)
@@ -58,6 +58,14 @@ class Session:
             yield message
             if isinstance(message, last):
                 return
+
+    def sync(self) -> list[PutResult]:
+        """Wait until all Puts have been committed or refused; return what became of those not reported yet."""
+        results: list[PutResult] = []
+        for message in self.stream(Sync(), Synced):
+            if isinstance(message, Stored):
+                results += message.results
+        return results
 
     def next(self) -> Message:
         """Return the next message.

@@ -1,0 +1,87 @@
+"""Files of the outbox on their way out, whoever carries them: the courier, or a client that relays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from sshmap.agent.wake import wake
+from sshmap.protocol.framing import CHUNK, FrameWriter
+from sshmap.protocol.messages import End, Parcel, Problem, Relay, Served
+from sshmap.store import queue as store_queue
+from sshmap.store.commit import Store
+from sshmap.store.digest import Hasher
+from sshmap.store.layout import Root
+from sshmap.store.queue import Queue
+
+#: files sent before their answers are awaited
+AHEAD = 256
+#: bytes sent before answers are awaited
+AHEAD_SIZE = 256 << 20
+
+
+class Outgoing:
+    """A file of the outbox, open for reading.
+
+    Raises:
+        FileNotFoundError: it is lost, so its task has to run again.
+    """
+
+    def __init__(self, root: Root, number: int) -> None:
+        self._fd = os.open(root.outbox / str(number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def stream(self, writer: FrameWriter) -> None:
+        """Send its content and End."""
+        hasher = Hasher()
+        buffer = memoryview(bytearray(min(CHUNK, os.fstat(self._fd).st_size + 1)))
+        while count := os.readv(self._fd, [buffer]):
+            hasher.update(buffer[:count])
+            writer.data(buffer[:count])
+        writer.message(End(size=hasher.size, digest=hasher.digest), flush=False)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._fd)
+
+
+def settle(store: Store, arrived: list[store_queue.Parcel], refused: dict[int, Problem]) -> None:
+    """Take files out of the outbox that have arrived or were refused; the tasks of the latter fail."""
+    queue = Queue(store.ledger)
+    with store.ledger.change():
+        queue.delivered([parcel for parcel in arrived if parcel.id not in refused])
+        for parcel in arrived:
+            if problem := refused.get(parcel.id):
+                queue.fail(parcel.task, problem.kind, problem.message, 0)
+    for parcel in arrived:
+        (store.root.outbox / str(parcel.id)).unlink(missing_ok=True)
+    wake(store.root, "worker")
+
+
+def lose(store: Store, parcel: store_queue.Parcel) -> None:
+    """Have a task run again whose file in the outbox is lost."""
+    with store.ledger.change():
+        Queue(store.ledger).rewind(parcel.task)
+    wake(store.root, "worker")
+
+
+def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:
+    """Send what waits for a peer to a client that will carry it there."""
+    count = size = 0
+    for parcel in Queue(store.ledger).parcels(request.peer, 0, AHEAD):
+        maker = store.keys.maker(parcel.receipt.maker)
+        try:
+            outgoing = Outgoing(store.root, parcel.id)
+        except FileNotFoundError:
+            lose(store, parcel)
+            break
+        with contextlib.closing(outgoing):
+            assert maker is not None, "a job's maker is remembered with the job"
+            writer.message(
+                Parcel(id=parcel.id, name=parcel.name, receipt=parcel.receipt, maker=maker, replace=parcel.replaces),
+                flush=False,
+            )
+            outgoing.stream(writer)
+        count, size = count + 1, size + parcel.size
+        if size > AHEAD_SIZE:
+            break
+    writer.message(Served(count=count))
