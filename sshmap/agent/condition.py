@@ -11,7 +11,7 @@ from sshmap.agent.meeting import met, public_key
 from sshmap.protocol.messages import Condition, JobRow
 from sshmap.store import locks
 from sshmap.store.commit import Store
-from sshmap.store.layout import Root
+from sshmap.store.layout import Root, remove_tree
 from sshmap.store.queue import Queue
 from sshmap.version import __version__
 
@@ -69,4 +69,4 @@ def purge(root: Root) -> None:
         LockHeld: another session works there.
     """
     locks.own_maintenance(root)
-    locks.remove_tree(root.path)
+    remove_tree(root.path)

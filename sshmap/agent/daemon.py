@@ -66,14 +66,16 @@ def recover(root: Root) -> None:
 def end_strays(root: Root) -> None:
     """Kill commands of this root that outlived both their worker and its keeper.
 
-    They are known by the variable SSHMAP_ROOT, which only commands and keepers carry.
+    They are known by the variable SSHMAP_ROOT, which only commands and keepers carry. What
+    still has a keeper is left to it.
     """
     mark = b"SSHMAP_ROOT=" + os.fsencode(root.path)
-    for entry in os.scandir("/proc") if Path("/proc/self").exists() else ():
-        if entry.name.isdigit():
+    marked = [pid for pid in keeper.processes() if mark in keeper.environment(pid)]
+    kept = {child for pid in marked if keeper.is_keeper(pid) for child in (pid, *keeper.below(pid))}
+    for pid in marked:
+        if pid not in kept:
             with contextlib.suppress(OSError):
-                if mark in Path(entry.path, "environ").read_bytes().split(b"\0"):
-                    os.kill(int(entry.name), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
 
 
 def _own(root: Root, name: str) -> None:

@@ -49,6 +49,32 @@ def below(pid: int) -> list[int]:
     return found
 
 
+def processes() -> list[int]:
+    """Return all process ids, where the system shows them."""
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except FileNotFoundError:
+        return []
+
+
+def environment(pid: int) -> list[bytes]:
+    """Return the variables a process was started with; none if it is gone or another user's."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def is_keeper(pid: int) -> bool:
+    """Say whether a process is a keeper."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.fsencode(__file__) in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
 def kill_below(pid: int, spare: tuple[int, ...] = ()) -> int:
     """Kill all descendants of a process but the spared ones, until none is left; return how many were met.
 

@@ -18,6 +18,7 @@ from sshmap.store import locks
 from sshmap.store.commit import Finished, Store
 from sshmap.store.digest import Hasher
 from sshmap.store.files import mapped_error
+from sshmap.store.layout import remove_tree
 
 #: received keys that wait for a common transaction
 GATHER = 200
@@ -128,7 +129,7 @@ class Receiver:
         for item in waiting:
             if isinstance(item, Finished):
                 store.prepare(item)
-        with store.ledger.change():
+        with store.committing():
             for maker in self._makers:
                 store.keys.remember(maker)
             results = tuple(self._settled(item) if isinstance(item, Finished) else item for item in waiting)
@@ -149,7 +150,7 @@ class Receiver:
     def close(self) -> None:
         """Drop what was not committed."""
         if self._scratch is not None:
-            locks.remove_tree(self._scratch)
+            remove_tree(self._scratch)
             self._scratch = None
 
 

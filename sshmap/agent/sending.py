@@ -50,14 +50,10 @@ def _send(store: Store, entry: Entry, writer: FrameWriter, buffer: memoryview) -
             writer.data(buffer[:count])
     finally:
         os.close(fd)
-    if hasher.digest != entry.digest:
+    if hasher.digest != entry.digest and not store.stands(entry.name, hasher.digest):
         row = store.keys.get(entry.name)
-        why = (
-            "was replaced while it was read"
-            if row is None or row.digest != entry.digest
-            else "content does not match its digest"
-        )
-        raise DigestMismatch(
-            f"{show(entry.name)}: {why}", hint=f"sshmap rm {show(entry.name)}, then make or copy it again"
-        )
+        changed = row is None or row.digest != entry.digest
+        why = "was replaced or deleted while it was read" if changed else "content does not match its digest"
+        hint = "run the command again" if changed else f"sshmap rm {show(entry.name)}, then make or copy it again"
+        raise DigestMismatch(f"{show(entry.name)}: {why}", hint=hint)
     return End(size=hasher.size, digest=hasher.digest)

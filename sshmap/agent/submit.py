@@ -48,7 +48,7 @@ class Submission:
         for row in tallies:
             self._tallies.setdefault(row.output, []).append(row)
         self.job: JobId = expand.job_id(spec)
-        self._run = 0
+        self._run = self._kept = 0
 
     def plan(self) -> Planned:
         """Count what the job would do here, changing nothing."""
@@ -86,6 +86,7 @@ class Submission:
                 self._queue.enqueue(self.job, self._run, fresh, replaces=self._spec.replace)
                 kept += sum(fate.kept for fate in fates)
             self._store.ledger.db.execute("UPDATE jobs SET kept = ? WHERE id = ?", (kept, self.job))
+        self._kept = kept
         wake(self._store.root, "worker")
         return kept
 
@@ -127,7 +128,7 @@ class Submission:
     def _progress(self) -> Progress:
         states, size = self._queue.states(self.job, self._run)
         stuck = self._queue.stuck(self.job) if states.get("sending") else {}
-        return Progress(size=size, stuck=stuck, **states)
+        return Progress(size=size, stuck=stuck, kept=self._kept, **states)
 
     def _finished(self, progress: Progress) -> Finished:
         failures = tuple(
@@ -147,6 +148,7 @@ class Submission:
             done=progress.done,
             failed=progress.failed,
             size=progress.size,
+            kept=self._kept,
             failures=failures,
             stale=stale + self._kept_beside_stale(),
             stuck=progress.stuck,

@@ -24,7 +24,7 @@ from sshmap.store import locks
 from sshmap.store.commit import Finished, Store
 from sshmap.store.digest import digest_fd, digest_inputs
 from sshmap.store.files import mapped_error
-from sshmap.store.layout import ClusterFile, Root
+from sshmap.store.layout import ClusterFile, Root, remove_tree
 from sshmap.store.queue import Queue, Task
 
 #: seconds after which an idle worker looks into the ledger without being woken
@@ -35,6 +35,7 @@ MOST_CLAIMED = 16
 #: bytes in the outbox above which no fan-out is begun
 FULL_OUTBOX = 4 << 30
 _NEARLY_FULL = 1 << 20
+_LAST_SIGNAL = 64
 
 
 class Desk(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,8 +71,8 @@ class Worker:
         self._shell = Shell(self.scratch, self._environment)
         self._sleeper = Sleeper(root, f"worker-{slot}")
         self._makers: dict[bytes, Maker] = {}
-        self._quick = False
-        self._count = 0
+        self._quick_job = ""
+        self._count = self._copies = 0
 
     def run_forever(self) -> None:
         """Work until the process is ended."""
@@ -81,15 +82,32 @@ class Worker:
                 self._sleeper.wait(IDLE_LOOK)
 
     def work_once(self) -> bool:
-        """Claim some tasks and run them; say whether there were any."""
-        count = max(1, min(MOST_CLAIMED, self.queue.backlog(2 * MOST_CLAIMED) // 2)) if self._quick else 1
-        tasks = self.queue.claim(self.slot, count, fanouts=self.queue.outbox_size() < FULL_OUTBOX)
-        began = time.monotonic()
-        for task in tasks:
+        """Claim some tasks and run them; say whether there were any.
+
+        Several are claimed only of a job whose tasks have been quick, and those not begun
+        are given back as soon as one is not.
+        """
+        fanouts = self.queue.outbox_size() < FULL_OUTBOX
+        tasks: list[Task] = []
+        if self._quick_job:
+            count = max(1, min(MOST_CLAIMED, self.queue.backlog(2 * MOST_CLAIMED) // 2))
+            tasks = self.queue.claim(self.slot, count, fanouts=fanouts, job=self._quick_job)
+        tasks = tasks or self.queue.claim(self.slot, 1, fanouts=fanouts)
+        self._quick_job = tasks[0].job if tasks else ""
+        for number, task in enumerate(tasks, start=1):
+            began = time.monotonic()
             self._attempt(task)
-        if tasks:
-            self._quick = (time.monotonic() - began) / len(tasks) < QUICK
+            if time.monotonic() - began > QUICK:
+                self._quick_job = ""
+                self._give_back(tasks[number:])
+                break
         return bool(tasks)
+
+    def _give_back(self, tasks: list[Task]) -> None:
+        if tasks:
+            with self.store.ledger.change():
+                self.queue.release([task.id for task in tasks])
+            wake(self.root, "worker")
 
     def _attempt(self, task: Task) -> None:
         """Run one task to its end: committed, or failed with its reason."""
@@ -104,6 +122,9 @@ class Worker:
         finally:
             desk.stdout.unlink(missing_ok=True)
             self._tidy()
+            while self._copies:
+                (self.scratch / f"copy.{self._copies}").unlink(missing_ok=True)
+                self._copies -= 1
 
     def _tidy(self) -> None:
         """Have an empty working directory for the next task; one that stayed empty is used again."""
@@ -112,9 +133,9 @@ class Worker:
                 if next(entries, None) is None:
                     return
         except OSError:
-            locks.remove_tree(self._work)
+            remove_tree(self._work)
         else:
-            locks.remove_tree(self._work)
+            remove_tree(self._work)
         self._work.mkdir()
 
     def _fail(self, task: Task, error: SshmapError) -> None:
@@ -153,14 +174,15 @@ class Worker:
                 raise NothingMatched(f"{show(name)} was deleted before the task ran")
             fd = self.store.files.open(name)
             try:
-                if digest_fd(fd) != (row.size, row.digest):
+                digest = digest_fd(fd)[1]
+                if digest != row.digest and not self.store.stands(name, digest):
                     raise DigestMismatch(
                         f"{show(name)}: content does not match its digest",
                         hint=f"sshmap rm {show(name)}, then make it again",
                     )
             finally:
                 os.close(fd)
-            members.append((name, row.digest))
+            members.append((name, digest))
         if digest_inputs(members) != task.receipt.inputs:
             raise Refused(
                 f"{show(task.members[0])} was changed after the job was planned", hint="run the command again"
@@ -195,7 +217,7 @@ class Worker:
                 f"no space left on the host's disk: {lines[-500:]}",
                 hint="free some space, for example with sshmap rm -r",
             )
-        how = f"exit {code}" if code <= 128 else f"exit {code} (signal {code - 128})"
+        how = f"exit {code} (signal {code - 128})" if 128 < code <= 128 + _LAST_SIGNAL else f"exit {code}"
         error = CommandsFailed(f"{how}: {lines[-2000:]}" if lines else how)
         error.command_code = code  # type: ignore[attr-defined]
         return error
@@ -203,7 +225,7 @@ class Worker:
     def _commit_output(self, task: Task, desk: Desk) -> None:
         item = self._finished(desk.stdout, KeyName(task.output), task)
         self.store.prepare(item)
-        with self.store.ledger.change():
+        with self.store.committing():
             if self.queue.owns(task):
                 self.store.settle(item)
                 self.queue.finish(task.id, TaskState.DONE, item.size)
@@ -219,7 +241,7 @@ class Worker:
                     f"the command replaced its output {path.name!r} by something that is not a plain file"
                 )
             if status.st_nlink > 1:
-                path = self._copied(fd, path)
+                path = self._copied(fd)
             else:
                 os.fchmod(fd, 0o444)
             size, digest = digest_fd(fd)
@@ -227,10 +249,10 @@ class Worker:
             os.close(fd)
         return Finished(path=path, name=name, size=size, digest=digest, receipt=task.receipt, replace=task.replaces)
 
-    @staticmethod
-    def _copied(fd: int, path: Path) -> Path:
+    def _copied(self, fd: int) -> Path:
         """Copy a file that has other names too, so that no later write through one of them reaches the key."""
-        copy = path.parent / f"{path.name[:200]}.copy"
+        self._copies += 1
+        copy = self.scratch / f"copy.{self._copies}"
         out = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
         try:
             while os.sendfile(out, fd, None, 1 << 30):
@@ -249,7 +271,7 @@ class Worker:
         away = [item for item in items if self.ring.place(item.name) != self.cluster.host]
         for item in here:
             self.store.prepare(item)
-        with self.store.ledger.change():
+        with self.store.committing():
             if not self.queue.owns(task):
                 return
             for item in here:

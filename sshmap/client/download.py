@@ -178,7 +178,11 @@ def fetch_one(links: Links, name: str, out: BinaryIO) -> int:
         item = session.next()
         assert isinstance(item, Item)
         begun = True
-        size = receive(session, out.write)
+        try:
+            size = receive(session, out.write)
+        except (DigestMismatch, NothingMatched):
+            session.next()
+            raise
         session.next()
         return size
 

@@ -112,6 +112,8 @@ class JobRun:
         self._plans: dict[str, m.Planned] = {}
         self._tallies: dict[str, list[m.TallyRow]] = {}
         self._progress: dict[str, m.Progress] = {}
+        #: what each host kept when the job was first started there
+        self._kept: dict[str, int] = {}
         self._relays = Relays(links)
         self._guard = threading.Lock()
 
@@ -232,6 +234,7 @@ class JobRun:
     def _advance(self, name: str, progress: m.Progress) -> None:
         with self._guard:
             self._progress[name] = progress
+            self._kept.setdefault(name, progress.kept)
             self._relays.ensure(name, progress.stuck)
             if self._report:
                 self._report(self._standing())
@@ -256,9 +259,10 @@ class JobRun:
     def _result(self, finished: dict[str, m.Finished], lost: dict[str, SshmapError], seconds: float) -> JobResult:
         hosts = {}
         for name, answer in finished.items():
-            hosts[name] = HostResult(
-                done=answer.done, failed=answer.failed, kept=self._plans[name].kept, size=answer.size
-            )
+            kept = self._kept.get(name, answer.kept)
+            # after a broken session, what was done before it shows as kept in the last answer
+            done = answer.done + answer.kept - kept
+            hosts[name] = HostResult(done=done, failed=answer.failed, kept=kept, size=answer.size)
         failures = [
             TaskFailure(host=name, key=f.key, attempt=f.attempt, kind=f.kind, message=f.message, exit_code=f.exit_code)
             for name, answer in finished.items()

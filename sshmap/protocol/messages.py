@@ -236,6 +236,8 @@ class Progress(Message, frozen=True, kw_only=True):
     sending: int = 0
     done: int = 0
     failed: int = 0
+    #: tasks whose outputs were there when the job was started
+    kept: int = 0
     #: bytes of outputs
     size: int = 0
     #: hosts that fan-out files cannot be sent to, and how many wait for each
@@ -260,6 +262,8 @@ class Finished(Message, frozen=True, kw_only=True):
     done: int
     failed: int
     size: int
+    #: tasks whose outputs were there when the job was started
+    kept: int
     #: the first thousand
     failures: tuple[Failure, ...] = ()
     #: outputs that other work left beside the fresh ones: what to keep

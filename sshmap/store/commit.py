@@ -14,13 +14,15 @@ Swap: the rename cannot be part of the transaction, so the intention is committe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from sshmap.errors import KeyExists, OtherReceipt
+from sshmap.errors import DigestMismatch, KeyExists, OtherReceipt
 from sshmap.model import Receipt, show
 from sshmap.store.digest import digest_fd
 from sshmap.store.files import KeyFiles
@@ -52,7 +54,27 @@ class Store:
         self.root = root
         self.ledger = Ledger(root)
         self.keys = Keys(self.ledger)
-        self.files = KeyFiles(root)
+        self.files = KeyFiles(
+            root, lambda name: self.keys.get(name) is not None, lambda name: self.keys.any_below(name)
+        )
+
+    @contextlib.contextmanager
+    def committing(self) -> Iterator[None]:
+        """A write transaction with swaps in it: if it fails after a swap was made, the key stays whole."""
+        try:
+            with self.ledger.change():
+                yield
+        except BaseException:
+            self.recover()
+            raise
+
+    def stands(self, name: str, digest: bytes) -> bool:
+        """Say whether content is what a key is, or is being swapped for at this moment."""
+        row = self.keys.get(name)
+        if row is not None and row.digest == digest:
+            return True
+        pending = self.ledger.db.execute("SELECT digest FROM swaps WHERE name = ?", (name,)).fetchone()
+        return pending is not None and bool(pending[0] == digest)
 
     def prepare(self, item: Finished) -> None:
         """Note a swap that is about to happen, if the commit will be one; outside any transaction."""
@@ -128,7 +150,11 @@ class Store:
         row = self.keys.get(name)
         if row is None:
             return
-        fd = self.files.open(name)
+        try:
+            fd = self.files.open(name)
+        except DigestMismatch:
+            # damage of another kind, which whoever reads the key will report
+            return
         try:
             if digest_fd(fd) == (size, digest):
                 # without a receipt, so that the task's next attempt swaps it again

@@ -12,11 +12,12 @@ import errno
 import os
 import stat
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 from sshmap.errors import DigestMismatch, KeyExists, NoSpace, SshmapError
 from sshmap.model import show
-from sshmap.store.layout import Root
+from sshmap.store.layout import Root, remove_tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 64
@@ -28,10 +29,13 @@ class KeyFiles:
 
     Args:
         root: the host's root.
+        is_key: says whether a name has a row; what has none is a leftover and may go.
+        is_above: says whether a key with a row lies below a name.
     """
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, is_key: Callable[[str], bool], is_above: Callable[[str], bool]) -> None:
         self._root = root
+        self._is_key, self._is_above = is_key, is_above
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def path(self, name: str) -> Path:
@@ -86,6 +90,9 @@ class KeyFiles:
                     os.link(source, base, dst_dir_fd=parent)
             except FileExistsError:
                 self._clear(folder, base, name)
+            except NotADirectoryError as exc:
+                if not self._clear_above(folder):
+                    raise mapped_error(exc, name) from exc
             except (FileNotFoundError, IsADirectoryError) as exc:
                 self._forget(folder)
                 if not source.exists():
@@ -98,10 +105,13 @@ class KeyFiles:
         raise KeyExists(f"{show(name)} cannot be put in place", hint="look what lies at its path below data/")
 
     def _clear(self, folder: str, base: str, name: str) -> None:
-        """Remove a leftover at a key's place: a file without a row, or an empty directory."""
+        """Remove a leftover at a key's place: a file without a row, or a directory without keys."""
         try:
             parent = self._folder(folder, create=True)
             if stat.S_ISDIR(os.stat(base, dir_fd=parent, follow_symlinks=False).st_mode):
+                if not self._is_above(name):
+                    self._forget_below(name)
+                    remove_tree(self._root.data / name)
                 os.rmdir(base, dir_fd=parent)
             else:
                 os.unlink(base, dir_fd=parent)
@@ -109,6 +119,24 @@ class KeyFiles:
             return
         except OSError as exc:
             raise mapped_error(exc, name) from exc
+
+    def _clear_above(self, folder: str) -> bool:
+        """Remove a leftover file that lies where a directory is needed; say whether there was one."""
+        self._forget(folder)
+        parts = folder.split("/")
+        for length in range(1, len(parts) + 1):
+            above = "/".join(parts[:length])
+            status = os.lstat(self._root.data / above)
+            if stat.S_ISREG(status.st_mode) and not self._is_key(above):
+                os.unlink(self._root.data / above)
+                return True
+            if not stat.S_ISDIR(status.st_mode):
+                return False
+        return False
+
+    def _forget_below(self, folder: str) -> None:
+        for known in [known for known in self._open if known == folder or known.startswith(f"{folder}/")]:
+            os.close(self._open.pop(known))
 
     def unlink(self, name: str) -> None:
         """Delete a key's file and the directories that get empty by that; missing is fine."""

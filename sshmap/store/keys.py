@@ -109,6 +109,12 @@ class Keys:
         for name, maker, inputs in self._db.execute(query, (prefix, after_prefix(prefix))):
             yield name, receipt_of(maker, inputs)
 
+    def any_below(self, name: str) -> bool:
+        """Say whether keys lie in the directory of this name."""
+        prefix = f"{name}/"
+        query = "SELECT 1 FROM keys WHERE name >= ? AND name < ? LIMIT 1"
+        return self._db.execute(query, (prefix, after_prefix(prefix))).fetchone() is not None
+
     def total(self, prefix: str = "", *, exact: bool = False) -> tuple[int, int]:
         """Return number and bytes of the keys with a prefix, or of one key."""
         where, values = _where(prefix, exact=exact)

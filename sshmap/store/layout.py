@@ -96,6 +96,26 @@ class Root:
         fresh.replace(self.cluster_file)
 
 
+def remove_tree(path: Path) -> None:
+    """Delete a directory and all below it without following links; what is gone already is fine."""
+    try:
+        entries = list(os.scandir(path))
+    except FileNotFoundError:
+        return
+    except PermissionError:
+        path.chmod(0o700)
+        entries = list(os.scandir(path))
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(Path(entry.path))
+        else:
+            Path(entry.path).unlink(missing_ok=True)
+    try:
+        path.rmdir()
+    except FileNotFoundError:
+        return
+
+
 def _network_mount(path: Path) -> str:
     """Return the type of the network file system the path is on, or an empty string."""
     try:

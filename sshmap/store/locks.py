@@ -15,7 +15,7 @@ from pathlib import Path
 import fasteners
 
 from sshmap.errors import LockHeld
-from sshmap.store.layout import Root
+from sshmap.store.layout import Root, remove_tree
 
 _guard = threading.Lock()
 _held: dict[Path, fasteners.InterProcessLock] = {}
@@ -101,26 +101,6 @@ def sweep_scratch(root: Root) -> int:
             remove_tree(Path(entry.path))
             swept += 1
     return swept
-
-
-def remove_tree(path: Path) -> None:
-    """Delete a directory and all below it without following links; what is gone already is fine."""
-    try:
-        entries = list(os.scandir(path))
-    except FileNotFoundError:
-        return
-    except PermissionError:
-        path.chmod(0o700)
-        entries = list(os.scandir(path))
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(Path(entry.path))
-        else:
-            Path(entry.path).unlink(missing_ok=True)
-    try:
-        path.rmdir()
-    except FileNotFoundError:
-        return
 
 
 def _started(pid: int) -> str:

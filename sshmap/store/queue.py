@@ -102,22 +102,24 @@ class Queue:
         query = "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE state = 'queued' LIMIT ?)"
         return int(self._db.execute(query, (limit,)).fetchone()[0])
 
-    def claim(self, slot: int, count: int, *, fanouts: bool) -> list[Task]:
+    def claim(self, slot: int, count: int, *, fanouts: bool, job: str = "") -> list[Task]:
         """Take the oldest queued tasks for a worker slot.
 
         Args:
             slot: the worker's number.
             count: how many at most.
             fanouts: whether fan-out tasks may be taken; not while the outbox is full.
+            job: only tasks of this job, if one is named.
         """
         verbs = "" if fanouts else "AND job NOT IN (SELECT id FROM jobs WHERE verb = 'fanout')"
+        verbs += " AND job = :job" if job else ""
         with self._ledger.change() as db:
             rows = db.execute(
-                f"UPDATE tasks SET state = 'running', slot = ?, attempt = attempt + 1 WHERE id IN "
-                f"(SELECT id FROM tasks WHERE state = 'queued' {verbs} ORDER BY id LIMIT ?) "
+                f"UPDATE tasks SET state = 'running', slot = :slot, attempt = attempt + 1 WHERE id IN "
+                f"(SELECT id FROM tasks WHERE state = 'queued' {verbs} ORDER BY id LIMIT :count) "
                 "RETURNING id, job, output, members, inputs, replaces, attempt, "
                 "(SELECT maker FROM jobs WHERE jobs.id = job), (SELECT verb FROM jobs WHERE jobs.id = job)",
-                (slot, count),
+                {"slot": slot, "count": count, "job": job},
             ).fetchall()
         return [
             Task(id=row[0], job=row[1], output=row[2], members=tuple(row[3].split("\n")), receipt=Receipt(row[7], row[4]),
