@@ -29,7 +29,7 @@ Digest = NewType("Digest", bytes)
 SCHEMES = ("sm://", "s4://")
 #: bytes
 MAX_PART = 255
-#: characters
+#: bytes
 MAX_NAME = 3500
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -162,20 +162,19 @@ def check_name(name: str) -> KeyName:
 def _problem(name: str) -> str:
     if _CONTROL.search(name):
         return "it holds a control character"
-    parts = name.split("/")
-    if len(parts) < 2:
+    try:
+        raw = name.encode()
+    except UnicodeEncodeError:
+        return "it is not UTF-8"
+    if b"/" not in raw:
         return "it names a bucket, not a key"
-    if len(name) > MAX_NAME:
-        return f"it is longer than {MAX_NAME} characters"
-    for part in parts:
-        if part in ("", ".", ".."):
-            return f"the part {part!r} is not allowed" if part else "it has an empty part"
-        try:
-            if len(part) > MAX_PART // 4 and len(part.encode()) > MAX_PART:
-                return f"a part is longer than {MAX_PART} bytes"
-            part.isascii() or part.encode()
-        except UnicodeEncodeError:
-            return "it is not UTF-8"
+    if len(raw) > MAX_NAME:
+        return f"it is longer than {MAX_NAME} bytes"
+    for part in raw.split(b"/"):
+        if part in (b"", b".", b".."):
+            return f"the part {part.decode()!r} is not allowed" if part else "it has an empty part"
+        if len(part) > MAX_PART:
+            return f"a part is longer than {MAX_PART} bytes"
     return ""
 
 

@@ -1,0 +1,87 @@
+"""What every channel keeps, seen with an agent at its other end."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+
+import pytest
+
+from sshmap.errors import HostLost
+from sshmap.protocol.handshake import new_marker
+from sshmap.transport.channel import Channel
+from tests.contract.conftest import Connect
+
+#: seconds that any answer may take
+LIMIT = 20.0
+NO_MARKER = b"x" * 40
+
+
+def receive(channel: Channel, count: int, piece: int = 1 << 16) -> bytes:
+    found = bytearray()
+    while len(found) < count:
+        buffer = memoryview(bytearray(min(piece, count - len(found))))
+        got = channel.recv_into(buffer)
+        assert got
+        found += buffer[:got]
+    return bytes(found)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 4096])
+def test_bytes_come_back_however_small_the_buffer(connect: Connect, piece: int) -> None:
+    channel, marker = connect(), new_marker()
+    channel.send(marker)
+    assert receive(channel, len(marker), piece) == marker
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_anything_like_bytes_can_be_sent(connect: Connect, kind: Callable[[bytes], bytes]) -> None:
+    channel, marker = connect(), new_marker()
+    channel.send(kind(marker[:10]))
+    channel.send(kind(b""))
+    channel.send(kind(marker[10:]))
+    assert receive(channel, len(marker)) == marker
+
+
+def test_silent_channel_is_not_readable(connect: Connect) -> None:
+    assert not connect().readable(0)
+
+
+def test_channel_is_readable_when_bytes_are_there(connect: Connect) -> None:
+    channel = connect()
+    channel.send(new_marker())
+    assert channel.readable(LIMIT)
+
+
+def test_descriptor_can_be_polled(connect: Connect) -> None:
+    channel = connect()
+    channel.send(new_marker())
+    assert select.select([channel.fileno()], [], [], LIMIT)[0]
+
+
+def test_end_is_readable_and_received_as_nothing_again_and_again(connect: Connect) -> None:
+    channel = connect()
+    channel.send(NO_MARKER)
+    assert channel.readable(LIMIT)
+    assert [channel.recv_into(memoryview(bytearray(10))) for _ in range(3)] == [0, 0, 0]
+
+
+def test_sending_to_an_ended_agent_is_a_lost_host(connect: Connect) -> None:
+    channel = connect()
+    channel.send(NO_MARKER)
+    assert channel.recv_into(memoryview(bytearray(10))) == 0
+    with pytest.raises(HostLost):
+        channel.send(bytes(64 << 20))
+
+
+def test_closing_again_is_harmless(connect: Connect) -> None:
+    channel = connect()
+    channel.close()
+    channel.close()
+
+
+def test_channels_to_one_host_do_not_mix(connect: Connect) -> None:
+    channels, markers = [connect(), connect()], [new_marker(), new_marker()]
+    for channel, marker in zip(channels, markers, strict=True):
+        channel.send(marker)
+    assert [receive(channel, 40) for channel in channels] == markers

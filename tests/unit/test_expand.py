@@ -1,0 +1,196 @@
+"""A job and a listing become tasks; what lies at their outputs decides what is run."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sshmap.agent.expand import (
+    combine,
+    fanout_tasks,
+    group_name,
+    job_id,
+    judge_fanout,
+    judge_key,
+    map_tasks,
+    merge_tasks,
+    names_digest,
+    tally,
+)
+from sshmap.model import JobSpec, Maker, Receipt, Shipped, Verb, parse_source
+from sshmap.protocol.messages import TallyRow
+from sshmap.store.digest import digest_inputs
+from sshmap.store.keys import merge_group
+from sshmap.store.queue import NewTask
+
+MAKER, OTHER_MAKER, INPUTS = b"m" * 16, b"o" * 16, b"i" * 16
+OURS, THEIRS = Receipt(MAKER, INPUTS), Receipt(OTHER_MAKER, INPUTS)
+TASK = NewTask(output="out/x", members=("in/x",), inputs=INPUTS)
+FANOUT = NewTask(output="out/x/", members=("in/x",), inputs=INPUTS)
+TWO = names_digest(["a", "b"])
+
+base_names = st.text(st.characters(exclude_characters="/", exclude_categories=["C"]), min_size=1, max_size=8)
+
+
+def job(**changes: object) -> JobSpec:
+    maker = {"verb": Verb.MAP, "command": "cat", **changes}
+    return JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(**maker))  # type: ignore[arg-type]
+
+
+def outputs(indir: str, *names: str) -> list[str]:
+    return [task.output for task in map_tasks(parse_source(indir), "out/", [(name, b"") for name in names])]
+
+
+def merged(*names: str, indir: str = "sm://in/") -> dict[str, tuple[str, ...]]:
+    rows = sorted((merge_group(name), name, b"") for name in names)
+    return {task.output: task.members for task in merge_tasks(parse_source(indir), "out/", rows)}
+
+
+def test_map_keeps_the_path_below_indir() -> None:
+    assert outputs("sm://in/2024/", "in/2024/a", "in/2024/d/b") == ["out/a", "out/d/b"]
+
+
+def test_map_of_a_glob_keeps_the_path_from_the_star_on_and_skips_the_rest() -> None:
+    assert outputs("sm://in/*/*_5", "in/a/x_5", "in/a/x_6", "in/b/c/x_5") == ["out/a/x_5"]
+
+
+def test_map_task_knows_its_input_and_its_digest() -> None:
+    (task,) = map_tasks(parse_source("sm://in/"), "out/", [("in/a", b"digest")])
+    assert (task.members, task.inputs) == (("in/a",), digest_inputs([("in/a", b"digest")]))
+
+
+def test_fanout_has_a_directory_per_input_named_after_it() -> None:
+    tasks = fanout_tasks(parse_source("sm://in/"), "out/", [("in/a", b""), ("in/d/b.csv", b"")])
+    assert [(task.output, task.members) for task in tasks] == [("out/a/", ("in/a",)), ("out/b.csv/", ("in/d/b.csv",))]
+
+
+def test_fanout_skips_what_the_glob_does_not_match() -> None:
+    tasks = fanout_tasks(parse_source("sm://in/*.csv"), "out/", [("in/a.csv", b""), ("in/b.txt", b"")])
+    assert [task.output for task in tasks] == ["out/a.csv/"]
+
+
+def test_merge_groups_equal_base_names() -> None:
+    assert merged("in/1/a", "in/2/a", "in/2/b") == {"out/a": ("in/1/a", "in/2/a"), "out/b": ("in/2/b",)}
+
+
+def test_merge_groups_by_numeric_prefix_and_keeps_a_shared_suffix() -> None:
+    assert merged("in/1/003_x", "in/2/003_x") == {"out/003_x": ("in/1/003_x", "in/2/003_x")}
+
+
+def test_merge_by_numeric_prefix_drops_suffixes_that_differ() -> None:
+    assert merged("in/1/003_x", "in/2/003_y") == {"out/003": ("in/1/003_x", "in/2/003_y")}
+
+
+def test_merge_keeps_prefixes_of_another_spelling_apart() -> None:
+    assert set(merged("in/3_x", "in/03_x", "in/3x")) == {"out/3_x", "out/03_x", "out/3x"}
+
+
+def test_merge_leaves_out_what_the_glob_does_not_match() -> None:
+    assert merged("in/1/a_5", "in/2/a_5", "in/a_5", "in/1/b", indir="sm://in/*/*_5") == {
+        "out/a_5": ("in/1/a_5", "in/2/a_5")
+    }
+
+
+def test_merge_inputs_are_told_by_name_and_content() -> None:
+    rows = [[("a", "in/1/a", b"1")], [("a", "in/1/a", b"2")], [("a", "in/2/a", b"1")]]
+    digests = {task.inputs for row in rows for task in merge_tasks(parse_source("sm://in/"), "out/", row)}
+    assert len(digests) == 3
+
+
+def test_group_of_one_has_its_name() -> None:
+    assert group_name(["name.csv"]) == "name.csv"
+    assert group_name(["003_x"]) == "003_x"
+
+
+def test_same_work_is_the_same_job() -> None:
+    assert job_id(job()) == job_id(job())
+    assert job_id(job()) == job_id(JobSpec(indir="sm://in/", outdir="sm://out/", maker=job().maker, replace=True))
+
+
+def test_other_work_is_another_job() -> None:
+    shipped = (Shipped(name="f", digest=b"d"),)
+    assert (
+        len({job_id(job()), job_id(job(command="cat ")), job_id(job(verb=Verb.MERGE)), job_id(job(shipped=shipped))})
+        == 4
+    )
+
+
+def test_missing_output_is_run() -> None:
+    fate = judge_key(TASK, MAKER, {}, replace=False)
+    assert (fate.kept, fate.refused) == (False, False)
+
+
+def test_output_with_an_equal_receipt_is_kept_even_with_replace() -> None:
+    for replace in (False, True):
+        fate = judge_key(TASK, MAKER, {"out/x": OURS}, replace=replace)
+        assert (fate.kept, fate.refused) == (True, False)
+
+
+def test_output_of_other_work_is_refused_and_named() -> None:
+    fate = judge_key(TASK, MAKER, {"out/x": THEIRS}, replace=False)
+    assert (fate.kept, fate.refused, fate.rival) == (False, True, THEIRS)
+
+
+def test_output_that_was_copied_in_is_refused() -> None:
+    fate = judge_key(TASK, MAKER, {"out/x": None}, replace=False)
+    assert (fate.kept, fate.refused, fate.rival) == (False, True, None)
+
+
+def test_replace_runs_what_would_be_refused() -> None:
+    for there in (THEIRS, None):
+        fate = judge_key(TASK, MAKER, {"out/x": there}, replace=True)
+        assert (fate.kept, fate.refused) == (False, False)
+
+
+def test_fanout_without_outputs_is_run() -> None:
+    fate = judge_fanout(FANOUT, MAKER, None, [], replace=False)
+    assert (fate.kept, fate.refused, fate.task.stale) == (False, False, False)
+
+
+def test_fanout_is_kept_if_all_its_files_are_there() -> None:
+    assert judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), [TallyRow("out/x/", OURS, 2, TWO)], replace=False).kept
+
+
+def test_fanout_that_made_no_file_is_kept() -> None:
+    assert judge_fanout(FANOUT, MAKER, (OURS, 0, bytes(16)), [], replace=False).kept
+
+
+def test_fanout_is_run_again_if_a_file_is_missing_or_another() -> None:
+    one, other = names_digest(["a"]), names_digest(["a", "c"])
+    for row in (TallyRow("out/x/", OURS, 1, one), TallyRow("out/x/", OURS, 2, other)):
+        fate = judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), [row], replace=False)
+        assert (fate.kept, fate.refused) == (False, False)
+
+
+def test_fanout_is_run_again_if_its_record_is_of_other_work() -> None:
+    assert not judge_fanout(FANOUT, MAKER, (THEIRS, 2, TWO), [TallyRow("out/x/", OURS, 2, TWO)], replace=False).kept
+
+
+def test_fanout_among_files_of_other_work_is_refused() -> None:
+    rows = [TallyRow("out/x/", OURS, 2, TWO), TallyRow("out/x/", THEIRS, 1, TWO)]
+    fate = judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), rows, replace=False)
+    assert (fate.kept, fate.refused, fate.rival) == (False, True, THEIRS)
+
+
+def test_fanout_with_replace_is_marked_so_that_the_others_go() -> None:
+    fate = judge_fanout(FANOUT, MAKER, None, [TallyRow("out/x/", None, 1, TWO)], replace=True)
+    assert (fate.kept, fate.refused, fate.task.stale) == (False, False, True)
+
+
+@given(st.sets(base_names), st.data())
+def test_digests_of_two_halves_combine_to_that_of_the_whole(names: set[str], data: st.DataObject) -> None:
+    half = data.draw(st.sets(st.sampled_from(sorted(names)))) if names else set()
+    assert combine(names_digest(half), names_digest(names - half)) == names_digest(sorted(names))
+
+
+def test_tally_counts_by_directory_and_receipt() -> None:
+    keys = [("out/x/a", OURS), ("out/x/b", OURS), ("out/x/c", THEIRS), ("out/y/a", None)]
+    assert list(tally("out/", keys)) == [
+        TallyRow("out/x/", OURS, 2, TWO),
+        TallyRow("out/x/", THEIRS, 1, names_digest(["c"])),
+        TallyRow("out/y/", None, 1, names_digest(["a"])),
+    ]
+
+
+def test_tally_leaves_out_keys_directly_in_outdir() -> None:
+    assert list(tally("out/", [("out/a", OURS)])) == []

@@ -1,0 +1,79 @@
+"""What people see: folded failures, clean text, sizes and times."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sshmap.cli.printers import clean, folded, human_size, human_time
+from sshmap.client.results import TaskFailure
+
+
+def failure(host: str, key: str, message: str = "KeyError: 'tip'") -> TaskFailure:
+    return TaskFailure(host=host, key=key, attempt=2, kind="CommandsFailed", message=message, exit_code=1)
+
+
+def test_equal_failures_are_folded_into_one_line() -> None:
+    lines = folded([failure(f"h{number % 3 * 3 + 1}", f"in/{number}") for number in range(6)])
+    assert len(lines) == 1
+    assert "6 keys on h[1,4,7]: KeyError: 'tip'" in lines[0]
+    assert "in/0" in lines[0]
+
+
+def test_different_failures_stay_apart_in_their_order() -> None:
+    lines = folded([failure("h1", "in/a", "one"), failure("h1", "in/b", "two"), failure("h2", "in/c", "one")])
+    assert ["one" in lines[0], "two" in lines[1], len(lines)] == [True, True, 2]
+
+
+def test_single_failure_names_key_host_and_attempt() -> None:
+    (line,) = folded([failure("h1", "in/a")])
+    assert all(word in line for word in ("in/a", "h1", "attempt 2", "KeyError: 'tip'"))
+
+
+def test_no_failure_is_no_line() -> None:
+    assert folded([]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("\x1b[31m", r"\x1b[31m"), ("a\rb", r"a\x0db"), ("\x9b", r"\x9b"), ("\x00\x07", r"\x00\x07")],
+    ids=ascii,
+)
+def test_control_characters_are_made_visible(text: str, shown: str) -> None:
+    assert clean(text) == shown
+
+
+@pytest.mark.parametrize("text", ["plain", "日本 ü", "two\nlines\tand tab"], ids=ascii)
+def test_other_text_is_left_as_it_is(text: str) -> None:
+    assert clean(text) == text
+
+
+@given(st.text())
+def test_clean_text_cannot_drive_a_terminal(text: str) -> None:
+    assert not {chr(code) for code in (*range(9), *range(11, 32), *range(127, 160))} & set(clean(text))
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1550, "1.6 kB"), (31_200_000_000, "31.2 GB"), (2e18, "2000.0 PB")],
+)
+def test_size_has_a_decimal_unit(size: float, shown: str) -> None:
+    assert human_size(size) == shown
+
+
+@pytest.mark.parametrize(("size", "shown"), [(999.7, "1.0 kB"), (999_960, "1.0 MB"), (999_999_999, "1.0 GB")])
+def test_size_is_rounded_before_its_unit_is_chosen(size: float, shown: str) -> None:
+    assert human_size(size) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.04, "0.0s"), (5.25, "5.2s"), (72, "1m12s"), (119.6, "2m00s"), (3600, "1h00m00s"), (90_061, "25h01m01s")],
+)
+def test_time_is_short(seconds: float, shown: str) -> None:
+    assert human_time(seconds) == shown
+
+
+def test_time_is_rounded_before_its_unit_is_chosen() -> None:
+    assert human_time(59.97) == "1m00s"
