@@ -55,7 +55,7 @@ class Store:
         self.ledger = Ledger(root)
         self.keys = Keys(self.ledger)
         self.files = KeyFiles(
-            root, lambda name: self.keys.get(name) is not None, lambda name: self.keys.any_below(name)
+            root, lambda name: self.keys.get(name) is not None, self.keys.any_below
         )
 
     @contextlib.contextmanager
