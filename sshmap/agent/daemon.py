@@ -66,11 +66,12 @@ def recover(root: Root) -> None:
 def end_strays(root: Root) -> None:
     """Kill commands of this root that outlived both their worker and its keeper.
 
-    They are known by the variable SSHMAP_ROOT, which only commands and keepers carry. What
-    still has a keeper is left to it.
+    They are known by the variable SSHMAP_ROOT, which only commands and keepers carry, or by a
+    working directory of ours. What still has a keeper is left to it.
     """
     mark = b"SSHMAP_ROOT=" + os.fsencode(root.path)
-    marked = [pid for pid in keeper.processes() if mark in keeper.environment(pid)]
+    places = f"{root.tmp}/"
+    marked = [pid for pid in keeper.processes() if mark in keeper.environment(pid) or keeper.works_in(pid, places)]
     kept = {child for pid in marked if keeper.is_keeper(pid) for child in (pid, *keeper.below(pid))}
     for pid in marked:
         if pid not in kept:
@@ -103,6 +104,11 @@ class WorkerService(cotyledon.Service):
         """Work until terminated."""
         _own(self._root, f"worker-{self.worker_id}")
         Worker(self._root, self.worker_id).run_forever()
+
+    def terminate(self) -> None:
+        """Give the claims back: being stopped is no fault of theirs."""
+        with contextlib.closing(Store(self._root)) as store:
+            Queue(store.ledger).give_back(self.worker_id)
 
 
 class CourierService(cotyledon.Service):

@@ -30,10 +30,17 @@ def become_subreaper() -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Return the child processes of a process."""
+    """Return the child processes of a process, those that its other threads started too."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            return [int(word) for word in file.read().split()]
+        return [int(word) for thread in os.listdir(f"/proc/{pid}/task") for word in _children_of(pid, thread)]
+    except OSError:
+        return []
+
+
+def _children_of(pid: int, thread: str) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+            return file.read().split()
     except OSError:
         return []
 
@@ -66,6 +73,15 @@ def environment(pid: int) -> list[bytes]:
         return []
 
 
+def works_in(pid: int, prefix: str) -> bool:
+    """Say whether a process's working directory is the one of a task below a path."""
+    try:
+        place = os.readlink(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
+    except OSError:
+        return False
+    return place.startswith(prefix) and place.endswith("/work")
+
+
 def is_keeper(pid: int) -> bool:
     """Say whether a process is a keeper."""
     try:
@@ -88,6 +104,8 @@ def kill_below(pid: int, spare: tuple[int, ...] = ()) -> int:
             break
         for victim in victims:
             _kill(victim)
+            if pid == os.getpid():
+                _reap(victim)
         met.update(victims)
         time.sleep(0.001)
     return len(met)
@@ -97,6 +115,14 @@ def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
+        return
+
+
+def _reap(pid: int) -> None:
+    """Take note of an orphan's end, so that it does not stay as a zombie."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
         return
 
 

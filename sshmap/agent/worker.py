@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from sshmap.agent import keeper
 from sshmap.agent.expand import names_digest
 from sshmap.agent.shell import Request, Result, Shell, task_environment
 from sshmap.agent.wake import Sleeper, wake
@@ -149,14 +150,19 @@ class Worker:
         self._unpack(maker, desk.work)
         result = self._shell.run(self._request(task, maker, desk))
         if not self._shell.alive:
-            self._shell.close()
-            self._shell = Shell(self.scratch, self._environment)
+            self._renew_shell()
         if result.exit_code:
             raise self._failure(result)
         if task.verb is Verb.FANOUT:
             self._commit_files(task, desk)
         else:
             self._commit_output(task, desk)
+
+    def _renew_shell(self) -> None:
+        """Start another shell after a command took it or its keeper down; what they left came to this process."""
+        self._shell.close()
+        keeper.kill_below(os.getpid())
+        self._shell = Shell(self.scratch, self._environment)
 
     def _maker(self, task: Task) -> Maker:
         if task.receipt.maker not in self._makers:

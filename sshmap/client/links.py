@@ -116,7 +116,7 @@ class Links:
 
         retry = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(ProtocolError), stop=tenacity.stop_after_attempt(AGAIN),
-            wait=tenacity.wait_exponential_jitter(initial=0.1, max=2), before_sleep=lambda _: self.drop(name), reraise=True,
+            wait=tenacity.wait_exponential(multiplier=0.1, max=2), before_sleep=lambda _: self.drop(name), reraise=True,
         )  # fmt: skip
         return retry(lambda: call(self.session(name)))
 

@@ -54,9 +54,7 @@ class Store:
         self.root = root
         self.ledger = Ledger(root)
         self.keys = Keys(self.ledger)
-        self.files = KeyFiles(
-            root, lambda name: self.keys.get(name) is not None, self.keys.any_below
-        )
+        self.files = KeyFiles(root, lambda name: self.keys.get(name) is not None, self.keys.any_below)
 
     @contextlib.contextmanager
     def committing(self) -> Iterator[None]:

@@ -140,6 +140,12 @@ class Queue:
                 count += db.execute(f"UPDATE tasks SET state = 'queued', slot = NULL WHERE {where}", (slot,)).rowcount
         return count
 
+    def give_back(self, slot: int) -> None:
+        """Give back the tasks of a worker that is told to stop; the attempt does not count."""
+        with self._ledger.change() as db:
+            where = "state = 'running' AND slot = ?"
+            db.execute(f"UPDATE tasks SET state = 'queued', slot = NULL, attempt = attempt - 1 WHERE {where}", (slot,))
+
     def release(self, tasks: Iterable[int]) -> None:
         """Give back claimed tasks that were not begun; within a transaction."""
         self._db.executemany(

@@ -1,0 +1,1 @@
+"""Tests with real daemons on this machine: commands, kills, damage, repetition."""

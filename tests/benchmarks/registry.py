@@ -1,0 +1,31 @@
+"""The list of all works.
+
+A work is a function that takes the arena and yields rows; it leaves the clusters as it found
+them, but for inputs they hold. Works over sshd come here as another block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tests.benchmarks import local_large, local_service, local_small
+from tests.benchmarks.arena import Arena
+from tests.benchmarks.report import Row
+
+Work = Callable[[Arena], Iterator[Row]]
+
+#: local mode: no network, no sshd
+LOCAL: tuple[Work, ...] = (
+    local_small.map_tiny,
+    local_small.cp_tiny,
+    local_small.map_again,
+    local_large.cp_trips,
+    local_large.map_trips,
+    local_large.shuffle,
+    local_service.ls_many,
+    local_service.ls_one,
+    local_service.idle,
+)
+
+#: all works by name, in the order in which they run
+WORKS: dict[str, Work] = {work.__name__.replace("_", "-"): work for work in LOCAL}
