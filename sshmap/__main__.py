@@ -1,5 +1,5 @@
 """``python -m sshmap`` is the command ``sshmap``."""
 
-from sshmap.cli.main import main
+from sshmap.cli.start import main
 
 main()

@@ -54,7 +54,9 @@ def free_port() -> int:
 def make_key(path: Path, kind: str = "ed25519") -> None:
     """Make a key pair without a passphrase, in place of one that is there."""
     path.unlink(missing_ok=True)
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", str(path)], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", str(path)], check=True, stdin=subprocess.DEVNULL
+    )
 
 
 def fingerprint_of(key: Path) -> str:
@@ -76,7 +78,14 @@ class Sshd:
     """
 
     def __init__(
-        self, name: str, top: Path, authorized: str, *, config: Sequence[str] = (), environment: Mapping[str, str] | None = None, bashrc: str = ""
+        self,
+        name: str,
+        top: Path,
+        authorized: str,
+        *,
+        config: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        bashrc: str = "",
     ) -> None:
         self.name, self.top, self.port = name, top, 0
         self.home = top / "home"
@@ -135,7 +144,9 @@ class Sshd:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self._process = process
-        wait_until(lambda: "Server listening" in self.log or process.poll() is not None, what=f"sshd of {self.name} listens")
+        wait_until(
+            lambda: "Server listening" in self.log or process.poll() is not None, what=f"sshd of {self.name} listens"
+        )
         return process.poll() is None
 
     def _config_text(self) -> str:
@@ -201,14 +212,22 @@ class SshdHosts:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for host in self.hosts:
             host.stop()
         end_processes(self.top)
         wait_until(lambda: not processes_below(self.top), what=f"processes are left below {self.top}")
 
     def add(
-        self, count: int = 1, *, config: Sequence[str] = (), environment: Mapping[str, str] | None = None, bashrc: str = "", known: bool = True
+        self,
+        count: int = 1,
+        *,
+        config: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        bashrc: str = "",
+        known: bool = True,
     ) -> list[Sshd]:
         """Start some more, and let the laptop know their keys unless told otherwise."""
         authorized = Path(f"{self.identity}.pub").read_text(encoding="ascii")
@@ -224,7 +243,11 @@ class SshdHosts:
     def know(self, *hosts: Sshd) -> None:
         """Write down the present keys of hosts in the laptop's known_hosts, in place of former ones."""
         places = tuple(f"[127.0.0.1]:{host.port} " for host in hosts)
-        kept = [line for line in self.known_hosts.read_text(encoding="utf-8").splitlines(keepends=True) if not line.startswith(places)]
+        kept = [
+            line
+            for line in self.known_hosts.read_text(encoding="utf-8").splitlines(keepends=True)
+            if not line.startswith(places)
+        ]
         self.known_hosts.write_text("".join([*kept, *(host.known_line for host in hosts)]), encoding="utf-8")
 
     def host(self, sshd: Sshd, transport: str = "fabric", **fields: object) -> Host:
@@ -260,7 +283,11 @@ def tree_state(top: Path) -> dict[str, tuple[int, int, bytes]]:
     state = {}
     for path in sorted([top, *top.rglob("*")]):
         seen = path.lstat()
-        state[str(path.relative_to(top))] = (seen.st_mode, seen.st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        state[str(path.relative_to(top))] = (
+            seen.st_mode,
+            seen.st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
     return state
 
 

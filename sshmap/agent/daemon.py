@@ -128,6 +128,8 @@ class CourierService(cotyledon.Service):
         pause = min(30.0, self._idle_stop / 4) if self._idle_stop else 30.0
         while True:
             courier.look_once(pause)
+            if not self._root.cluster_file.exists():
+                os.kill(os.getppid(), signal.SIGKILL)
             if self._idle_stop and not courier.active and _idle(self._root) > self._idle_stop:
                 os.kill(os.getppid(), signal.SIGTERM)
 

@@ -136,6 +136,9 @@ def main(argv: list[str]) -> None:
         if sys.platform == "linux":
             libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.close(watch)
+        # Python ignores these, and what it ignores its children would ignore
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         os.execvp(argv[2], argv[2:])
     threading.Thread(target=_watch, args=(watch,), daemon=True).start()
     status = 1

@@ -7,6 +7,7 @@ A request's work is in the module of its noun (`receiving`, `sending`, `listing`
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 import traceback
@@ -25,7 +26,7 @@ from sshmap.agent.receiving import Receiver
 from sshmap.agent.running import run_once
 from sshmap.agent.sending import send_keys
 from sshmap.agent.submit import Submission
-from sshmap.errors import HostLost, ProtocolError, Refused, RingChanged, SshmapError
+from sshmap.errors import HostLost, HostNotReady, ProtocolError, Refused, RingChanged, SshmapError
 from sshmap.placement import Ring, difference
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
@@ -64,9 +65,14 @@ def serve(root: Root, channel: Channel, *, warm: bool = False, peer: bool = Fals
             with contextlib.closing(ServedSession(root, channel, reader, writer, warm=warm, peer=peer)) as session:
                 session.run()
         except SshmapError as exc:
-            if isinstance(exc, HostLost) and not isinstance(exc, ProtocolError):
+            if isinstance(exc, HostLost) and not isinstance(exc, ProtocolError | HostNotReady):
                 raise
             writer.message(m.Problem.of(exc))
+        except OSError as exc:
+            kind = "NoSpace" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "HostNotReady"
+            writer.message(
+                m.Problem(kind=kind, message=f"{exc.filename or root.path}: {exc.strerror}", hint="sshmap health")
+            )
 
 
 @contextlib.contextmanager
@@ -335,3 +341,4 @@ def _update_cluster(root: Root, cluster: ClusterFile | None, hello: m.Hello, rin
     )  # fmt: skip
     if wanted != cluster:
         root.write_cluster(wanted)
+        root.load_ballast()

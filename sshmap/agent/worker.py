@@ -140,9 +140,12 @@ class Worker:
         self._work.mkdir()
 
     def _fail(self, task: Task, error: SshmapError) -> None:
-        with self.store.ledger.change():
-            if self.queue.owns(task):
-                self.queue.fail(task.id, type(error).__name__, error.message, getattr(error, "command_code", 0))
+        def note() -> None:
+            with self.store.ledger.change():
+                if self.queue.owns(task):
+                    self.queue.fail(task.id, type(error).__name__, error.message, getattr(error, "command_code", 0))
+
+        self.store.insist(note)
 
     def _run(self, task: Task, desk: Desk) -> None:
         maker = self._maker(task)

@@ -29,9 +29,9 @@ class Settings(msgspec.Struct, kw_only=True):
     verbose: bool = False
     json: bool = False
 
-    def cluster(self) -> Cluster:
+    def cluster(self, *, autostart: bool = True) -> Cluster:
         """Open the cluster they name."""
-        return Cluster(self.inventory, local=self.local)
+        return Cluster(self.inventory, local=self.local, autostart=autostart)
 
     def printer(self, *, json: bool = False) -> Printer:
         """Return the printer they ask for."""
@@ -41,6 +41,13 @@ class Settings(msgspec.Struct, kw_only=True):
 
 
 settings = Settings()
+
+
+def ask(question: str) -> None:
+    """Go on only after a yes."""
+    if not typer.confirm(question, err=True):
+        settings.printer().note("nothing was deleted")
+        raise typer.Exit(1)
 
 
 def _version(wanted: bool) -> None:
@@ -64,7 +71,11 @@ def frame(
 ) -> None:
     """Turn a list of plain SSH hosts into a data-processing cluster."""
     if inventory is not None and local is not None:
-        if str(inventory) != os.environ.get("SSHMAP_INVENTORY"):
+        # what is typed counts more than the environment
+        if str(inventory) == os.environ.get("SSHMAP_INVENTORY"):
+            inventory = None
+        elif str(local) == os.environ.get("SSHMAP_LOCAL"):
+            local = None
+        else:
             raise UsageError("both -i and --local are given", hint="use one of them")
-        inventory = None  # what is typed counts more than the environment
     settings.inventory, settings.local, settings.quiet, settings.verbose = inventory, local, quiet, verbose

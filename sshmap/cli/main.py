@@ -1,80 +1,83 @@
-"""Where the command line begins and ends: the one place that turns errors into exit codes."""
+"""The one place that turns errors into exit codes."""
 
 from __future__ import annotations
 
+import errno
 import os
-import signal
 import sys
-from types import FrameType
-from typing import NoReturn
+import traceback
 
-from typer import Abort, Exit
+from typer import Exit
 from typer._click.exceptions import ClickException
 
 from sshmap.cli import verbs_data, verbs_hosts, verbs_jobs
 from sshmap.cli.app import app
 from sshmap.cli.printers import clean
-from sshmap.client.results import JobFailed
-from sshmap.errors import HostsFailed, SshmapError
+from sshmap.client.results import JobFailed, TransferFailed
+from sshmap.errors import HostsFailed, NoSpace, SshmapError, UsageError
 
 #: importing them adds their commands to the app
 VERBS = (verbs_data, verbs_jobs, verbs_hosts)
-INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141
-
-
-class Terminated(BaseException):
-    """SIGTERM has come."""
-
-
-def main() -> NoReturn:
-    """Run the command line and end the process with its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
-    code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = BROKEN_PIPE
-    # what is still running are threads that wait for hosts; nothing of ours has to be finished
-    sys.stderr.flush()
-    os._exit(code)
+BROKEN_PIPE = 141
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        result = app(arguments, prog_name="sshmap", standalone_mode=False)
-    except Exit as exc:
-        return exc.exit_code
+        code = _command(arguments)
+        sys.stdout.flush()
     except ClickException as exc:
         exc.show()
         return exc.exit_code
-    except (KeyboardInterrupt, Abort):
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-        say("interrupted; the hosts finish what was submitted, and the same command goes on from there")
-        return INTERRUPTED
-    except Terminated:
-        return TERMINATED
-    except BrokenPipeError:
-        return BROKEN_PIPE
+    except (JobFailed, TransferFailed) as exc:
+        # what failed has been printed
+        say_hint(exc)
+        return exc.exit_code
     except SshmapError as exc:
         show_error(exc)
         return exc.exit_code
+    except OSError as exc:
+        return _system_error(exc)
+    except Exception:  # noqa: BLE001  # the last place where a bug can be called one
+        say(f"error: a bug in sshmap, please report it:\n{traceback.format_exc()}")
+        return SshmapError.exit_code
+    return code
+
+
+def _command(arguments: list[str]) -> int:
+    try:
+        result = app(arguments, prog_name="sshmap", standalone_mode=False)
+    except Exit as exc:
+        return exc.exit_code
+    except SystemExit as exc:
+        # typer's answer to a closed stdout
+        if isinstance(exc.__context__, OSError):
+            raise exc.__context__ from None
+        return exc.code if isinstance(exc.code, int) else 1
     return result if isinstance(result, int) else 0
 
 
+def _system_error(exc: OSError) -> int:
+    """Say what the system refused to this command itself, mostly to write its output."""
+    if exc.errno == errno.EPIPE:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # nobody reads the rest
+        return BROKEN_PIPE
+    say(f"error: {exc.filename or 'output'}: {exc.strerror}")
+    return NoSpace.exit_code if exc.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError.exit_code
+
+
 def show_error(error: SshmapError) -> None:
-    """Print an error: one line, further hosts below, then what to do next."""
-    if isinstance(error, JobFailed):
-        hint = error.hint
-    elif isinstance(error, HostsFailed):
-        for failure in error.failures.values():
-            say(f"error: {failure}")
-        hint = error.hint
-    else:
-        say(f"error: {error}")
-        hint = error.hint
-    if hint:
-        say(f"hint: {hint}")
+    """Print an error: a line for each host, then what to do next."""
+    errors = error.failures.values() if isinstance(error, HostsFailed) else [error]
+    for one in errors:
+        say(f"error: {one}")
+    say_hint(error)
+
+
+def say_hint(error: SshmapError) -> None:
+    """Print what to do next."""
+    if error.hint:
+        say(f"hint: {error.hint}")
 
 
 def say(text: str) -> None:
@@ -83,7 +86,3 @@ def say(text: str) -> None:
         sys.stderr.write(clean(text) + "\n")
     except (OSError, ValueError):
         return
-
-
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise Terminated

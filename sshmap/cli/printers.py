@@ -17,6 +17,8 @@ from sshmap.inventory.ranges import fold
 Row = Mapping[str, object]
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _WRITE_AT = 500
+#: failures shown one by one
+MOST_LINES = 20
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -86,7 +88,8 @@ class HumanPrinter:
         )
 
     def transfer(self, result: Transfer, seconds: float) -> None:
-        """Show the last line of a copy."""
+        """Show failures, equal ones once, and the last line of a copy."""
+        _say_failures(result)
         _say(
             f"done: {result.fresh} ok, {len(result.failures)} failed, {result.kept} kept, {human_size(result.size)}, {human_time(seconds)}"
         )
@@ -143,11 +146,20 @@ class QuietPrinter(HumanPrinter):
         for error in result.lost.values():
             _say(f"error: {error.message}")
 
-    def transfer(self, result: Transfer, seconds: float) -> None:
-        """Show nothing."""
+    def transfer(self, result: Transfer, seconds: float) -> None:  # noqa: ARG002  # quiet
+        """Show failures only."""
+        _say_failures(result)
 
     def note(self, text: str) -> None:
         """Show nothing."""
+
+
+def _say_failures(result: Transfer) -> None:
+    texts = list(dict.fromkeys(str(error) for error in result.failures.values()))
+    for text in texts[:MOST_LINES]:
+        _say(f"error: {text}")
+    if len(texts) > MOST_LINES:
+        _say(f"error: and {len(texts) - MOST_LINES} more")
 
 
 def folded(failures: Sequence[TaskFailure]) -> list[str]:
@@ -156,12 +168,14 @@ def folded(failures: Sequence[TaskFailure]) -> list[str]:
     for failure in failures:
         groups.setdefault(failure.message, []).append(failure)
     lines = []
-    for message, group in groups.items():
+    for message, group in list(groups.items())[:MOST_LINES]:
         hosts = fold(dict.fromkeys(failure.host for failure in group))
         if len(group) == 1:
             lines.append(f"error: {group[0].key} on {hosts}, attempt {group[0].attempt}: {message}")
         else:
             lines.append(f"error: {len(group)} keys on {hosts}: {message} (first: {group[0].key})")
+    if len(groups) > MOST_LINES:
+        lines.append(f"error: and {len(groups) - MOST_LINES} more kinds of failure; --json shows all")
     return lines
 
 

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from sshmap.cli import progress
-from sshmap.cli.app import app, settings
+from sshmap.cli.app import app, ask, settings
 from sshmap.cli.printers import human_size
 from sshmap.client.cluster import Cluster
-from sshmap.client.results import Transfer
+from sshmap.client.results import Transfer, TransferFailed
 from sshmap.errors import NothingMatched, UsageError
 from sshmap.model import base_name, is_remote, parse_name, show
 
@@ -34,7 +34,7 @@ def ls(
         name = parse_name(prefix)
         below = name.find("/") + 1 if recursive else name.rfind("/") + 1
         count = settings.printer(json=json).listing(cluster.ls(prefix, recursive=recursive), below=below if name else 0)
-        if not count and name:
+        if not count:
             raise NothingMatched(f"no key starts with {prefix}")
 
 
@@ -68,7 +68,7 @@ def rm(
     with settings.cluster() as cluster:
         if recursive and not yes and sys.stdin.isatty():
             count, size = cluster.rm(prefix, recursive=True, counting=True)
-            typer.confirm(f"delete {count} keys of {human_size(size)} that start with {prefix}?", abort=True, err=True)
+            ask(f"delete {count} keys of {human_size(size)} that start with {prefix}?")
         count, size = cluster.rm(prefix, recursive=recursive)
         settings.printer().note(f"deleted {count} keys, {human_size(size)}")
 
@@ -87,8 +87,12 @@ def cp(
     began = time.monotonic()
     with settings.cluster() as cluster:
         copy = _copy_in if is_remote(target) else _copy_out
-        transfer = copy(cluster, source, target, recursive=recursive)
-    if recursive or json:
+        try:
+            transfer = copy(cluster, source, target, recursive=recursive)
+        except TransferFailed as exc:
+            settings.printer(json=json).transfer(exc.result, time.monotonic() - began)
+            raise
+    if recursive or (json and target != "-"):
         settings.printer(json=json).transfer(transfer, time.monotonic() - began)
 
 
@@ -98,6 +102,10 @@ def _copy_in(cluster: Cluster, source: str, target: str, *, recursive: bool) -> 
             raise UsageError("cp -r - copies nothing: stdin is one stream", hint="leave -r away")
         with progress.counting(f"cp {source}", None, shown=progress.is_shown(quiet=settings.quiet)) as report:
             return cluster.put_tree(Path(source), target if target.endswith("/") else f"{target}/", report)
+    if not parse_name(target):
+        raise UsageError(f"{target} names no bucket", hint=f"sshmap cp {source} sm://bucket/")
+    if not source:
+        raise UsageError("SRC is empty")
     directory = target.endswith("/") or "/" not in parse_name(target)
     if source == "-":
         if directory:

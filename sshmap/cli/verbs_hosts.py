@@ -7,11 +7,11 @@ from typing import Annotated, TextIO
 
 import typer
 
-from sshmap.cli.app import app, settings
+from sshmap.cli.app import app, ask, settings
 from sshmap.cli.printers import clean, human_size
 from sshmap.cli.verbs_data import Json
 from sshmap.client.results import Condition, raise_failures
-from sshmap.errors import HostLost
+from sshmap.errors import HostLost, UsageError
 from sshmap.inventory import Host, Inventory
 from sshmap.inventory.ranges import fold
 
@@ -41,14 +41,14 @@ def down(
 ) -> None:
     """Stop every host's daemon; unfinished tasks stay queued."""
     printer = settings.printer()
-    with settings.cluster() as cluster:
+    with settings.cluster(autostart=False) as cluster:
         if purge:
             conditions, failures = cluster.conditions()
             raise_failures(failures, dict(conditions))
             for name, condition in conditions.items():
                 printer.note(f"{name}: {condition.keys} keys of {human_size(condition.size)}")
             if not yes and sys.stdin.isatty():
-                typer.confirm("delete the roots of all these hosts?", abort=True, err=True)
+                ask("delete the roots of all these hosts?")
         for name, halted in cluster.down(purge=purge).items():
             printer.note(
                 f"down: {name}{'' if halted.was_running else ' (no daemon was running)'}{', root deleted' if purge else ''}"
@@ -58,7 +58,7 @@ def down(
 @app.command()
 def health(only: Only = "", without: Without = "", json: Json = False) -> None:
     """Say of every host whether it is healthy; exit code 3 if one is not."""
-    with settings.cluster() as cluster:
+    with settings.cluster(autostart=False) as cluster:
         names = [host.name for host in cluster.inventory.select(only, without)]
         conditions, failures = cluster.conditions(names)
     rows: list[dict[str, object]] = []
@@ -89,7 +89,7 @@ def hosts(
 ) -> None:
     """Show every host: address, share of the ring, keys, disk, daemon."""
     printer = settings.printer(json=json)
-    with settings.cluster() as cluster:
+    with settings.cluster(autostart=False) as cluster:
         chosen = cluster.inventory.select(only, without)
         if resolved:
             printer.table(_origins(cluster.inventory, chosen))
@@ -141,6 +141,8 @@ def execute(
     ] = False,
 ) -> int:
     """Run CMD on every host at once, output labelled per host; the exit code is the highest of the command's."""
+    if not command.strip():
+        raise UsageError("the command is empty", hint="give the shell command as the last argument, in quotes")
     with settings.cluster() as cluster:
         spoken, failures = cluster.exec(command, [host.name for host in cluster.inventory.select(only, without)])
     groups: dict[tuple[bytes, bytes], list[str]] = {}

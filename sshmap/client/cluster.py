@@ -39,12 +39,15 @@ class Cluster:
     Args:
         inventory: an inventory, or the path of one; found as on the command line if None.
         local: use the built-in local cluster with so many hosts instead.
+        autostart: whether hosts on this machine may start their daemons when they are asked something.
 
     Raises:
         InvalidInventory: the inventory is wrong.
     """
 
-    def __init__(self, inventory: Inventory | Path | str | None = None, *, local: int | None = None) -> None:
+    def __init__(
+        self, inventory: Inventory | Path | str | None = None, *, local: int | None = None, autostart: bool = True
+    ) -> None:
         if local is not None:
             chosen = builtin(local)
         elif isinstance(inventory, Inventory):
@@ -52,7 +55,7 @@ class Cluster:
         else:
             chosen = discover(Path(inventory) if inventory is not None else None)
         self.inventory = chosen
-        self._links = Links(chosen)
+        self._links = Links(chosen, autostart=autostart)
         self._listings = ListingCache()
 
     def __enter__(self) -> Self:
@@ -89,10 +92,12 @@ class Cluster:
             UsageError: the directory holds something that is not a plain file.
         """
         start = parse_name(prefix)
+        if not top.exists():
+            raise UsageError(f"no such directory: {top}")
         if not top.is_dir():
             raise UsageError(f"{top} is not a directory", hint=f"copy a file without -r: sshmap cp {top} {prefix}")
         sources = (upload.Source(name=check_name(start + name), content=path) for path, name in upload.walk(top))
-        return self._upload(sources, report).check()
+        return self._upload(sources, report).complete()
 
     def _upload(self, sources: Iterable[upload.Source], report: Counted = silent) -> Transfer:
         return upload.upload(self._links, sources, report)
@@ -128,7 +133,7 @@ class Cluster:
         transfer = download.download(self._links, start, lambda name: top / name[len(start) :], report)
         if not transfer.fresh and not transfer.failures:
             raise NothingMatched(f"no key below {prefix}", hint="sshmap ls shows what there is")
-        return transfer.check()
+        return transfer.complete()
 
     def ls(self, prefix: str = "sm://", *, recursive: bool = False) -> Iterator[Placed | str]:
         """Go through the keys that start with a prefix, sorted by name.
@@ -273,9 +278,10 @@ class Cluster:
             HostLost: a host does not answer.
         """
         self._links.close()
+        quiet = Links(self.inventory, autostart=False)
 
         def halt(host: str) -> m.Halted:
-            session = self._links.open(host, warm=False, autostart=False)
+            session = quiet.open(host, warm=False)
             try:
                 return session.ask(m.Halt(purge=purge), m.Halted)
             finally:

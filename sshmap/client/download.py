@@ -132,16 +132,24 @@ def _drop(session: Session) -> None:
 
 
 class _Fresh:
-    """A file that takes its name when it is complete, and never exists half."""
+    """A file that takes its name when it is complete, and never exists half.
+
+    A link stays one: its target is replaced. What is there and is no plain file (a FIFO, a
+    device) is written to as it is.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fresh = path.with_name(f".sshmap-{secrets.token_hex(6)}")
+        self._path = Path(os.path.realpath(path))
+        self._fresh = self._path.with_name(f".sshmap-{secrets.token_hex(6)}")
+        self._through = self._path.exists() and not (self._path.is_file() or self._path.is_dir())
+        if self._through:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+            return
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._fd = os.open(self._fresh, flags, 0o666)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self._fresh, flags, 0o666)
 
     def write(self, piece: memoryview) -> None:
@@ -151,7 +159,8 @@ class _Fresh:
 
     def finish(self) -> None:
         """Give the file its name; what had it before is replaced."""
-        self._fresh.rename(self._path)
+        if not self._through:
+            self._fresh.rename(self._path)
 
     def close(self) -> None:
         """Close it; unfinished, it vanishes."""

@@ -26,10 +26,12 @@ class Links:
 
     Args:
         inventory: the hosts.
+        autostart: whether hosts on this machine may start their daemons when they are asked something.
     """
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, *, autostart: bool = True) -> None:
         self.inventory = inventory
+        self._autostart = autostart
         self.ring = inventory.ring
         self._hosts = {host.name: host for host in inventory.hosts}
         # hosts reached by ssh are introduced to each other by `up`
@@ -71,18 +73,17 @@ class Links:
             self._sessions[name] = session
         return session
 
-    def open(self, name: str, *, warm: bool = True, autostart: bool = True) -> Session:
+    def open(self, name: str, *, warm: bool = True) -> Session:
         """Open a session of its own to a host.
 
         Args:
             name: the host.
             warm: whether an agent inside the daemon may serve it.
-            autostart: whether a host on this machine may start its daemon.
         """
         host = self._hosts[name]
         hello = Hello(
             host=name, ring=tuple(self.ring.members), peers=self._peers, workers=host.workers, idle_stop=host.idle_stop,
-            shuffle=self.inventory.shuffle, autostart=autostart and host.is_local,
+            shuffle=self.inventory.shuffle, autostart=self._autostart and host.is_local,
         )  # fmt: skip
         return Session(dial(host, warm=warm), hello)
 
@@ -101,11 +102,11 @@ class Links:
         """
         try:
             return call(self.session(name))
-        except (HostNotReady, HostKeyRefused):
+        except HostLost as exc:
             self.drop(name)
-            raise
-        except HostLost:
-            self.drop(name)
+            exc.host = exc.host or name
+            if isinstance(exc, HostNotReady | HostKeyRefused):
+                raise
             return self._again(name, call)
         except SshmapError as exc:
             exc.host = exc.host or name
@@ -142,6 +143,9 @@ class Links:
             with places:
                 try:
                     answers.put((name, call(name)))
+                except SshmapError as exc:
+                    exc.host = exc.host or name
+                    answers.put((name, exc))
                 except BaseException as exc:  # noqa: BLE001  # handed to the thread that waits
                     answers.put((name, exc))
 

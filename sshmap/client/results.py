@@ -31,6 +31,29 @@ class Transfer(msgspec.Struct, kw_only=True):
             raise gravest(list(self.failures.values()))
         return self
 
+    def complete(self) -> Transfer:
+        """Return itself if nothing went wrong.
+
+        Raises:
+            TransferFailed: with itself as the result.
+        """
+        if self.failures:
+            raise TransferFailed(self)
+        return self
+
+
+class TransferFailed(SshmapError):
+    """A copy of many keys that is not complete; what is in ``result`` has been copied.
+
+    The exit code is that of the gravest reason.
+    """
+
+    def __init__(self, result: Transfer) -> None:
+        worst = gravest(list(result.failures.values()))
+        super().__init__(worst.message, hint=worst.hint, host=worst.host)
+        self.exit_code = worst.exit_code
+        self.result = result
+
 
 class Condition(messages.Condition, frozen=True, kw_only=True):
     """A host's condition, and how far away it is."""
@@ -115,7 +138,8 @@ class JobFailed(CommandsFailed):
         errors: list[SshmapError] = list(result.lost.values())
         errors += [_of_kind(failure) for failure in result.failures]
         worst = gravest(errors)
-        super().__init__(worst.message, hint=worst.hint, host=worst.host)
+        hint = worst.hint or "mend what failed, then run the same command again: what is done is kept"
+        super().__init__(worst.message, hint=hint, host=worst.host)
         self.exit_code = worst.exit_code
         self.result = result
 

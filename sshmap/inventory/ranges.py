@@ -50,7 +50,7 @@ def fold(names: Iterable[str]) -> str:
         if not match:
             words.append(name)
             continue
-        width = len(match[2]) if match[2].startswith("0") else 0
+        width = len(match[2]) if match[2].startswith("0") and len(match[2]) > 1 else 0
         groups.setdefault((match[1], width), []).append(int(match[2]))
     for (head, width), numbers in groups.items():
         words.append(_fold_group(head, width, sorted(set(numbers))))

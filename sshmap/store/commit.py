@@ -17,12 +17,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from sshmap.errors import DigestMismatch, KeyExists, OtherReceipt
+from sshmap.errors import DigestMismatch, KeyExists, NoSpace, OtherReceipt
 from sshmap.model import Receipt, show
 from sshmap.store.digest import digest_fd
 from sshmap.store.files import KeyFiles
@@ -113,14 +113,26 @@ class Store:
         )
 
     def remove(self, prefix: str, *, exact: bool = False) -> tuple[int, int]:
-        """Delete all keys with a prefix, or one key; return their number and bytes."""
-        with self.ledger.change():
-            count, size = self.keys.total(prefix, exact=exact)
-            if count:
-                self.keys.discard(prefix, exact=exact)
-                self.ledger.bump()
-        self.collect()
+        """Delete all keys with a prefix, or one key; return their number and bytes. Works on a full disk."""
+        count, size = self.keys.total(prefix, exact=exact)
+        if count:
+            self.insist(lambda: self._discard(prefix, exact=exact))
+            self.insist(self.collect)
+            self.root.load_ballast()
         return count, size
+
+    def _discard(self, prefix: str, *, exact: bool) -> None:
+        with self.ledger.change():
+            self.keys.discard(prefix, exact=exact)
+            self.ledger.bump()
+
+    def insist(self, change: Callable[[], None]) -> None:
+        """Make a small change to the ledger even if the disk is full, in the space kept for that."""
+        try:
+            change()
+        except NoSpace:
+            self.root.ballast.unlink(missing_ok=True)
+            change()
 
     def collect(self) -> None:
         """Unlink the files noted as garbage, some at a time so that others get their turn."""

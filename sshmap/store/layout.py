@@ -15,6 +15,8 @@ from sshmap.errors import HostNotReady, Refused
 from sshmap.model import Peer
 
 LAYOUT = 1
+#: bytes
+BALLAST = 1 << 20
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", "glusterfs", "fuse.glusterfs"}
 
 
@@ -54,6 +56,8 @@ class Root:
         self.ledger = self.path / "ledger.db"
         self.cluster_file = self.path / "cluster.json"
         self.socket = self.path / "agent.sock"
+        #: takes some space, which is given up so that keys can be deleted on a full disk
+        self.ballast = self.path / "ballast"
 
     def create(self) -> None:
         """Make the directories.
@@ -70,6 +74,15 @@ class Root:
         self.path.chmod(0o700)
         for folder in (self.data, self.tmp, self.outbox, self.shipped, self.locks, self.wake, self.logs, self.ssh):
             folder.mkdir(exist_ok=True, mode=0o700)
+        self.load_ballast()
+
+    def load_ballast(self) -> None:
+        """Reserve some space, if there is any."""
+        try:
+            with self.ballast.open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, BALLAST)
+        except OSError:
+            self.ballast.unlink(missing_ok=True)
 
     def read_cluster(self) -> ClusterFile:
         """Read cluster.json.
@@ -97,14 +110,12 @@ class Root:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a directory and all below it without following links; what is gone already is fine."""
+    """Delete a directory and all below it without following links, whatever modes a command left there."""
     try:
+        os.chmod(path, 0o700)
         entries = list(os.scandir(path))
     except FileNotFoundError:
         return
-    except PermissionError:
-        path.chmod(0o700)
-        entries = list(os.scandir(path))
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             remove_tree(Path(entry.path))

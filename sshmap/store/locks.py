@@ -7,6 +7,7 @@ unlinked. The kernel frees a lock when its owner dies, however it dies.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
@@ -98,8 +99,9 @@ def sweep_scratch(root: Root) -> int:
     for entry in os.scandir(root.tmp):
         pid, _, rest = entry.name.partition(".")
         if pid.isdigit() and rest.split(".")[0] != _started(int(pid)):
-            remove_tree(Path(entry.path))
-            swept += 1
+            with contextlib.suppress(OSError):  # what cannot go now is tried again by the next process
+                remove_tree(Path(entry.path))
+                swept += 1
     return swept
 
 

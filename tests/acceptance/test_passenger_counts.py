@@ -215,9 +215,10 @@ def test_a_file_without_the_column_is_named_in_one_line(tmp_path: Path) -> None:
     data = make_trips(tmp_path / "trips", 1)
     (data / "weather.csv").write_text("day,rain\n1,2\n")
     done = execute(RECIPES / "passenger_counts.py", "--local", 2, "--data", data)
-    error = done.stderr.splitlines()[-1]
+    error, hint = done.stderr.splitlines()[-2:]
     assert done.returncode == 1
     assert error.startswith("error: ")
+    assert hint.startswith("hint: ")
     assert "weather.csv" in error
     assert "no column passenger_count in the header: day,rain" in error
     assert not done.stdout

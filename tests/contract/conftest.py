@@ -14,12 +14,16 @@ import pytest
 from sshmap.agent.server import serve
 from sshmap.protocol.messages import Hello
 from sshmap.store.layout import Root
-from sshmap.transport import local, memory
+from sshmap.transport import fabric, local, memory, openssh
+from sshmap.transport.argv import agent_argv
 from sshmap.transport.channel import Channel
+from sshmap.transport.dial import target_of
 from sshmap.transport.session import Session
+from sshmap.transport.target import Target
 from tests.contract.talk import HELLO
+from tests.sshd import SshdHosts
 
-TRANSPORTS = ("memory", "local")
+TRANSPORTS = ("memory", "local", "openssh", "fabric")
 
 #: opens a channel to the agent of a root
 Dial = Callable[[Path], Channel]
@@ -37,6 +41,26 @@ def dial_memory() -> Dial:
 def dial_local() -> Dial:
     """Serve in a child process, as no daemon runs."""
     return lambda root: local.connect(str(root))
+
+
+@pytest.fixture(scope="session")
+def ssh_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A real sshd on this machine, for all tests."""
+    with SshdHosts(tmp_path_factory.mktemp("sshd") / "ssh") as hosts:
+        (host,) = hosts.add()
+        yield target_of(hosts.host(host))
+
+
+@pytest.fixture
+def dial_openssh(ssh_target: Target) -> Dial:
+    """Serve behind sshd, reached with the `ssh` program."""
+    return lambda root: openssh.connect(ssh_target, agent_argv("serve", str(root)))
+
+
+@pytest.fixture
+def dial_fabric(ssh_target: Target) -> Dial:
+    """Serve behind sshd, reached with fabric."""
+    return lambda root: fabric.connect(ssh_target, agent_argv("serve", str(root)))
 
 
 @pytest.fixture

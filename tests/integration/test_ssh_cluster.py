@@ -86,7 +86,9 @@ def test_walk_through_from_files_to_merged_results(standing: SshdHosts, transpor
     with Cluster(inventory) as cluster:
         assert contents(cluster, f"{transport}/mapped") == {"000_machine0": b"output_a", "001_machine1": b"output_b"}
         assert contents(cluster, f"{transport}/shuffled") == SHUFFLED
-        assert contents(cluster, f"{transport}/merged") == {f"00{n}_machine{n}": b"input_a%dinput_b%d" % (n, n) for n in range(3)}
+        assert contents(cluster, f"{transport}/merged") == {
+            f"00{n}_machine{n}": b"input_a%dinput_b%d" % (n, n) for n in range(3)
+        }
     code, out, _ = fleet.sshmap(inventory, "where", f"sm://{transport}/")
     rows = [line.split() for line in out.decode().splitlines()]
     assert len(rows) == 2 + 2 + 6 + 3
@@ -97,7 +99,11 @@ def test_walk_through_from_files_to_merged_results(standing: SshdHosts, transpor
 def test_the_same_job_again_runs_nothing(cluster: Cluster, transport: str) -> None:
     for number in range(20):
         cluster.put(b"%d" % number, f"sm://again-{transport}/in/k{number}")
-    jobs = [(Verb.MAP, "in", "mapped", "cat"), (Verb.FANOUT, "in", "out", 'cat > f$filename; echo f$filename'), (Verb.MERGE, "out", "merged", "wc -l")]
+    jobs = [
+        (Verb.MAP, "in", "mapped", "cat"),
+        (Verb.FANOUT, "in", "out", "cat > f$filename; echo f$filename"),
+        (Verb.MERGE, "out", "merged", "wc -l"),
+    ]
     for verb, indir, outdir, command in jobs:
         arguments = (verb, f"sm://again-{transport}/{indir}/", f"sm://again-{transport}/{outdir}/", command)
         assert (cluster.submit(*arguments).done, cluster.submit(*arguments).kept) == (20, 20)
@@ -106,7 +112,12 @@ def test_the_same_job_again_runs_nothing(cluster: Cluster, transport: str) -> No
 def test_up_again_changes_nothing(standing: SshdHosts, transport: str) -> None:
     def state() -> list[object]:
         return [[tree_state(host.root / part) for part in ("ssh", "runtime")] for host in standing.hosts] + [
-            [tree_state(host.home / ".ssh"), (host.root / "agent").stat().st_mtime_ns, Root(host.root).read_cluster(), fleet.daemon_of(Root(host.root))]
+            [
+                tree_state(host.home / ".ssh"),
+                (host.root / "agent").stat().st_mtime_ns,
+                Root(host.root).read_cluster(),
+                fleet.daemon_of(Root(host.root)),
+            ]
             for host in standing.hosts
         ]
 
@@ -151,10 +162,16 @@ def as_peer(standing: SshdHosts, command: list[str], caller: str = "h0") -> Sess
         address="127.0.0.1", port=other.port, user=user_name(), identity_file=str(one.root / "ssh" / "key"),
         known_hosts=str(one.root / "ssh" / "known_hosts"), config="none",
     )  # fmt: skip
-    return Session(openssh.connect(target, command), m.Hello(host="h1", ring=tuple(standing.inventory().ring.members), caller=caller))
+    return Session(
+        openssh.connect(target, command),
+        m.Hello(host="h1", ring=tuple(standing.inventory().ring.members), caller=caller),
+    )
 
 
-@pytest.mark.parametrize(("command", "caller"), [(["sshmap-peer"], "h0"), (["bash", "-c", "touch pwned"], ""), (["/bin/sh"], "")], ids=["courier", "bash", "sh"])
+ASKED_FOR = {"courier": (["sshmap-peer"], "h0"), "bash": (["bash", "-c", "touch pwned"], ""), "sh": (["/bin/sh"], "")}
+
+
+@pytest.mark.parametrize(("command", "caller"), ASKED_FOR.values(), ids=ASKED_FOR)
 def test_key_of_a_peer_brings_files_and_nothing_else(standing: SshdHosts, command: list[str], caller: str) -> None:
     session = as_peer(standing, command, caller)
     try:
@@ -207,9 +224,16 @@ def changed(inventory: Inventory, how: str) -> Inventory:
 
 @pytest.mark.parametrize(
     ("how", "said"),
-    [("weight", "weight of h0 was 1, is 2"), ("order", "order was h0 h1 h2, is h1 h0 h2"), ("renamed", "h0"), ("removed", "h0 is gone")],
+    [
+        ("weight", "weight of h0 was 1, is 2"),
+        ("order", "order was h0 h1 h2, is h1 h0 h2"),
+        ("renamed", "h0"),
+        ("removed", "h0 is gone"),
+    ],
 )
-def test_changed_inventory_is_refused_with_the_difference_while_data_is_there(standing: SshdHosts, how: str, said: str) -> None:
+def test_changed_inventory_is_refused_with_the_difference_while_data_is_there(
+    standing: SshdHosts, how: str, said: str
+) -> None:
     keys = {f"00{number}_k": b"content %d" % number for number in range(3)}
     with Cluster(standing.inventory()) as cluster:
         for name, content in keys.items():
@@ -256,12 +280,17 @@ def test_two_up_at_once_are_safe(sshd_hosts: SshdHosts) -> None:
 def assert_well_set_up(host: Sshd, *, others: int) -> None:
     """See that a host has one daemon, a key that fits its public half, and a line per peer."""
     key = host.root / "ssh" / "key"
-    public = subprocess.run(["ssh-keygen", "-y", "-f", str(key)], check=True, capture_output=True, text=True).stdout.split()[:2]
+    public = subprocess.run(
+        ["ssh-keygen", "-y", "-f", str(key)], check=True, capture_output=True, text=True
+    ).stdout.split()[:2]
     assert public == Path(f"{key}.pub").read_text(encoding="ascii").split()[:2]
     ours = [line for line in host.authorized_keys.read_text(encoding="utf-8").splitlines() if "sshmap:" in line]
     assert len(ours) == len(set(ours)) == others
     assert {line.rpartition(" ")[2] for line in ours} == {f"sshmap:{Root(host.root).read_cluster().root_id}"}
-    assert len([pid for pid, line in processes_below(host.root).items() if " daemon --root" in line and is_manager(pid)]) == 1
+    assert (
+        len([pid for pid, line in processes_below(host.root).items() if " daemon --root" in line and is_manager(pid)])
+        == 1
+    )
     assert [path.name for path in (host.root / "runtime").iterdir() if "." in path.name] == []
 
 
@@ -296,7 +325,7 @@ def purged(make_sshd_hosts: Callable[[], SshdHosts]) -> dict[str, tuple[Tree, Tr
         cluster.put(b"content", "sm://b/k")
         cluster.map("sm://b/", "sm://out/", "cat")
         cluster.down(purge=True)
-    wait_until(lambda: not processes_below(hosts.top), what="processes are left")
+    wait_until(lambda: not any(processes_below(host.root) for host in hosts.hosts), what="processes are left")
     after = [fleet.snapshot(host.home) for host in hosts.hosts]
     return dict(zip(ODD_FILES, zip(before, after, strict=True), strict=True))
 
@@ -330,7 +359,13 @@ def test_host_that_up_was_not_run_on_says_so(sshd_hosts: SshdHosts, transport: s
 def test_peer_is_described_without_the_laptop_s_secrets(standing: SshdHosts) -> None:
     peers = Root(standing.hosts[0].root).read_cluster().peers
     assert peers == tuple(
-        Peer(name=host.name, connect="ssh", root=str(host.root), address="127.0.0.1", port=host.port, user=user_name()) for host in standing.hosts[1:]
+        Peer(name=host.name, connect="ssh", root=str(host.root), address="127.0.0.1", port=host.port, user=user_name())
+        for host in standing.hosts[1:]
     )
     secret = standing.identity.read_bytes()
-    assert not [path for host in standing.hosts for path in host.home.rglob("*") if path.is_file() and secret in path.read_bytes()]
+    assert not [
+        path
+        for host in standing.hosts
+        for path in host.home.rglob("*")
+        if path.is_file() and secret in path.read_bytes()
+    ]

@@ -21,7 +21,9 @@ from tests.sshd import TRANSPORTS, Sshd, SshdHosts, user_name
 
 sshd_hosts, make_sshd_hosts = sshd.sshd_hosts, sshd.make_sshd_hosts
 
-NOISE = "echo 'Welcome to h0!'; echo 'sshmap 0123456789abcdef0123456789abcdef'; printf 'no end of line'; echo oops >&2\n"
+NOISE = (
+    "echo 'Welcome to h0!'; echo 'sshmap 0123456789abcdef0123456789abcdef'; printf 'no end of line'; echo oops >&2\n"
+)
 #: a login at a time, and a few tries before it
 PICKY = ["MaxStartups 2:100:3", "MaxSessions 1", "LoginGraceTime 10"]
 AT_ONCE = 6
@@ -35,15 +37,21 @@ class OddHosts:
         self.hosts = hosts
         (self.noisy,) = hosts.add(bashrc=NOISE)
         (self.picky,) = hosts.add(config=PICKY)
-        (self.rekeying,) = hosts.add(config=["RekeyLimit 1M", "KexAlgorithms curve25519-sha256"])
+        (self.rekeying,) = hosts.add(config=["RekeyLimit 1M", "KexAlgorithms ecdh-sha2-nistp256"])
         (self.far,) = hosts.add()
         (self.mixed,) = hosts.add(environment={"PATH": mixed_pythons(hosts.top / "bin")})
-        with Cluster(Inventory(hosts=tuple(self.inventory(host, "fabric").hosts[0] for host in hosts.hosts), origin="test")) as cluster:
+        with Cluster(
+            Inventory(hosts=tuple(self.inventory(host, "fabric").hosts[0] for host in hosts.hosts), origin="test")
+        ) as cluster:
             self.conditions, self.failures = cluster.up()
 
     def inventory(self, host: Sshd, transport: str) -> Inventory:
         """Return an inventory in which a host keeps its place and the others are left out of the way."""
-        gateway = {"gateway": f"{user_name()}@127.0.0.1:{self.noisy.port},{user_name()}@127.0.0.1:{self.picky.port}"} if host is self.far else {}
+        gateway = (
+            {"gateway": f"{user_name()}@127.0.0.1:{self.noisy.port},{user_name()}@127.0.0.1:{self.picky.port}"}
+            if host is self.far
+            else {}
+        )
         return self.hosts.inventory(transport, [host], **gateway)
 
     def cluster(self, host: Sshd, transport: str) -> Cluster:
@@ -104,7 +112,9 @@ def use(odd: OddHosts, host: Sshd, transport: str, number: int, problems: list[B
 
 def test_server_that_drops_early_connections_is_tried_again(odd: OddHosts, transport: str) -> None:
     problems: list[BaseException] = []
-    threads = [threading.Thread(target=use, args=(odd, odd.picky, transport, number, problems)) for number in range(AT_ONCE)]
+    threads = [
+        threading.Thread(target=use, args=(odd, odd.picky, transport, number, problems)) for number in range(AT_ONCE)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -157,12 +167,18 @@ def test_wrong_python_is_named_with_what_is_wrong(sshd_hosts: SshdHosts, kind: s
 
 
 @pytest.mark.parametrize("end", ["\\n", ""], ids=["lines", "one line"])
-def test_host_that_prints_too_much_is_refused_with_what_it_prints(sshd_hosts: SshdHosts, transport: str, end: str) -> None:
+def test_host_that_prints_too_much_is_refused_with_what_it_prints(
+    sshd_hosts: SshdHosts, transport: str, end: str
+) -> None:
     (host,) = sshd_hosts.add(bashrc=f"for n in {{1..9000}}; do printf 'blah blah{end}'; done\n")
     inventory = sshd_hosts.write(sshd_hosts.inventory(transport))
     for verb in (("health",), ("up",)):
         code, out, err = fleet.sshmap(inventory, *verb)
-        assert (code, b"blah blah" in out + err, b"start-up files" in out + err or verb == ("health",)) == (3, True, True), (out, err)
+        assert (code, b"blah blah" in out + err, b"start-up files" in out + err or verb == ("health",)) == (
+            3,
+            True,
+            True,
+        ), (out, err)
     assert not host.root.exists()
 
 
@@ -179,7 +195,9 @@ def test_login_shell_that_ends_at_once_is_quoted(sshd_hosts: SshdHosts, transpor
 
 
 @pytest.mark.parametrize("config", ["ForceCommand /bin/false", "DenyUsers *", "PubkeyAuthentication no"])
-def test_login_that_is_not_allowed_is_named_within_the_limit(sshd_hosts: SshdHosts, transport: str, config: str) -> None:
+def test_login_that_is_not_allowed_is_named_within_the_limit(
+    sshd_hosts: SshdHosts, transport: str, config: str
+) -> None:
     sshd_hosts.add(config=[config])
     with Cluster(sshd_hosts.inventory(transport)) as cluster:
         _, failures = cluster.up()

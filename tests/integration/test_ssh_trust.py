@@ -80,7 +80,10 @@ def test_key_of_another_kind_than_the_known_one_is_refused(sshd_hosts: SshdHosts
     assert_untouched(host)
 
 
-@pytest.mark.parametrize("verb", [("ls", "sm://"), ("up",), ("exec", "true"), ("map", "sm://a/", "sm://b/", "cat"), ("down", "--purge", "-y")], ids=lambda verb: verb[0])
+VERBS = [("ls", "sm://"), ("up",), ("exec", "true"), ("map", "sm://a/", "sm://b/", "cat"), ("down", "--purge", "-y")]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
 def test_no_verb_goes_past_an_unknown_host_key(sshd_hosts: SshdHosts, verb: tuple[str, ...]) -> None:
     (host,) = sshd_hosts.add(known=False)
     code, out, err = fleet.sshmap(sshd_hosts.write(sshd_hosts.inventory()), *verb)
@@ -94,7 +97,9 @@ def test_no_verb_goes_past_an_unknown_host_key(sshd_hosts: SshdHosts, verb: tupl
 @pytest.mark.parametrize("hop", [0, 1])
 def test_unknown_key_of_a_gateway_is_refused(sshd_hosts: SshdHosts, transport: str, hop: int) -> None:
     *hops, target = sshd_hosts.add(3)
-    sshd_hosts.known_hosts.write_text("".join(host.known_line for host in sshd_hosts.hosts if host is not hops[hop]), encoding="utf-8")
+    sshd_hosts.known_hosts.write_text(
+        "".join(host.known_line for host in sshd_hosts.hosts if host is not hops[hop]), encoding="utf-8"
+    )
     gateway = ",".join(f"{user_name()}@127.0.0.1:{host.port}" for host in hops)
     refusal(sshd_hosts.inventory(transport, [target], gateway=gateway))
     for host in (hops[hop], target):
@@ -115,7 +120,9 @@ def test_hashed_known_hosts_is_understood(sshd_hosts: SshdHosts, transport: str)
     reach(sshd_hosts.inventory(transport))
 
 
-@pytest.mark.parametrize("line", ["[127.0.0.*]:{port} {key}", "[127.0.0.1]:*,[other]:22 {key} comment", "*,![10.0.0.1]:{port} {key}"])
+@pytest.mark.parametrize(
+    "line", ["[127.0.0.*]:{port} {key}", "[127.0.0.1]:*,[other]:22 {key} comment", "*,![10.0.0.1]:{port} {key}"]
+)
 def test_pattern_in_known_hosts_is_understood(sshd_hosts: SshdHosts, transport: str, line: str) -> None:
     sshd_hosts.add()
     rewrite_known(sshd_hosts, line)
@@ -133,7 +140,9 @@ def test_host_key_alias_is_understood(sshd_hosts: SshdHosts, transport: str) -> 
 
 
 @pytest.mark.parametrize("marker", ["@revoked", "@cert-authority"])
-def test_form_that_only_openssh_can_judge_is_refused_and_never_passed_over(sshd_hosts: SshdHosts, transport: str, marker: str) -> None:
+def test_form_that_only_openssh_can_judge_is_refused_and_never_passed_over(
+    sshd_hosts: SshdHosts, transport: str, marker: str
+) -> None:
     (host,) = sshd_hosts.add()
     rewrite_known(sshd_hosts, f"{marker} [127.0.0.1]:{{port}} {{key}}")
     error = refusal(sshd_hosts.inventory(transport))
@@ -193,7 +202,7 @@ def from_peers(host: Sshd) -> int:
 
 
 def test_changed_key_of_a_peer_is_refused_until_up_tells_the_new_one(peers: SshdHosts) -> None:
-    one, other = peers.hosts
+    other = peers.hosts[1]
     inventory = replace(peers.inventory("openssh"), shuffle="direct")
     with Cluster(inventory) as cluster, pytest.raises(JobFailed) as failed:
         cluster.fanout(*SHUFFLE)
