@@ -165,9 +165,9 @@ class Sshd:
         while todo:
             pid = todo.pop()
             found.append(pid)
-            for task in Path(f"/proc/{pid}/task").glob("*/children"):
-                with contextlib.suppress(OSError):
-                    todo += [int(word) for word in task.read_text(encoding="ascii").split()]
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    todo += [int(word) for word in (task / "children").read_text(encoding="ascii").split()]
         return found
 
     def stop(self) -> None:

@@ -32,9 +32,9 @@ def meet(root: Root, request: Meet) -> None:
     cluster = root.read_cluster()
     if cluster.peers != request.peers:
         root.write_cluster(msgspec.structs.replace(cluster, peers=request.peers))
-    _replace(root.ssh / "known_hosts", "".join(f"{line}\n" for line in request.known_hosts), 0o600)
+    _replace(root.ssh / "known_hosts", "".join(f"{line}\n" for line in request.known_hosts).encode(), 0o600)
     _authorize(root, [_line(root, key) for key in request.authorized])
-    _replace(root.ssh / "met", digest_meeting(request), 0o600)
+    _replace(root.ssh / "met", digest_meeting(request).encode(), 0o600)
 
 
 def forget(root: Root) -> None:
@@ -73,21 +73,22 @@ def _line(root: Root, key: str) -> str:
 
 
 def _authorize(root: Root, ours: list[str]) -> None:
+    """Put our lines before all others, so that taking them out again leaves every other byte as it was."""
     path = Path("~/.ssh/authorized_keys").expanduser()
-    tag = _tag(root)
-    before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
-    lines = [line for line in before.splitlines() if not line.endswith(f" {tag}")]
-    after = "".join(f"{line}\n" for line in lines + ours)
-    if after != before and (ours or before):
+    tag = f" {_tag(root)}".encode()
+    before = path.read_bytes() if path.exists() else b""
+    others = b"".join(line for line in before.splitlines(keepends=True) if not line.rstrip(b"\r\n").endswith(tag))
+    after = "".join(f"{line}\n" for line in ours).encode() + others
+    if after != before:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         _replace(path, after, path.stat().st_mode & 0o777 if path.exists() else 0o600)
 
 
-def _replace(path: Path, text: str, mode: int) -> None:
+def _replace(path: Path, content: bytes, mode: int) -> None:
     """Write a file as a whole or not at all."""
     path = Path(os.path.realpath(path))
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     fresh.touch(mode=mode)
-    fresh.write_text(text, encoding="utf-8", errors="surrogateescape")
+    fresh.write_bytes(content)
     fresh.chmod(mode)
     fresh.replace(path)

@@ -128,7 +128,8 @@ class Submission:
     def _progress(self) -> Progress:
         states, size = self._queue.states(self.job, self._run)
         stuck = self._queue.stuck(self.job) if states.get("sending") else {}
-        return Progress(size=size, stuck=stuck, kept=self._kept, **states)
+        barred = tuple(self._queue.barred()) if stuck else ()
+        return Progress(size=size, stuck=stuck, barred=barred, kept=self._kept, **states)
 
     def _finished(self, progress: Progress) -> Finished:
         failures = tuple(

@@ -240,6 +240,13 @@ class Worker:
                 self.queue.finish(task.id, TaskState.DONE, item.size)
                 self.store.ledger.bump()
 
+    def _read_ring(self) -> None:
+        """Place by the ring the host was told last; it may change while there is no data."""
+        cluster = self.root.read_cluster()
+        if cluster.fingerprint != self.cluster.fingerprint:
+            self.ring = Ring(cluster.ring)
+        self.cluster = cluster
+
     def _finished(self, path: Path, name: KeyName, task: Task) -> Finished:
         """Make a command's output fit to become a key: a plain file of its own, read-only, digested."""
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -276,6 +283,7 @@ class Worker:
             self._finished(desk.work / name, check_name(task.output + base_name(name)), task)
             for name in printed_names(desk.stdout, desk.work)
         ]
+        self._read_ring()
         here = [item for item in items if self.ring.place(item.name) == self.cluster.host]
         away = [item for item in items if self.ring.place(item.name) != self.cluster.host]
         for item in here:

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 
-from typer import Exit
+from typer import Abort, Exit
 from typer._click.exceptions import ClickException
 
 from sshmap.cli import verbs_data, verbs_hosts, verbs_jobs
@@ -49,6 +49,9 @@ def _command(arguments: list[str]) -> int:
         result = app(arguments, prog_name="sshmap", standalone_mode=False)
     except Exit as exc:
         return exc.exit_code
+    except Abort:
+        say("nobody said yes, so nothing was done")
+        return 1
     except SystemExit as exc:
         # typer's answer to a closed stdout
         if isinstance(exc.__context__, OSError):

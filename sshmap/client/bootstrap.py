@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from importlib import resources
@@ -120,11 +121,12 @@ def find_python(host: Host) -> Python:
 
 
 def _python(line: str) -> Python:
+    """Read one line of the probe; an interpreter that says anything else does not count as one."""
     path, *words = line.split()
-    if len(words) != 5:
+    if len(words) != 5 or not all(re.fullmatch("[0-9.]+", word) for word in words[:3]):
         return Python(path=path)
     platform = Platform(version=(int(words[0]), int(words[1])), machine=words[3], libc=words[4])
-    return Python(path=path, platform=platform, sqlite=tuple(int(number) for number in words[2].split(".")))
+    return Python(path=path, platform=platform, sqlite=tuple(int(number) for number in words[2].split(".") if number))
 
 
 def install(host: Host, python: str, runtime: Runtime) -> Facts:

@@ -18,7 +18,24 @@ Value = TypeVar("Value")
 #: hosts asked at the same time
 AT_ONCE = 64
 #: times a request is made again on a new session when its session breaks
-AGAIN = 4
+AGAIN = 9
+
+
+def again(call: Callable[[], Value], before: Callable[[], None] = lambda: None) -> Value:
+    """Do something that may be repeated, some times, as long as the connection breaks or is dropped before login.
+
+    Args:
+        call: what to do.
+        before: what to do before the next try.
+    """
+    import tenacity  # only a broken session needs it
+
+    retry = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(ProtocolError), stop=tenacity.stop_after_attempt(AGAIN),
+        wait=tenacity.wait_exponential(multiplier=0.1, max=2) + tenacity.wait_random(0, 0.7),
+        before_sleep=lambda _: before(), reraise=True,
+    )  # fmt: skip
+    return retry(call)
 
 
 class Links:
@@ -100,12 +117,16 @@ class Links:
         Raises:
             SshmapError: what the host reports, or HostLost.
         """
+        opened = False
         try:
-            return call(self.session(name))
+            session = self.session(name)
+            opened = True
+            return call(session)
         except HostLost as exc:
             self.drop(name)
             exc.host = exc.host or name
-            if isinstance(exc, HostNotReady | HostKeyRefused):
+            # a host that cannot be reached now is not asked twice, one that broke off is
+            if isinstance(exc, HostNotReady | HostKeyRefused) or not (opened or isinstance(exc, ProtocolError)):
                 raise
             return self._again(name, call)
         except SshmapError as exc:
@@ -113,13 +134,7 @@ class Links:
             raise
 
     def _again(self, name: str, call: Callable[[Session], Value]) -> Value:
-        import tenacity  # only a broken session needs it
-
-        retry = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(ProtocolError), stop=tenacity.stop_after_attempt(AGAIN),
-            wait=tenacity.wait_exponential(multiplier=0.1, max=2), before_sleep=lambda _: self.drop(name), reraise=True,
-        )  # fmt: skip
-        return retry(lambda: call(self.session(name)))
+        return again(lambda: call(self.session(name)), lambda: self.drop(name))
 
     def gather(
         self, call: Callable[[str], Value], names: Iterable[str] | None = None

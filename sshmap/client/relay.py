@@ -31,7 +31,7 @@ class Relays:
         #: whether files were carried
         self.used = False
 
-    def ensure(self, host: str, peers: dict[str, int]) -> None:
+    def ensure(self, host: str, peers: set[str]) -> None:
         """Have somebody carry a host's files to these peers."""
         for peer in peers:
             if (host, peer) not in self._threads:

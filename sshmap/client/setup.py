@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from sshmap.client import bootstrap
-from sshmap.client.links import Links
+from sshmap.client.links import Links, again
 from sshmap.client.runtime import Platform, build
 from sshmap.errors import HostNotReady, ProtocolError, SshmapError
 from sshmap.inventory import Host
@@ -43,7 +43,7 @@ def _raise(links: Links, host: Host) -> m.Condition:
     except (HostNotReady, ProtocolError):
         pass
     links.drop(host.name)
-    bootstrap.set_up(host)
+    again(lambda: bootstrap.set_up(host))
     return links.session(host.name).ask(m.Rise(), m.Condition)
 
 

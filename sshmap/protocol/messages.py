@@ -242,6 +242,8 @@ class Progress(Message, frozen=True, kw_only=True):
     size: int = 0
     #: hosts that fan-out files cannot be sent to, and how many wait for each
     stuck: dict[str, int] = {}
+    #: those of them whose host key was refused
+    barred: tuple[str, ...] = ()
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

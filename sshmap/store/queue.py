@@ -234,6 +234,10 @@ class Queue:
             )
         )
 
+    def barred(self) -> list[str]:
+        """Peers whose host key was refused; nobody carries files there until that is mended."""
+        return [peer for (peer,) in self._db.execute("SELECT peer FROM stuck WHERE why LIKE '%host key%'")]
+
     def why_stuck(self, peer: str) -> str:
         """Why a peer cannot be reached."""
         row = self._db.execute("SELECT why FROM stuck WHERE peer = ?", (peer,)).fetchone()

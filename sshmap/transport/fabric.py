@@ -140,6 +140,7 @@ def _load_known(known: paramiko.HostKeys, resolved: Resolved) -> None:
 def _mapped(resolved: Resolved) -> Any:  # noqa: ANN401  # a context manager
     """Turn paramiko's and the system's errors into sshmap's, naming the phase."""
     place = f"{resolved.hostname} port {resolved.port}"
+    began = time.monotonic()
     try:
         yield
     except SshmapError:
@@ -159,7 +160,7 @@ def _mapped(resolved: Resolved) -> Any:  # noqa: ANN401  # a context manager
     except TimeoutError as exc:
         raise HostLost(f"connect: no answer from {place} within {CONNECT_SECONDS} s") from exc
     except (paramiko.SSHException, EOFError, ConnectionResetError) as exc:
-        if "banner" in str(exc) and "timeout" in repr(exc.__cause__ or exc.__context__).lower():
+        if "banner" in str(exc) and time.monotonic() - began > BANNER_SECONDS - 1:
             raise HostLost(f"banner: {place} accepts but does not speak ssh") from exc
         raise _Dropped(str(exc) or type(exc).__name__) from exc
     except OSError as exc:

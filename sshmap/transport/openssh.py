@@ -14,7 +14,7 @@ import tempfile
 import time
 from typing import IO
 
-from sshmap.errors import HostKeyRefused, HostLost, HostNotReady
+from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, ProtocolError
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import FdChannel
 from sshmap.transport.target import Target
@@ -23,7 +23,11 @@ CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes128-ctr,c
 CONNECT_SECONDS = 10
 #: seconds an `ssh` that has closed its output is given to say why
 _LAST_WORDS = 2.0
+#: seconds it is given to end by itself, and after being asked to
+_PATIENCE = 0.5
 _BUFFER = 1 << 20
+#: what `ssh` says when MaxStartups drops it
+_DROPPED = ("kex_exchange_identification", "Connection reset by", "Connection closed by")
 _OPTIONS = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
@@ -103,11 +107,12 @@ class OpensshChannel(FdChannel):
         return explain(self._complaints.read(65536), self._child.poll())
 
     def _end(self) -> None:
-        try:
-            self._child.wait(timeout=_LAST_WORDS)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+        for end in (self._child.terminate, self._child.kill):
+            try:
+                self._child.wait(timeout=_PATIENCE)
+            except subprocess.TimeoutExpired:
+                end()
+        self._child.wait()
         self._complaints.close()
 
 
@@ -117,8 +122,11 @@ def explain(complaint: bytes, code: int | None) -> HostLost:
     last = text.splitlines()[-1].strip() if text else f"ssh ended with {code}"
     if "IDENTIFICATION HAS CHANGED" in text or "Host key verification failed" in text:
         return HostKeyRefused(
-            f"the host key is unknown or has changed: {' '.join(text.split())[-500:]}", hint="sshmap trust"
+            f"the host key is unknown or has changed: {' '.join(text.replace('@', '').split())[-1500:]}",
+            hint="sshmap trust",
         )
+    if any(sign in text for sign in _DROPPED):
+        return ProtocolError(f"the server drops the connection before login: {last}", hint="its MaxStartups may be low")
     if "Permission denied" in text:
         return HostLost(
             f"login refused: {last}", hint="a key that needs a passphrase has to be in the agent; try: ssh HOST true"

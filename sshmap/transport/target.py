@@ -98,7 +98,7 @@ def _read(text: str) -> Resolved:
         identity_files=tuple(path for name in values.get("identityfile", []) if (path := str(Path(name).expanduser())) and Path(path).exists()),
         identities_only=one("identitiesonly") == "yes",
         jumps=tuple(hop for hop in one("proxyjump").split(",") if hop),
-        key_name=_key_name(one("hostkeyalias") or hostname, port),
+        key_name=one("hostkeyalias") or _key_name(hostname, port),
         known_hosts=tuple(str(Path(name).expanduser()) for name in files.split()),
     )  # fmt: skip
 
