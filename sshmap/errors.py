@@ -8,6 +8,7 @@ SshmapError                      70  a bug in sshmap, unless a subclass says oth
 │   └── InvalidInventory          2  the inventory is wrong
 ├── HostLost                      3  a host cannot be reached or stopped answering
 │   ├── HostNotReady              3  the host answers, but `up` has not been run or has to be run again
+│   ├── ConnectionDropped         3  the server closes connections before login, as MaxStartups makes it do
 │   ├── HostKeyRefused            3  a host key is unknown or has changed
 │   └── ProtocolError             3  what the host says is not sshmap's protocol
 ├── Refused                       4  done as asked, something would be lost
@@ -79,6 +80,10 @@ class HostLost(SshmapError):
 
 class HostNotReady(HostLost):
     """The host answers, but sshmap is not set up there as needed."""
+
+
+class ConnectionDropped(HostLost):
+    """The server closed the connection before login; trying again may help."""
 
 
 class HostKeyRefused(HostLost):
@@ -157,6 +162,7 @@ BY_NAME: dict[str, type[SshmapError]] = {
         InvalidKey,
         HostLost,
         HostNotReady,
+        ConnectionDropped,
         HostKeyRefused,
         ProtocolError,
         Refused,

@@ -37,7 +37,9 @@ def processes_below(path: Path) -> dict[int, str]:
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
                 arguments = (entry / "cmdline").read_bytes()
-                variables = [part for part in (entry / "environ").read_bytes().split(b"\0") if part.startswith(b"SSHMAP_ROOT=")]
+                variables = [
+                    part for part in (entry / "environ").read_bytes().split(b"\0") if part.startswith(b"SSHMAP_ROOT=")
+                ]
             except OSError:
                 continue
             if mark in arguments or any(mark in part for part in variables):
@@ -70,7 +72,10 @@ def end_processes(path: Path) -> None:
 def inventory(tmp_path: Path) -> Iterator[Inventory]:
     """Three local hosts; whatever runs for them is ended afterwards, and it is an error if `down` leaves something."""
     hosts = tuple(
-        Host(name=f"h{number}", connect="local", root=str(tmp_path / "roots" / f"h{number}"), workers=1, idle_stop=120.0) for number in range(3)
+        Host(
+            name=f"h{number}", connect="local", root=str(tmp_path / "roots" / f"h{number}"), workers=1, idle_stop=120.0
+        )
+        for number in range(3)
     )
     yield Inventory(hosts=hosts, origin="test")
     end_processes(tmp_path / "roots")

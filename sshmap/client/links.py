@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, ProtocolError, SshmapError
+from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady, ProtocolError, SshmapError
 from sshmap.inventory import Host, Inventory
 from sshmap.model import Peer
 from sshmap.protocol.messages import Hello
@@ -21,17 +21,22 @@ AT_ONCE = 64
 AGAIN = 9
 
 
-def again(call: Callable[[], Value], before: Callable[[], None] = lambda: None) -> Value:
+def again(
+    call: Callable[[], Value],
+    before: Callable[[], None] = lambda: None,
+    kinds: tuple[type[SshmapError], ...] = (ConnectionDropped,),
+) -> Value:
     """Do something that may be repeated, some times, as long as the connection breaks or is dropped before login.
 
     Args:
         call: what to do.
         before: what to do before the next try.
+        kinds: errors that are worth another try.
     """
     import tenacity  # only a broken session needs it
 
     retry = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(ProtocolError), stop=tenacity.stop_after_attempt(AGAIN),
+        retry=tenacity.retry_if_exception_type(kinds), stop=tenacity.stop_after_attempt(AGAIN),
         wait=tenacity.wait_exponential(multiplier=0.1, max=2) + tenacity.wait_random(0, 0.7),
         before_sleep=lambda _: before(), reraise=True,
     )  # fmt: skip
@@ -102,7 +107,10 @@ class Links:
             host=name, ring=tuple(self.ring.members), peers=self._peers, workers=host.workers, idle_stop=host.idle_stop,
             shuffle=self.inventory.shuffle, autostart=self._autostart and host.is_local,
         )  # fmt: skip
-        return Session(dial(host, warm=warm), hello)
+        try:
+            return Session(dial(host, warm=warm), hello)
+        except ConnectionDropped:
+            return again(lambda: Session(dial(host, warm=warm), hello))
 
     def drop(self, name: str) -> None:
         """Forget a session that broke."""
@@ -134,7 +142,7 @@ class Links:
             raise
 
     def _again(self, name: str, call: Callable[[Session], Value]) -> Value:
-        return again(lambda: call(self.session(name)), lambda: self.drop(name))
+        return again(lambda: call(self.session(name)), lambda: self.drop(name), (ConnectionDropped, ProtocolError))
 
     def gather(
         self, call: Callable[[str], Value], names: Iterable[str] | None = None

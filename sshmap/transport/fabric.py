@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import random
+import logging
 import shlex
 import socket
 import threading
@@ -22,7 +22,7 @@ from typing import Any
 import fabric
 import paramiko
 
-from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, SshmapError
+from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady, SshmapError
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import SILENCE
 from sshmap.transport.target import Resolved, Target, entries, hop_target, resolve
@@ -30,9 +30,10 @@ from sshmap.transport.target import Resolved, Target, entries, hop_target, resol
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
 KEEPALIVE = 15
 CONNECT_SECONDS, BANNER_SECONDS, AUTH_SECONDS = 10, 15, 15
-#: times a connection is tried that the server drops before login, as MaxStartups makes it do
-TRIES = 6
 WINDOW = 4 << 20
+# what paramiko logs is told by our errors; its tracebacks are not for users
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
 _MARKED = "known_hosts holds a form for this host that only OpenSSH can judge"
 
 
@@ -52,18 +53,10 @@ def connect(target: Target, command: list[str]) -> FabricChannel:
 
     Raises:
         HostKeyRefused: a host key on the way is unknown or has changed; nothing was sent.
+        ConnectionDropped: the server closes the connection before login.
         HostLost: the host cannot be reached or refuses the login; the phase is named.
     """
-    for chance in reversed(range(TRIES)):
-        try:
-            connection = _open(target)
-            break
-        except _Dropped as exc:
-            if not chance:
-                raise HostLost(
-                    f"the server drops the connection before login: {exc}", hint="its MaxStartups may be low"
-                ) from exc
-            time.sleep(random.uniform(0.05, 0.4) * (TRIES - chance))  # noqa: S311  # jitter, no secret
+    connection = _open(target)
     try:
         transport = connection.client.get_transport()
         assert transport is not None
@@ -74,10 +67,6 @@ def connect(target: Target, command: list[str]) -> FabricChannel:
         connection.close()
         raise HostLost(f"the server refuses a session: {exc}") from exc
     return FabricChannel(connection, channel)
-
-
-class _Dropped(Exception):
-    """The server closed the connection before login; trying again may help."""
 
 
 def _open(target: Target) -> fabric.Connection:
@@ -160,9 +149,11 @@ def _mapped(resolved: Resolved) -> Any:  # noqa: ANN401  # a context manager
     except TimeoutError as exc:
         raise HostLost(f"connect: no answer from {place} within {CONNECT_SECONDS} s") from exc
     except (paramiko.SSHException, EOFError, ConnectionResetError) as exc:
-        if "banner" in str(exc) and time.monotonic() - began > BANNER_SECONDS - 1:
-            raise HostLost(f"banner: {place} accepts but does not speak ssh") from exc
-        raise _Dropped(str(exc) or type(exc).__name__) from exc
+        if time.monotonic() - began > CONNECT_SECONDS - 1:
+            raise HostLost(f"banner: {place} accepts connections but does not speak ssh") from exc
+        why = str(exc) or type(exc).__name__
+        hint = "its MaxStartups may be low"
+        raise ConnectionDropped(f"the server drops the connection before login: {why}", hint=hint) from exc
     except OSError as exc:
         raise HostLost(f"connect: {place}: {exc.strerror or exc}") from exc
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from typing import IO
 
-from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, ProtocolError
+from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import FdChannel
 from sshmap.transport.target import Target
@@ -126,7 +126,9 @@ def explain(complaint: bytes, code: int | None) -> HostLost:
             hint="sshmap trust",
         )
     if any(sign in text for sign in _DROPPED):
-        return ProtocolError(f"the server drops the connection before login: {last}", hint="its MaxStartups may be low")
+        return ConnectionDropped(
+            f"the server drops the connection before login: {last}", hint="its MaxStartups may be low"
+        )
     if "Permission denied" in text:
         return HostLost(
             f"login refused: {last}", hint="a key that needs a passphrase has to be in the agent; try: ssh HOST true"

@@ -20,7 +20,10 @@ def local_inventory(path: Path, *, hosts: int = 3, workers: int = 1, idle_stop: 
     """Return an inventory of local hosts with roots below a directory."""
     return Inventory(
         hosts=tuple(
-            Host(name=f"h{number}", connect="local", root=str(path / f"h{number}"), workers=workers, idle_stop=idle_stop) for number in range(hosts)
+            Host(
+                name=f"h{number}", connect="local", root=str(path / f"h{number}"), workers=workers, idle_stop=idle_stop
+            )
+            for number in range(hosts)
         ),
         origin="test",
     )
@@ -126,7 +129,9 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 def is_alive(pid: int) -> bool:
     """Say whether a process runs; one that waits to be reaped does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[
+            0
+        ] not in ("Z", "X")
     except (OSError, IndexError):
         return False
 
@@ -152,8 +157,12 @@ def _open_paths(process: Path) -> list[str]:
 
 def processes_marked(mark: str) -> dict[int, str]:
     """Return living processes that have some text in their arguments, by id."""
-    found = {int(entry.name): arguments_of(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-    return {pid: arguments for pid, arguments in found.items() if mark in arguments and pid != os.getpid() and is_alive(pid)}
+    found = {
+        int(entry.name): arguments_of(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()
+    }
+    return {
+        pid: arguments for pid, arguments in found.items() if mark in arguments and pid != os.getpid() and is_alive(pid)
+    }
 
 
 def end_all_at(path: Path) -> None:

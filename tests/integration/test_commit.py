@@ -117,13 +117,17 @@ def opened(root: Root) -> Iterator[Store]:
         store.close()
 
 
-def put(store: Store, content: bytes, *, name: str = NAME, receipt: Receipt | None = None, replace: bool = False) -> bool:
+def put(
+    store: Store, content: bytes, *, name: str = NAME, receipt: Receipt | None = None, replace: bool = False
+) -> bool:
     """Commit some content by the way all commits take."""
     scratch = locks.scratch_dir(store.root)
     path = scratch / "1"
     path.write_bytes(content)
     path.chmod(0o444)
-    item = Finished(path=path, name=name, size=len(content), digest=digest_of(content), receipt=receipt, replace=replace)
+    item = Finished(
+        path=path, name=name, size=len(content), digest=digest_of(content), receipt=receipt, replace=replace
+    )
     try:
         store.prepare(item)
         with store.committing():
@@ -149,7 +153,9 @@ def read(store: Store, name: str = NAME) -> bytes | None:
         return file.read()
 
 
-def kill_at_each_step(root: Root, operation: str, before: Callable[[], None], after: Callable[[int], None], *, recovering: bool = True) -> int:
+def kill_at_each_step(
+    root: Root, operation: str, before: Callable[[], None], after: Callable[[int], None], *, recovering: bool = True
+) -> int:
     """Run an operation again and again, killed at its first step, its second, …, until it ends by itself; return the steps."""
     arguments = [sys.executable, "-c", CHILD, str(fleet.PACKAGE), str(root.path)]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as child:
@@ -289,7 +295,9 @@ def test_swap_that_is_rolled_back_leaves_a_whole_key(root: Root) -> None:
         for number, name in enumerate((NAME, "bucket/other")):
             path = root.tmp / f"item{number}"
             path.write_bytes(NEW)
-            items.append(Finished(path=path, name=name, size=len(NEW), digest=digest_of(NEW), receipt=RECEIPT_NEW, replace=True))
+            items.append(
+                Finished(path=path, name=name, size=len(NEW), digest=digest_of(NEW), receipt=RECEIPT_NEW, replace=True)
+            )
             store.prepare(items[-1])
         with pytest.raises(KeyExists):
             settle_all(store, items)
@@ -303,7 +311,9 @@ def test_recovery_goes_on_past_a_swap_whose_file_is_missing(root: Root) -> None:
     with opened(root) as store:
         put(store, OLD, receipt=RECEIPT_OLD)
         put(store, OLD, name="bucket/other")
-        store.prepare(Finished(path=root.tmp / "x", name=NAME, size=3, digest=b"d" * 16, receipt=RECEIPT_NEW, replace=True))
+        store.prepare(
+            Finished(path=root.tmp / "x", name=NAME, size=3, digest=b"d" * 16, receipt=RECEIPT_NEW, replace=True)
+        )
         (root.data / NAME).unlink()
         store.recover()
         assert read(store, "bucket/other") == OLD
@@ -351,7 +361,10 @@ def test_one_of_a_hundred_racing_writers_wins(root: Root) -> None:
     with opened(root):
         pass
     arguments = [sys.executable, "-c", WRITER, str(fleet.PACKAGE), str(root.path)]
-    writers = [subprocess.Popen([*arguments, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for number in range(20)]
+    writers = [
+        subprocess.Popen([*arguments, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for number in range(20)
+    ]
     for writer in writers:
         assert writer.stdin is not None
         writer.stdin.write(b"!")

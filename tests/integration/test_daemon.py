@@ -67,7 +67,9 @@ def test_up_twice_and_at_once_starts_one_daemon(inventory: Inventory) -> None:
     assert all(answer == answers[0] for answer in answers)
     assert up(0) == answers[0]
     for host in inventory.hosts:
-        managers = [pid for pid, words in fleet.processes_at(Path(host.root)).items() if f"daemon --root {host.root}" in words]
+        managers = [
+            pid for pid, words in fleet.processes_at(Path(host.root)).items() if f"daemon --root {host.root}" in words
+        ]
         assert managers == [answers[0][host.name]]
     with Cluster(inventory) as cluster:
         cluster.down()
@@ -80,7 +82,9 @@ def test_daemon_starts_while_others_look_at_its_lock(roots: Path) -> None:
     with Cluster(inventory) as cluster:
         cluster.up()
         cluster.down()
-        prober = subprocess.Popen([sys.executable, "-W", "ignore", "-c", PROBER, str(fleet.PACKAGE), str(root.path)], stdout=subprocess.PIPE)
+        prober = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", PROBER, str(fleet.PACKAGE), str(root.path)], stdout=subprocess.PIPE
+        )
         with prober:
             assert prober.stdout is not None
             prober.stdout.readline()
@@ -201,13 +205,19 @@ def test_killed_process_is_replaced(roots: Path, role: str) -> None:
 
 def test_ring_cannot_change_under_data(inventory: Inventory) -> None:
     """Another order, name or weight is refused with the difference shown, and the data stays readable by the former inventory."""
-    heavier = msgspec.structs.replace(inventory, hosts=(msgspec.structs.replace(inventory.hosts[0], weight=2.0), *inventory.hosts[1:]))
+    heavier = msgspec.structs.replace(
+        inventory, hosts=(msgspec.structs.replace(inventory.hosts[0], weight=2.0), *inventory.hosts[1:])
+    )
     fewer = msgspec.structs.replace(inventory, hosts=inventory.hosts[:2])
     with Cluster(inventory) as cluster:
         cluster.up()
         for number in range(12):
             cluster.put(b"x", f"sm://b/{number}_k")
-        for changed, word in ((reordered(inventory), "order was h0 h1 h2, is h2 h1 h0"), (heavier, "weight of h0 was 1, is 2"), (fewer, "h2 is gone")):
+        for changed, word in (
+            (reordered(inventory), "order was h0 h1 h2, is h2 h1 h0"),
+            (heavier, "weight of h0 was 1, is 2"),
+            (fewer, "h2 is gone"),
+        ):
             with Cluster(changed) as other, pytest.raises(RingChanged) as caught:
                 other.get("sm://b/0_k")
             assert caught.value.exit_code == 4
@@ -253,7 +263,10 @@ def test_unused_daemon_waits_without_work(roots: Path) -> None:
     fleet.await_process(root, "keeper")
 
     def ticks() -> int:
-        fields = [Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split() for pid in fleet.tree_of(root)]
+        fields = [
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+            for pid in fleet.tree_of(root)
+        ]
         return sum(int(field[11]) + int(field[12]) for field in fields)
 
     def quiet() -> bool:

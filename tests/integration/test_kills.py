@@ -40,7 +40,9 @@ def expected(verb: Verb) -> dict[str, bytes]:
     numbers = "".join(f"{number}\n" for number in range(1, 301)).encode()
     if verb is Verb.MAP:
         return {f"out/map/k{number}": b"k%d: content %d\n%b" % (number, number, numbers) for number in range(KEYS)}
-    return {f"out/fanout/k{number}/{part}_part": b"k%d %d\n" % (number, part) for number in range(KEYS) for part in range(6)}
+    return {
+        f"out/fanout/k{number}/{part}_part": b"k%d %d\n" % (number, part) for number in range(KEYS) for part in range(6)
+    }
 
 
 def fetch_all(cluster: Cluster, prefix: str) -> dict[str, bytes]:
@@ -87,7 +89,9 @@ def rounds() -> Iterator[object]:
 
 
 @pytest.mark.parametrize(("verb", "role", "seed"), list(rounds()))
-def test_killed_run_given_again_equals_an_undisturbed_one(roots: Path, tmp_path: Path, verb: Verb, role: str, seed: int) -> None:
+def test_killed_run_given_again_equals_an_undisturbed_one(
+    roots: Path, tmp_path: Path, verb: Verb, role: str, seed: int
+) -> None:
     """Outputs are byte-identical, no key is torn, nothing is left in tmp/ and nothing runs after `down`."""
     dice = random.Random(seed)
     inventory = fleet.local_inventory(roots, workers=1 + seed % 4 // 2)
@@ -219,7 +223,9 @@ def test_stopping_the_daemon_often_does_not_fail_a_long_task(roots: Path, tmp_pa
         cluster.up()
         cluster.put(b"content", "sm://in/a")
         command = busy_command(mark, tmp_path)
-        with fleet.start_sshmap(fleet.write_inventory(inventory, tmp_path / "inventory.toml"), "map", "sm://in/", "sm://out/", command) as client:
+        with fleet.start_sshmap(
+            fleet.write_inventory(inventory, tmp_path / "inventory.toml"), "map", "sm://in/", "sm://out/", command
+        ) as client:
             wait_until((tmp_path / "attempts").exists)
             fleet.kill(client.pid)
         for _ in range(6):
@@ -255,7 +261,11 @@ def test_next_daemon_ends_what_a_killed_tree_left(roots: Path, tmp_path: Path, m
         for pid in tree:
             fleet.kill(pid)
         cluster.up()
-        wait_until(lambda: not set(commands) & set(fleet.processes_marked(f"sleep {mark}")), limit=10, what="commands of the former daemon run on")
+        wait_until(
+            lambda: not set(commands) & set(fleet.processes_marked(f"sleep {mark}")),
+            limit=10,
+            what="commands of the former daemon run on",
+        )
         thread.join(30)
         cluster.down()
 
@@ -268,7 +278,9 @@ def test_killed_tree_goes_on_where_it_was(roots: Path, tmp_path: Path) -> None:
         cluster.up()
         for number in range(KEYS):
             cluster.put(b"%d" % number, f"sm://in/k{number}")
-        command = f'echo "$SSHMAP_NAME" >> {tmp_path}/runs; echo x >> {tmp_path}/count; read -t 0.02 < <(:) || true; cat'
+        command = (
+            f'echo "$SSHMAP_NAME" >> {tmp_path}/runs; echo x >> {tmp_path}/count; read -t 0.02 < <(:) || true; cat'
+        )
         thread, _ = submit_beside(inventory, command)
         wait_until(lambda: (tmp_path / "runs").exists() and len((tmp_path / "runs").read_text().split()) >= 20)
         for pid in fleet.tree_of(root):
@@ -289,7 +301,9 @@ def test_hosts_finish_when_the_client_is_killed(roots: Path, tmp_path: Path) -> 
         cluster.up()
         for number in range(20):
             cluster.put(b"%d" % number, f"sm://in/k{number}")
-        with fleet.start_sshmap(inventory_file, "map", "sm://in/", "sm://out/", f"touch {tmp_path}/begun; sleep 0.1; cat") as client:
+        with fleet.start_sshmap(
+            inventory_file, "map", "sm://in/", "sm://out/", f"touch {tmp_path}/begun; sleep 0.1; cat"
+        ) as client:
             wait_until((tmp_path / "begun").exists)
             fleet.kill(client.pid)
         wait_until(lambda: len(fetch_all(cluster, "out/")) == 20, what="the hosts did not finish")

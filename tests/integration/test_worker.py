@@ -77,7 +77,10 @@ def test_exit_code_of_a_command_is_reported(bench: Bench, code: int) -> None:
     assert "signal" not in failure.message
 
 
-@pytest.mark.parametrize(("command", "code"), [("nosuchprogram", 127), ("/etc/passwd", 126), ("false; true", 1), ("false | cat", 1), ("echo $unset", 1)])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("nosuchprogram", 127), ("/etc/passwd", 126), ("false; true", 1), ("false | cat", 1), ("echo $unset", 1)],
+)
 def test_bash_is_strict(bench: Bench, command: str, code: int) -> None:
     """`set -euo pipefail` holds; what cannot be run fails as in bash."""
     bench.put("a")
@@ -122,11 +125,16 @@ def test_background_children_are_ended(bench: Bench) -> None:
 def test_background_child_cannot_write_after_the_command(bench: Bench) -> None:
     """Output is what was written when the command ended."""
     bench.put("a")
-    assert bench.run("(for i in {1..2000}; do read -t 0.001 < <(:) || true; done; echo late) & echo early") == {"a": b"early\n"}
+    assert bench.run("(for i in {1..2000}; do read -t 0.001 < <(:) || true; done; echo late) & echo early") == {
+        "a": b"early\n"
+    }
     assert bench.cluster.get(f"sm://{bench.bucket}/out/a") == b"early\n"
 
 
-@pytest.mark.parametrize(("command", "expected"), [("echo x", b"x\n"), ("head -c 1", b"z"), ("exec 0<&-; echo closed", b"closed\n"), ("true", b"")])
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [("echo x", b"x\n"), ("head -c 1", b"z"), ("exec 0<&-; echo closed", b"closed\n"), ("true", b"")],
+)
 def test_stdin_need_not_be_read(bench: Bench, command: str, expected: bytes) -> None:
     """A command may leave its input alone, read a part of it or close it."""
     bench.put("a", b"z" * 3_000_000)
@@ -136,7 +144,9 @@ def test_stdin_need_not_be_read(bench: Bench, command: str, expected: bytes) -> 
 def test_stdin_is_no_terminal(bench: Bench) -> None:
     """A command that waits for a terminal gets an error, not a wait."""
     bench.put("a")
-    assert bench.run("read -r line < /dev/tty || echo none; test -t 0 || echo no terminal") == {"a": b"none\nno terminal\n"}
+    assert bench.run("read -r line < /dev/tty || echo none; test -t 0 || echo no terminal") == {
+        "a": b"none\nno terminal\n"
+    }
 
 
 def test_stderr_without_end_is_kept_bounded(bench: Bench) -> None:
@@ -165,7 +175,9 @@ def test_stderr_of_one_command_never_shows_with_the_next(bench: Bench) -> None:
 _OUTPUT = "pid=$BASHPID; out=$(readlink /proc/$pid/fd/1); "
 
 
-@pytest.mark.parametrize("instead", ['ln -s {canary}/file "$out"', 'ln -s {canary} "$out"', 'mkdir "$out"', 'mkfifo "$out"', "true"])
+@pytest.mark.parametrize(
+    "instead", ['ln -s {canary}/file "$out"', 'ln -s {canary} "$out"', 'mkdir "$out"', 'mkfifo "$out"', "true"]
+)
 def test_output_replaced_by_something_else_fails(bench: Bench, canary: Path, instead: str) -> None:
     """Only a plain file becomes a key; nothing outside is read or changed."""
     bench.put("a")
@@ -206,7 +218,15 @@ def test_environment_is_as_documented(bench: Bench) -> None:
     (job,) = {row.job for rows in bench.cluster.jobs().values() for row in rows if bench.bucket + "/" in row.indir}
     host = bench.cluster.host_of(key)
     assert Path(variables["SSHMAP_FILE"]) == bench.top / host / "data" / bench.bucket / "in" / "dir" / "a b"
-    expected = {"SSHMAP_KEY": key, "SSHMAP_NAME": "a b", "SSHMAP_HOST": host, "SSHMAP_JOB": job, "SSHMAP_ATTEMPT": "1", "filename": "a b", "LC_ALL": "C"}
+    expected = {
+        "SSHMAP_KEY": key,
+        "SSHMAP_NAME": "a b",
+        "SSHMAP_HOST": host,
+        "SSHMAP_JOB": job,
+        "SSHMAP_ATTEMPT": "1",
+        "filename": "a b",
+        "LC_ALL": "C",
+    }
     assert {name: variables[name] for name in expected} == expected
 
 
@@ -234,7 +254,14 @@ def test_working_directory_may_be_removed(bench: Bench) -> None:
     for number in range(3):
         bench.put(f"{number}0_x")
     assert set(bench.run('rmdir "$PWD"; echo gone').values()) == {b"gone\n"}
-    assert len(bench.cluster.map(f"sm://{bench.bucket}/in/", f"sm://{bench.bucket}/o2/", "touch f; chmod 0 .; echo x").hosts) == 3
+    assert (
+        len(
+            bench.cluster.map(
+                f"sm://{bench.bucket}/in/", f"sm://{bench.bucket}/o2/", "touch f; chmod 0 .; echo x"
+            ).hosts
+        )
+        == 3
+    )
     assert bench.cluster.map(f"sm://{bench.bucket}/in/", f"sm://{bench.bucket}/o3/", "ls -A").done == 3
 
 
@@ -264,7 +291,9 @@ def test_directories_shut_by_a_command_are_removed(tmp_path: Path, mode: str) ->
     place = tmp_path / "place"
     place.mkdir()
     os.chown(place, 65534 if os.geteuid() == 0 else -1, -1)
-    done = subprocess.run([sys.executable, "-c", TIDY, str(fleet.PACKAGE), mode], cwd=place, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", TIDY, str(fleet.PACKAGE), mode], cwd=place, capture_output=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -295,7 +324,12 @@ def test_fanout_places_printed_files(bench: Bench) -> None:
     """Printed files become keys, each on the host of its name; empty lines are skipped, unprinted files dropped."""
     bench.put("a")
     command = "for n in 0 1 2 3; do echo $n > ${n}_f; done; mkdir d; echo deep > d/0_g; echo no > unprinted; printf '0_f\\n\\n1_f\\n2_f\\n\\nd/0_g\\n'"
-    assert bench.run(command, verb=Verb.FANOUT) == {"a/0_f": b"0\n", "a/0_g": b"deep\n", "a/1_f": b"1\n", "a/2_f": b"2\n"}
+    assert bench.run(command, verb=Verb.FANOUT) == {
+        "a/0_f": b"0\n",
+        "a/0_g": b"deep\n",
+        "a/1_f": b"1\n",
+        "a/2_f": b"2\n",
+    }
     placed = {row.name.rsplit("/", 1)[1]: row.host for row in bench.cluster.where(f"sm://{bench.bucket}/out/")}
     assert placed == {"0_f": "h0", "0_g": "h0", "1_f": "h1", "2_f": "h2"}
 
@@ -327,7 +361,10 @@ def test_fanout_output_needs_no_last_newline(bench: Bench) -> None:
 def test_fanout_refuses_names_that_lead_elsewhere(bench: Bench, canary: Path, command: str, word: str) -> None:
     """A name that is absolute, climbs, is missing, no plain file, a link or printed twice fails the task; no other file of it is placed."""
     bench.put("a")
-    failure = bench.fail(f"echo good > 0_good; echo good > 1_good; echo 0_good; echo 1_good; {command.format(canary=canary)}", verb=Verb.FANOUT)
+    failure = bench.fail(
+        f"echo good > 0_good; echo good > 1_good; echo 0_good; echo 1_good; {command.format(canary=canary)}",
+        verb=Verb.FANOUT,
+    )
     assert word in failure.message
     assert not list(bench.top.glob("*/tmp/outbox/*"))
 
