@@ -21,6 +21,7 @@ EXIT_CODES = {
     "InvalidInventory": 2,
     "HostLost": 3,
     "HostNotReady": 3,
+    "ConnectionDropped": 3,
     "HostKeyRefused": 3,
     "ProtocolError": 3,
     "Refused": 4,
