@@ -93,7 +93,7 @@ def test_walk_through_from_files_to_merged_results(standing: SshdHosts, transpor
     rows = [line.split() for line in out.decode().splitlines()]
     assert len(rows) == 2 + 2 + 6 + 3
     assert [host for host, name in rows] == [f"h{int(name.rpartition('/')[2][:3]) % 3}" for _, name in rows]
-    assert (code, fleet.sshmap(inventory, "fanout", *commands[3][1:])[0]) == (0, 0)
+    assert code == 0
 
 
 def test_the_same_job_again_runs_nothing(cluster: Cluster, transport: str) -> None:
