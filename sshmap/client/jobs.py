@@ -235,7 +235,8 @@ class JobRun:
         with self._guard:
             self._progress[name] = progress
             self._kept.setdefault(name, progress.kept)
-            self._relays.ensure(name, set(progress.stuck) - set(progress.barred))
+            if self._links.inventory.shuffle != "direct":
+                self._relays.ensure(name, set(progress.stuck) - set(progress.barred))
             if self._report:
                 self._report(self._standing())
 
