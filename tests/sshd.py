@@ -139,8 +139,10 @@ class Sshd:
         (self.top / "sshd_config").write_text(self._config_text(), encoding="utf-8")
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        # it ends with the tests, also when they are killed
+        argv = ["setpriv", "--pdeathsig", "TERM", sshd_program(), "-D", "-f", str(self.top / "sshd_config")]
         process = subprocess.Popen(
-            [sshd_program(), "-D", "-f", str(self.top / "sshd_config"), "-E", str(self.top / "log")],
+            [*argv, "-E", str(self.top / "log")],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self._process = process

@@ -211,6 +211,9 @@ class FabricChannel:
     def _explained(self) -> HostLost:
         self._drain.join(2)
         self._channel.status_event.wait(2)
+        with contextlib.suppress(OSError):
+            # a login shell that ends at once may have talked before the first send failed
+            self._complaint = self._channel.recv(4096) + self._complaint
         code = self._channel.exit_status
         if code in (126, 127):
             return HostNotReady(f"the agent cannot be started{quote(self._complaint)}", hint="sshmap up")

@@ -7,6 +7,8 @@ The options leave nothing to a prompt, to forwarding or to a shared connection.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import socket
 import subprocess
@@ -104,7 +106,15 @@ class OpensshChannel(FdChannel):
         while self._child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         self._complaints.seek(0)
-        return explain(self._complaints.read(65536), self._child.poll())
+        complaint, said = self._complaints.read(65536), b""
+        with contextlib.suppress(OSError):
+            # a login shell that ends at once may have talked before the first send failed
+            said = os.read(self.fileno(), 4096)
+        if said:
+            return HostLost(
+                f"the host ended the session before the agent answered{quote(said + complaint)}", hint="sshmap up"
+            )
+        return explain(complaint, self._child.poll())
 
     def _end(self) -> None:
         for end in (self._child.terminate, self._child.kill):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -13,8 +14,9 @@ import pytest
 
 from sshmap import Cluster
 from sshmap.client.bootstrap import find_python
-from sshmap.errors import HostNotReady
+from sshmap.errors import HostLost, HostNotReady
 from sshmap.inventory import Inventory
+from sshmap.transport.dial import open_command
 from tests import sshd
 from tests.integration import fleet
 from tests.sshd import TRANSPORTS, Sshd, SshdHosts, user_name
@@ -187,6 +189,14 @@ def test_login_shell_that_ends_at_once_is_quoted(sshd_hosts: SshdHosts, transpor
         _, failures = cluster.up()
     error = failures["h0"]
     assert (error.exit_code, "goodbye" in error.message) == (3, True), error
+
+
+def test_host_that_ends_while_it_is_written_to_is_quoted(sshd_hosts: SshdHosts, transport: str) -> None:
+    (host,) = sshd_hosts.add()
+    channel = open_command(sshd_hosts.host(host, transport), ["sh", "-c", "echo goodbye; exit 5"])
+    with contextlib.closing(channel), pytest.raises(HostLost, match="goodbye"):
+        while True:
+            channel.send(b"hello")
 
 
 @pytest.mark.parametrize("config", ["ForceCommand /bin/false", "DenyUsers *", "PubkeyAuthentication no"])
