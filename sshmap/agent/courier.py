@@ -117,13 +117,13 @@ class Route:
         size = 0
         for parcel in parcels:
             try:
-                outgoing = Outgoing(self._root, parcel.id)
+                outgoing = Outgoing(self._root, parcel)
             except FileNotFoundError:
                 lose(store, parcel)
                 break
             with contextlib.closing(outgoing):
                 self._send_one(session, store, parcel, introduced)
-                outgoing.stream(session.writer)
+                outgoing.send(session)
             sent.append(parcel)
             size += parcel.size
             if size > AHEAD_SIZE:

@@ -9,10 +9,8 @@ import threading
 
 from sshmap.agent.server import serve
 from sshmap.store.layout import Root
-from sshmap.transport.channel import FdChannel
 from sshmap.transport.local import short_path
-
-_BUFFER = 1 << 20
+from sshmap.transport.unix import UnixChannel
 
 
 class Listener:
@@ -39,7 +37,5 @@ class Listener:
         """Accept until the process ends."""
         while True:
             connection, _ = self._socket.accept()
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-            fd = connection.detach()
-            channel = FdChannel(fd, fd, silence=None)
+            channel = UnixChannel(connection, silence=None)
             threading.Thread(target=serve, args=(self._root, channel), kwargs={"warm": True}, daemon=True).start()

@@ -7,37 +7,52 @@ import os
 
 from sshmap.agent.wake import wake
 from sshmap.protocol.framing import CHUNK, FrameWriter
-from sshmap.protocol.messages import End, Parcel, Problem, Relay, Served
+from sshmap.protocol.messages import End, Handed, Parcel, Problem, Relay, Served
 from sshmap.store import queue as store_queue
 from sshmap.store.commit import Store
-from sshmap.store.digest import Hasher
 from sshmap.store.layout import Root
 from sshmap.store.queue import Queue
+from sshmap.transport.session import Session
 
 #: files sent before their answers are awaited
 AHEAD = 256
 #: bytes sent before answers are awaited
 AHEAD_SIZE = 256 << 20
+#: bytes from which on a file of its own is cheaper than a part of the stream
+WORTH_HANDING = 64 << 10
 
 
 class Outgoing:
     """A file of the outbox, open for reading.
 
+    Its digest was taken when the command had ended; who receives it compares.
+
+    Args:
+        root: the host's root.
+        parcel: which file.
+
     Raises:
         FileNotFoundError: it is lost, so its task has to run again.
     """
 
-    def __init__(self, root: Root, number: int) -> None:
-        self._fd = os.open(root.outbox / str(number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    def __init__(self, root: Root, parcel: store_queue.Parcel) -> None:
+        self._parcel = parcel
+        self._fd = os.open(root.outbox / str(parcel.id), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def send(self, session: Session) -> None:
+        """Hand it over if the peer is on this machine and the file not tiny, else send its content."""
+        handed = Handed(size=self._parcel.size, digest=self._parcel.digest)
+        if self._parcel.size < WORTH_HANDING or not session.writer.message_by(
+            handed, lambda frame: session.channel.hand(frame, self._fd)
+        ):
+            self.stream(session.writer)
 
     def stream(self, writer: FrameWriter) -> None:
         """Send its content and End."""
-        hasher = Hasher()
-        buffer = memoryview(bytearray(min(CHUNK, os.fstat(self._fd).st_size + 1)))
+        buffer = memoryview(bytearray(min(CHUNK, self._parcel.size + 1)))
         while count := os.readv(self._fd, [buffer]):
-            hasher.update(buffer[:count])
             writer.data(buffer[:count])
-        writer.message(End(size=hasher.size, digest=hasher.digest), flush=False)
+        writer.message(End(size=self._parcel.size, digest=self._parcel.digest), flush=False)
 
     def close(self) -> None:
         """Close it."""
@@ -70,7 +85,7 @@ def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:
     for parcel in Queue(store.ledger).parcels(request.peer, 0, AHEAD):
         maker = store.keys.maker(parcel.receipt.maker)
         try:
-            outgoing = Outgoing(store.root, parcel.id)
+            outgoing = Outgoing(store.root, parcel)
         except FileNotFoundError:
             lose(store, parcel)
             break

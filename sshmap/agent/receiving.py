@@ -7,18 +7,27 @@ before its transaction has ended.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from sshmap.errors import DigestMismatch, InvalidKey, ProtocolError, SshmapError
 from sshmap.model import Maker, check_name
 from sshmap.protocol.framing import FrameReader
-from sshmap.protocol.messages import End, Put, PutResult, Stored, refused
+from sshmap.protocol.messages import End, Handed, Put, PutResult, Stored, refused
 from sshmap.store import locks
 from sshmap.store.commit import Finished, Store
-from sshmap.store.digest import Hasher
-from sshmap.store.files import mapped_error
+from sshmap.store.digest import Hasher, digest_fd
+from sshmap.store.files import link_or_copy, mapped_error
 from sshmap.store.layout import remove_tree
+
+
+class Content(NamedTuple):
+    """What was received."""
+
+    size: int
+    digest: bytes
+
 
 #: received keys that wait for a common transaction
 GATHER = 200
@@ -30,10 +39,11 @@ class Receiver:
 
     Args:
         store: the session's store.
+        take: gives the next open file that came with a message.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, take: Callable[[], int]) -> None:
+        self._store, self._take = store, take
         self._scratch: Path | None = None
         self._count = 0
         self._waiting: list[Finished | PutResult] = []
@@ -66,10 +76,10 @@ class Receiver:
             DigestMismatch: it is not what was announced.
         """
         fresh = self._directory() / "shipped"
-        hasher = self._write(fresh, reader)
-        if isinstance(hasher, OSError):
-            raise mapped_error(hasher, path.name)
-        if hasher.digest != digest:
+        content = self._write(fresh, reader)
+        if isinstance(content, OSError):
+            raise mapped_error(content, path.name)
+        if content.digest != digest:
             fresh.unlink()
             raise DigestMismatch("a shipped file arrived damaged", hint="run the command again")
         fresh.replace(path)
@@ -86,42 +96,54 @@ class Receiver:
 
     def _content(self, put: Put, path: Path, reader: FrameReader) -> Finished | PutResult:
         try:
-            hasher = self._write(path, reader)
+            content = self._write(path, reader)
         except DigestMismatch as exc:
             path.unlink(missing_ok=True)
             return refused(exc, put.name)
-        if isinstance(hasher, OSError):
+        if isinstance(content, OSError):
             path.unlink(missing_ok=True)
-            return refused(mapped_error(hasher, put.name), put.name)
-        self._size += hasher.size
+            return refused(mapped_error(content, put.name), put.name)
+        self._size += content.size
         return Finished(
-            path=path, name=put.name, size=hasher.size, digest=hasher.digest, receipt=put.receipt, replace=put.replace
+            path=path, name=put.name, size=content.size, digest=content.digest, receipt=put.receipt, replace=put.replace
         )
 
-    def _write(self, path: Path, reader: FrameReader) -> Hasher | OSError:
+    def _write(self, path: Path, reader: FrameReader) -> Content | OSError:
         """Write a stream to a file up to its End; after a failed write the rest is read and dropped."""
+        piece = reader.read()
+        if isinstance(piece, Handed):
+            return self._adopt(piece, path)
         hasher, failure = Hasher(), None
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
         try:
-            while isinstance(piece := reader.read(), memoryview):
+            while isinstance(piece, memoryview):
                 hasher.update(piece)
                 if failure is None:
                     failure = _write_all(fd, piece)
+                piece = reader.read()
         finally:
             os.close(fd)
         if not isinstance(piece, End):
             path.unlink(missing_ok=True)
             raise ProtocolError("a stream of content was broken off")
-        if failure is None and (piece.size, piece.digest) != (hasher.size, hasher.digest):
-            raise DigestMismatch(
-                f"content arrived damaged ({hasher.size} of {piece.size} bytes)", hint="run the command again"
-            )
-        return failure or hasher
+        return failure or _checked(Content(hasher.size, hasher.digest), piece)
 
-    @staticmethod
-    def _drain(reader: FrameReader) -> None:
-        while isinstance(reader.read(), memoryview):
+    def _adopt(self, handed: Handed, path: Path) -> Content | OSError:
+        """Give a file that was handed over a name here too; one that can still be written to is copied."""
+        fd = self._take()
+        try:
+            link_or_copy(fd, path)
+            return _checked(Content(*digest_fd(fd)), handed)
+        except OSError as exc:
+            return exc
+        finally:
+            os.close(fd)
+
+    def _drain(self, reader: FrameReader) -> None:
+        while isinstance(piece := reader.read(), memoryview):
             continue
+        if isinstance(piece, Handed):
+            os.close(self._take())
 
     def _commit(self) -> Stored:
         waiting, self._waiting, self._size = self._waiting, [], 0
@@ -152,6 +174,14 @@ class Receiver:
         if self._scratch is not None:
             remove_tree(self._scratch)
             self._scratch = None
+
+
+def _checked(content: Content, announced: End | Handed) -> Content:
+    if (announced.size, announced.digest) != content:
+        raise DigestMismatch(
+            f"content arrived damaged ({content.size} of {announced.size} bytes)", hint="run the command again"
+        )
+    return content
 
 
 def _write_all(fd: int, piece: memoryview) -> OSError | None:

@@ -117,7 +117,7 @@ class ServedSession:
             raise ProtocolError(f"the client speaks protocol {hello.version}, this host {m.VERSION}", hint="sshmap up")
         self._peer = peer or bool(hello.caller)
         self.store = _open_store(root, hello, peer=self._peer)
-        self.receiver = Receiver(self.store)
+        self.receiver = Receiver(self.store, channel.take)
         self._submission: Submission | None = None
         lifecycle.note_use(root)
         if hello.autostart and not warm:

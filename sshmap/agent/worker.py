@@ -24,7 +24,7 @@ from sshmap.placement import Ring
 from sshmap.store import locks
 from sshmap.store.commit import Finished, Store
 from sshmap.store.digest import digest_fd, digest_inputs
-from sshmap.store.files import mapped_error
+from sshmap.store.files import copy, mapped_error
 from sshmap.store.layout import ClusterFile, Root, remove_tree
 from sshmap.store.queue import Queue, Task
 
@@ -268,14 +268,9 @@ class Worker:
     def _copied(self, fd: int) -> Path:
         """Copy a file that has other names too, so that no later write through one of them reaches the key."""
         self._copies += 1
-        copy = self.scratch / f"copy.{self._copies}"
-        out = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
-        try:
-            while os.sendfile(out, fd, None, 1 << 30):
-                pass
-        finally:
-            os.close(out)
-        return copy
+        path = self.scratch / f"copy.{self._copies}"
+        copy(fd, path)
+        return path
 
     def _commit_files(self, task: Task, desk: Desk) -> None:
         """Commit a fan-out: what belongs here becomes keys, the rest goes into the outbox."""
@@ -295,7 +290,9 @@ class Worker:
                 self.store.settle(item)
             for item in away:
                 peer = self.ring.place(item.name)
-                number = self.queue.post(task.id, peer, item.name, item.size, task.receipt, replaces=task.replaces)
+                number = self.queue.post(
+                    task.id, peer, item.name, item.size, item.digest, task.receipt, replaces=task.replaces
+                )
                 outgoing = self.root.outbox / str(number)
                 outgoing.unlink(missing_ok=True)
                 os.link(item.path, outgoing)

@@ -13,7 +13,9 @@ of the key or file being sent. Lengths are checked before anything is allocated:
 for messages, 1 MiB for data. Unknown fields are ignored, unknown messages refused.
 
 **Stream.** Content follows the message that announces it: data frames, then ``End`` with
-length and xxh3-128 digest. Only a matching ``End`` makes content count.
+length and xxh3-128 digest. Only a matching ``End`` makes content count. Between hosts on one
+machine, which talk over a Unix socket, ``Handed`` with an open file (SCM_RIGHTS) may stand for
+all of it: the receiver links the file if nobody can write to it any more, and digests it.
 
 **Conversations** (client → agent, agent → client)::
 

@@ -57,6 +57,14 @@ class FrameWriter:
         payload = self._encoder.encode(message)
         self._write(MESSAGE, payload, flush=flush)
 
+    def message_by(self, message: Message, carry: Callable[[bytes], bool]) -> bool:
+        """Write a message by other means than sending its bytes alone; say whether they took it."""
+        payload = self._encoder.encode(message)
+        with self._lock:
+            self._flush()
+            self.sends += 1
+            return carry(HEADER.pack(len(payload), MESSAGE) + payload)
+
     def data(self, content: bytes | bytearray | memoryview) -> None:
         """Write a frame of content of at most `CHUNK` bytes; call `flush` or send a message afterwards."""
         self._write(DATA, content, flush=False)

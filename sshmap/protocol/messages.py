@@ -105,6 +105,13 @@ class End(Message, frozen=True, kw_only=True):
     digest: bytes
 
 
+class Handed(Message, frozen=True, kw_only=True):
+    """Stands for a stream of data and its End: the open file came with this message, on one machine."""
+
+    size: int
+    digest: bytes
+
+
 class PutResult(msgspec.Struct, frozen=True, array_like=True):
     """What became of one Put."""
 
@@ -434,7 +441,7 @@ class Tick(Message, frozen=True, kw_only=True):
 
 
 AnyMessage = (
-    Problem | Hello | Welcome | Ls | Listing | Listed | Put | Introduce | End | Stored | Sync | Synced | Get | Item
+    Problem | Hello | Welcome | Ls | Listing | Listed | Put | Introduce | End | Handed | Stored | Sync | Synced | Get | Item
     | Served | Remove | Removed | Tally | Tallies | Ship | Wanted | Plan | Planned | Start | Progress | Finished
     | Sweep | Eval | Exec | Said | Exited | Look | Condition | Jobs | JobList | Rise | Meet | Met | Halt | Halted
     | Has | Relay | Parcel | Delivered | Ping | Tick

@@ -44,7 +44,7 @@ CREATE INDEX tasks_active ON tasks (state, id) WHERE state IN ('queued', 'runnin
 -- fan-out files on their way; the file is tmp/outbox/<id>, so an id must never come back
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, task INTEGER NOT NULL, peer TEXT NOT NULL, name TEXT NOT NULL,
-    size INTEGER NOT NULL, maker BLOB NOT NULL, inputs BLOB NOT NULL, replaces INTEGER NOT NULL
+    size INTEGER NOT NULL, digest BLOB NOT NULL, maker BLOB NOT NULL, inputs BLOB NOT NULL, replaces INTEGER NOT NULL
 );
 CREATE INDEX outbox_peer ON outbox (peer, id);
 CREATE INDEX outbox_task ON outbox (task);

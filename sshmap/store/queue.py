@@ -53,6 +53,7 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     task: int
     name: str
     size: int
+    digest: bytes
     receipt: Receipt
     replaces: bool
 
@@ -174,23 +175,31 @@ class Queue:
             (kind, message, exit_code, task),
         )
 
-    def post(self, task: int, peer: str, name: str, size: int, receipt: Receipt, *, replaces: bool) -> int:
+    def post(
+        self, task: int, peer: str, name: str, size: int, digest: bytes, receipt: Receipt, *, replaces: bool
+    ) -> int:
         """Put a file into the outbox and return its number; within a transaction."""
         cursor = self._db.execute(
-            "INSERT INTO outbox (task, peer, name, size, maker, inputs, replaces) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (task, peer, name, size, receipt.maker, receipt.inputs, replaces),
+            "INSERT INTO outbox (task, peer, name, size, digest, maker, inputs, replaces) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (task, peer, name, size, digest, receipt.maker, receipt.inputs, replaces),
         )
         return int(cursor.lastrowid or 0)
 
     def parcels(self, peer: str, after: int, limit: int) -> list[Parcel]:
         """Return what waits for a peer, oldest first."""
         rows = self._db.execute(
-            "SELECT id, task, name, size, maker, inputs, replaces FROM outbox WHERE peer = ? AND id > ? ORDER BY id LIMIT ?",
+            "SELECT id, task, name, size, digest, maker, inputs, replaces FROM outbox WHERE peer = ? AND id > ? ORDER BY id LIMIT ?",
             (peer, after, limit),
         )
         return [
             Parcel(
-                id=row[0], task=row[1], name=row[2], size=row[3], receipt=Receipt(row[4], row[5]), replaces=bool(row[6])
+                id=row[0],
+                task=row[1],
+                name=row[2],
+                size=row[3],
+                digest=row[4],
+                receipt=Receipt(row[5], row[6]),
+                replaces=bool(row[7]),
             )
             for row in rows
         ]

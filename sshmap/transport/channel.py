@@ -8,7 +8,7 @@ import select
 from collections.abc import Callable
 from typing import Protocol
 
-from sshmap.errors import HostLost
+from sshmap.errors import HostLost, ProtocolError
 
 #: seconds without a byte after which the other side counts as lost
 SILENCE = 20.0
@@ -36,6 +36,20 @@ class Channel(Protocol):
 
     def readable(self, seconds: float) -> bool:
         """Wait so long until bytes or the end can be received; say whether that came about."""
+
+    def hand(self, frame: bytes, fd: int) -> bool:
+        """Send a frame and with it an open file, where the other side can be given one; say whether it was sent.
+
+        Raises:
+            HostLost: as `send`.
+        """
+
+    def take(self) -> int:
+        """Return the descriptor of the next file that was handed over; the caller closes it.
+
+        Raises:
+            ProtocolError: there is none.
+        """
 
     def close(self) -> None:
         """Close; repeating is harmless."""
@@ -83,6 +97,15 @@ class FdChannel:
                 if exc.errno == errno.ECONNRESET:
                     return 0
                 raise HostLost(f"the connection broke: {exc.strerror}") from exc
+
+    def hand(self, frame: bytes, fd: int) -> bool:
+        """Send nothing: the other side may be anywhere."""
+        del frame, fd
+        return False
+
+    def take(self) -> int:
+        """Refuse."""
+        raise ProtocolError("a file was announced that cannot come this way")
 
     def fileno(self) -> int:
         """Return the descriptor that bytes come from."""

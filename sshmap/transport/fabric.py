@@ -22,7 +22,7 @@ from typing import Any
 import fabric
 import paramiko
 
-from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady, SshmapError
+from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady, ProtocolError, SshmapError
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import SILENCE
 from sshmap.transport.target import Resolved, Target, entries, hop_target, resolve
@@ -194,6 +194,15 @@ class FabricChannel:
         self._received = True
         buffer[: len(piece)] = piece
         return len(piece)
+
+    def hand(self, frame: bytes, fd: int) -> bool:
+        """Send nothing: the other side is elsewhere."""
+        del frame, fd
+        return False
+
+    def take(self) -> int:
+        """Refuse."""
+        raise ProtocolError("a file was announced that cannot come this way")
 
     def fileno(self) -> int:
         """Return a descriptor that gets readable with the channel."""

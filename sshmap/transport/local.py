@@ -13,9 +13,9 @@ from pathlib import Path
 
 from sshmap.transport.argv import agent_argv
 from sshmap.transport.channel import FdChannel
+from sshmap.transport.unix import BUFFER, UnixChannel
 
 _PATH_LIMIT = 100
-_BUFFER = 1 << 20
 
 
 def connect(root: str) -> FdChannel:
@@ -38,9 +38,7 @@ def dial_socket(path: str) -> FdChannel | None:
     finally:
         if folder >= 0:
             os.close(folder)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-    fd = sock.detach()
-    return FdChannel(fd, fd)
+    return UnixChannel(sock)
 
 
 def short_path(path: str, folder: int) -> str:
@@ -59,7 +57,7 @@ def start_child(root: str) -> FdChannel:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
     fd = ours.detach()
     return FdChannel(fd, fd, on_close=lambda: _end(child))
 

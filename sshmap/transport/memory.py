@@ -6,15 +6,14 @@ import socket
 import threading
 from collections.abc import Callable
 
-from sshmap.transport.channel import Channel, FdChannel
+from sshmap.transport.channel import Channel
+from sshmap.transport.unix import UnixChannel
 
 
-def connect(serve: Callable[[Channel], None]) -> FdChannel:
+def connect(serve: Callable[[Channel], None]) -> UnixChannel:
     """Open a channel whose other end is handed to a function in a thread of its own."""
     ours, theirs = socket.socketpair()
-    there = theirs.detach()
-    far = FdChannel(there, there, silence=None)
+    far = UnixChannel(theirs, silence=None)
     thread = threading.Thread(target=serve, args=(far,), daemon=True)
     thread.start()
-    fd = ours.detach()
-    return FdChannel(fd, fd, on_close=lambda: thread.join(5))
+    return UnixChannel(ours, on_close=lambda: thread.join(5))

@@ -54,6 +54,7 @@ def _fill(inventory: Inventory, count: int) -> None:
 def ls_one(arena: Arena) -> Iterator[Row]:
     """Start one short command; importing typer is what no command line of its kind can avoid."""
     sshmap = arena.cluster()
+    arena.held("tiny")
     ours = Side(lambda: sshmap("ls"))
     plain = Side(lambda: call([sys.executable, "-c", "import typer"]))
     took, limit = alternate(10, ours, plain)

@@ -16,6 +16,7 @@ from sshmap import Cluster
 from sshmap.client.bootstrap import find_python
 from sshmap.errors import HostLost, HostNotReady
 from sshmap.inventory import Inventory
+from sshmap.transport.channel import Channel
 from sshmap.transport.dial import open_command
 from tests import sshd
 from tests.integration import fleet
@@ -195,8 +196,12 @@ def test_host_that_ends_while_it_is_written_to_is_quoted(sshd_hosts: SshdHosts, 
     (host,) = sshd_hosts.add()
     channel = open_command(sshd_hosts.host(host, transport), ["sh", "-c", "echo goodbye; exit 5"])
     with contextlib.closing(channel), pytest.raises(HostLost, match="goodbye"):
-        while True:
-            channel.send(b"hello")
+        talk_on(channel)
+
+
+def talk_on(channel: Channel) -> None:
+    while True:
+        channel.send(b"hello")
 
 
 @pytest.mark.parametrize("config", ["ForceCommand /bin/false", "DenyUsers *", "PubkeyAuthentication no"])
