@@ -34,7 +34,8 @@ SLOT_LIMIT = 30.0
 
 def run_daemon(root: Root) -> None:
     """Run the daemon of a root until it is told to stop; return at once if there is one already."""
-    if not locks.try_lock(root, LOCK):
+    # whoever looks whether the lock is held has it for a moment
+    if not locks.try_lock(root, LOCK, 0.3):
         return
     cluster = root.read_cluster()
     locks.share_maintenance(root)
@@ -81,11 +82,8 @@ def end_strays(root: Root) -> None:
 
 def _own(root: Root, name: str) -> None:
     """Take the lock of a slot; its former holder may be on its way out."""
-    deadline = time.monotonic() + SLOT_LIMIT
-    while not locks.try_lock(root, name):
-        if time.monotonic() > deadline:
-            sys.exit(1)
-        time.sleep(0.05)
+    if not locks.try_lock(root, name, SLOT_LIMIT):
+        sys.exit(1)
     locks.share_maintenance(root)
     locks.sweep_scratch(root)
 

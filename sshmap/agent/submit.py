@@ -10,9 +10,10 @@ from typing import TypeVar
 
 from sshmap.agent import expand, lifecycle
 from sshmap.agent.wake import wake
-from sshmap.errors import HostLost
+from sshmap.errors import HostLost, HostNotReady
 from sshmap.model import JobId, JobSpec, Maker, Receipt, Verb, check_job, show
 from sshmap.protocol.messages import Failure, Finished, Planned, Problem, Progress, TallyRow
+from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.digest import digest_maker
 from sshmap.store.layout import Root
@@ -27,6 +28,8 @@ _FASTEST, _SLOWEST = 0.01, 0.25
 _DAEMON_LOOK = 1.0
 #: seconds without progress while only unreachable peers are left
 STUCK_LIMIT = 20.0
+#: looks without progress at which nobody was there to do what is left
+DESERTED_LOOKS = 15
 
 
 class Submission:
@@ -99,18 +102,19 @@ class Submission:
 
         Raises:
             HostLost: the client left; the job goes on without it.
+            HostNotReady: the daemon or those of its processes that are needed do not stay up.
         """
-        root: Root = self._store.root
         pause, version, looked, moved = _FASTEST, -1, 0.0, time.monotonic()
-        progress = Progress()
+        progress, deserted = Progress(), 0
         while True:
             if time.monotonic() - looked > _DAEMON_LOOK:
-                lifecycle.ensure_running(root)
+                lifecycle.ensure_running(self._store.root)
+                deserted = self._look_for_hands(progress, deserted)
                 looked = time.monotonic()
             if (now := self._store.ledger.data_version()) != version:
                 version, began = now, time.monotonic()
                 if (latest := self._progress()) != progress:
-                    progress, moved = latest, time.monotonic()
+                    progress, moved, deserted = latest, time.monotonic(), 0
                     report(progress)
                 pause = max(_FASTEST, 5 * (time.monotonic() - began))
             if self._is_over(progress, moved):
@@ -118,6 +122,17 @@ class Submission:
             if left(pause):
                 raise HostLost("the client left")
             pause = min(_SLOWEST, pause * 1.3)
+
+    def _look_for_hands(self, progress: Progress, deserted: int) -> int:
+        """Count the looks at which nobody was there to do what is left."""
+        root: Root = self._store.root
+        role = "worker" if progress.queued or progress.running else "courier" if progress.sending else ""
+        names = [path.name for path in root.locks.glob(f"{role}*")] if role else []
+        if not role or any(locks.is_held(root, name) for name in names):
+            return deserted
+        if deserted >= DESERTED_LOOKS:
+            raise HostNotReady(f"the daemon's {role} does not stay up", hint=f"see {root.logs / 'daemon.log'}")
+        return deserted + 1
 
     def _is_over(self, progress: Progress, moved: float) -> bool:
         if not (progress.queued or progress.running or progress.sending):

@@ -23,14 +23,20 @@ _held: dict[Path, fasteners.InterProcessLock] = {}
 _shared: dict[Path, fasteners.InterProcessReaderWriterLock] = {}
 
 
-def try_lock(root: Root, name: str) -> bool:
-    """Take an exclusive lock for the rest of this process's life; say whether that worked."""
+def try_lock(root: Root, name: str, seconds: float = 0.0) -> bool:
+    """Take an exclusive lock for the rest of this process's life; say whether that worked.
+
+    Args:
+        root: the host's root.
+        name: the lock.
+        seconds: how long to wait for it.
+    """
     path = root.locks / name
     with _guard:
         if path in _held:
             return True
         lock = fasteners.InterProcessLock(path)
-        if lock.acquire(blocking=False):
+        if lock.acquire(blocking=seconds > 0, timeout=seconds, delay=0.02, max_delay=0.02):
             _held[path] = lock
             return True
         return False

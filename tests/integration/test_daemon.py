@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -15,11 +16,19 @@ import msgspec
 import pytest
 
 from sshmap import Cluster
-from sshmap.errors import RingChanged
+from sshmap.agent import submit
+from sshmap.agent.server import serve
+from sshmap.errors import HostNotReady, RingChanged
 from sshmap.inventory import Inventory
+from sshmap.model import JobSpec, Maker, Verb
+from sshmap.protocol.messages import Finished, Hello, Plan, Planned, Start
 from sshmap.store import locks
+from sshmap.store.layout import Root
+from sshmap.transport import memory
 from sshmap.transport.argv import agent_argv
+from sshmap.transport.session import Session
 from tests.conftest import wait_until
+from tests.contract.talk import put
 from tests.integration import fleet
 
 #: Asks a hundred times a second whether a lock is held, as sessions do.
@@ -293,3 +302,17 @@ def test_scratch_of_living_processes_is_left_alone(roots: Path) -> None:
         assert not fleet.litter_in(root)
         shutil.rmtree(mine)
         cluster.down()
+
+
+def test_job_ends_with_the_reason_when_no_worker_stays_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that has its lock and no worker: nothing would ever move."""
+    monkeypatch.setattr(submit, "_DAEMON_LOOK", 0.01)
+    root = Root(tmp_path / "root")
+    hello = Hello(host="h0", ring=(("h0", 1.0),))
+    with contextlib.closing(Session(memory.connect(lambda channel: serve(root, channel)), hello)) as session:
+        assert locks.try_lock(root, "daemon")
+        put(session, "in/k", b"content")
+        spec = JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(verb=Verb.MAP, command="cat"))
+        assert session.ask(Plan(job=spec), Planned).fresh == 1
+        with pytest.raises(HostNotReady, match="the daemon's worker does not stay up"):
+            list(session.stream(Start(), Finished))
