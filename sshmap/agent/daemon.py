@@ -34,8 +34,7 @@ SLOT_LIMIT = 30.0
 
 def run_daemon(root: Root) -> None:
     """Run the daemon of a root until it is told to stop; return at once if there is one already."""
-    # whoever looks whether the lock is held has it for a moment
-    if not locks.try_lock(root, LOCK, 0.3):
+    if not locks.try_lock(root, LOCK):
         return
     cluster = root.read_cluster()
     locks.share_maintenance(root)

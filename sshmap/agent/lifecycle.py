@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from sshmap.agent.keeper import below
-from sshmap.errors import HostLost
+from sshmap.errors import HostNotReady
 from sshmap.store import locks
 from sshmap.store.layout import Root
 from sshmap.transport.argv import ENTRY, agent_argv
@@ -19,6 +19,8 @@ from sshmap.transport.local import dial_socket
 LOCK = "daemon"
 #: seconds between TERM and KILL
 PATIENCE = 8.0
+#: seconds that a killed process may take to go, on a machine that has much else to do
+KILL_LIMIT = 10.0
 START_LIMIT = 20.0
 
 
@@ -67,7 +69,7 @@ def start(root: Root) -> None:
     """Start the daemon if there is none, or one of other code in its place, and wait until it answers.
 
     Raises:
-        HostLost: it does not come up.
+        HostNotReady: it does not come up.
     """
     deadline = time.monotonic() + START_LIMIT
     if is_running(root) and _read(root, "daemon.runtime") != runtime_id():
@@ -75,7 +77,7 @@ def start(root: Root) -> None:
     ensure_running(root)
     while not (is_running(root) and _answers(root)):
         if time.monotonic() > deadline:
-            raise HostLost(f"the daemon of {root.path} does not come up", hint=f"see {root.logs / 'daemon.log'}")
+            raise HostNotReady(f"the daemon of {root.path} does not come up", hint=f"see {root.logs / 'daemon.log'}")
         time.sleep(0.02)
 
 
@@ -98,7 +100,7 @@ def stop(root: Root) -> bool:
     Must not be called from within the daemon.
 
     Raises:
-        HostLost: it does not end.
+        HostNotReady: it does not end.
     """
     pid = pid_of(root)
     if not pid:
@@ -111,7 +113,7 @@ def stop(root: Root) -> bool:
     family = sorted({*family, *below(pid)})
     _end(family, deadline)
     if is_running(root):
-        raise HostLost(f"the daemon of {root.path} (pid {pid}) does not end", hint=f"kill -9 {pid}")
+        raise HostNotReady(f"the daemon of {root.path} (pid {pid}) does not end", hint=f"kill -9 {pid}")
     return True
 
 
@@ -121,7 +123,7 @@ def _end(pids: list[int], deadline: float) -> None:
         if time.monotonic() > deadline:
             for pid in alive:
                 _signal(pid, signal.SIGKILL)
-            if time.monotonic() > deadline + 2:
+            if time.monotonic() > deadline + KILL_LIMIT:
                 return
         time.sleep(0.02)
 
