@@ -31,7 +31,8 @@ def condition(store: Store) -> Condition:
     return Condition(
         host=cluster.host, keys=count, size=size, free=free, cores=os.cpu_count() or 1, workers=cluster.workers or os.cpu_count() or 1,
         daemon=bool(pid), pid=pid, queued=active.get("queued", 0), running=active.get("running", 0) + active.get("sending", 0),
-        version=__version__, runtime=lifecycle.runtime_id(), platform=_platform(), public_key=public_key(root), met=met(root), findings=tuple(findings),
+        version=__version__, runtime=lifecycle.runtime_id(), platform=_platform(), public_key=public_key(root), met=met(root),
+        root_id=cluster.root_id, findings=tuple(findings),
     )  # fmt: skip
 
 

@@ -61,6 +61,17 @@ class Courier:
         return bool(self._queue.active())
 
 
+def open_peer(root: Root, peer: Peer) -> Session:
+    """Open a session to a peer's agent as another host's courier.
+
+    Raises:
+        SshmapError: it cannot be reached, or refuses.
+    """
+    cluster: ClusterFile = root.read_cluster()
+    hello = Hello(host=peer.name, ring=cluster.ring, caller=cluster.host)
+    return Session(dial_peer(peer, str(root.path)), hello)
+
+
 class Route:
     """The way to one peer: a thread that empties its part of the outbox and then ends.
 
@@ -87,7 +98,7 @@ class Route:
         with contextlib.closing(store):
             while queue.parcels(self._peer.name, 0, 1):
                 try:
-                    with contextlib.closing(self._open()) as session:
+                    with contextlib.closing(open_peer(self._root, self._peer)) as session:
                         queue.set_stuck(self._peer.name, "")
                         pause = FIRST_PAUSE
                         self._serve(session, store, queue)
@@ -95,11 +106,6 @@ class Route:
                     queue.set_stuck(self._peer.name, str(exc))
                     time.sleep(pause)
                     pause = min(MOST_PAUSE, pause * 2)
-
-    def _open(self) -> Session:
-        cluster: ClusterFile = self._root.read_cluster()
-        hello = Hello(host=self._peer.name, ring=cluster.ring, caller=cluster.host)
-        return Session(dial_peer(self._peer, str(self._root.path)), hello)
 
     def _serve(self, session: Session, store: Store, queue: Queue) -> None:
         """Send what comes into the outbox; return when nothing has come for a while."""

@@ -20,6 +20,7 @@ from sshmap.protocol.messages import Meet
 from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
 
+_AUTHORIZED = Path("~/.ssh/authorized_keys")
 _PUBLIC_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) [A-Za-z0-9+/=]+")
 
 
@@ -34,7 +35,7 @@ def meet(root: Root, request: Meet) -> None:
         root.write_cluster(msgspec.structs.replace(cluster, peers=request.peers))
     _replace(root.ssh / "known_hosts", "".join(f"{line}\n" for line in request.known_hosts).encode(), 0o600)
     _authorize(root, [_line(root, key) for key in request.authorized])
-    _replace(root.ssh / "met", digest_meeting(request).encode(), 0o600)
+    _replace(root.ssh / "met", f"{digest_meeting(request)} {_digest_standing(root)}".encode(), 0o600)
 
 
 def forget(root: Root) -> None:
@@ -48,10 +49,17 @@ def digest_meeting(request: Meet) -> str:
 
 
 def met(root: Root) -> str:
-    """Return the digest of what this host was told of its peers."""
-    with contextlib.suppress(OSError):
-        return (root.ssh / "met").read_text(encoding="ascii")
+    """Return the digest of what this host was told of its peers; nothing if somebody has changed the files since."""
+    with contextlib.suppress(OSError, ValueError):
+        told, standing = (root.ssh / "met").read_text(encoding="ascii").split()
+        return told if standing == _digest_standing(root) else ""
     return ""
+
+
+def _digest_standing(root: Root) -> str:
+    """Digest what stands in known_hosts and, of ours, in authorized_keys."""
+    ours, _ = _sorted_lines(root, _AUTHORIZED.expanduser())
+    return digest_of(b"".join(ours) + (root.ssh / "known_hosts").read_bytes()).hex()
 
 
 def public_key(root: Root) -> str:
@@ -74,14 +82,21 @@ def _line(root: Root, key: str) -> str:
 
 def _authorize(root: Root, ours: list[str]) -> None:
     """Put our lines before all others, so that taking them out again leaves every other byte as it was."""
-    path = Path("~/.ssh/authorized_keys").expanduser()
-    tag = f" {_tag(root)}".encode()
-    before = path.read_bytes() if path.exists() else b""
-    others = b"".join(line for line in before.splitlines(keepends=True) if not line.rstrip(b"\r\n").endswith(tag))
-    after = "".join(f"{line}\n" for line in ours).encode() + others
-    if after != before:
+    path = _AUTHORIZED.expanduser()
+    former, others = _sorted_lines(root, path)
+    fresh = [f"{line}\n".encode() for line in ours]
+    after = b"".join(fresh + others)
+    if fresh != former:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         _replace(path, after, path.stat().st_mode & 0o777 if path.exists() else 0o600)
+
+
+def _sorted_lines(root: Root, path: Path) -> tuple[list[bytes], list[bytes]]:
+    """Return our lines of authorized_keys, and the others."""
+    tag = f" {_tag(root)}".encode()
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    ours = [line for line in lines if line.rstrip(b"\r\n").endswith(tag)]
+    return ours, [line for line in lines if line not in ours]
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 
 import msgspec
 
-from sshmap.agent import lifecycle
+from sshmap.agent import lifecycle, logind
 from sshmap.agent.condition import condition, job_rows, purge
+from sshmap.agent.examination import examine
 from sshmap.agent.expand import tally
 from sshmap.agent.listing import Listings
 from sshmap.agent.meeting import forget, meet
@@ -238,14 +239,20 @@ class ServedSession:
         """Tell the host's condition."""
         self.writer.message(condition(self.store))
 
+    def examine(self, _: m.Examine) -> None:
+        """Find out what only the host can."""
+        self.writer.message(examine(self._root))
+
     def jobs(self, _: m.Jobs) -> None:
         """Tell the jobs."""
         self.writer.message(m.JobList(jobs=job_rows(self.store)))
 
     def rise(self, _: m.Rise) -> None:
-        """Start the daemon."""
+        """Start the daemon, and say what may end it."""
         lifecycle.start(self._root)
-        self.writer.message(condition(self.store))
+        seen = condition(self.store)
+        told = tuple(f"{problem}: {mend}" for problem, mend in logind.findings())
+        self.writer.message(msgspec.structs.replace(seen, findings=seen.findings + told))
 
     def meet(self, request: m.Meet) -> None:
         """Learn about the other hosts."""
@@ -294,11 +301,9 @@ _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Ls: ServedSession.ls, m.Put: ServedSession.put, m.Introduce: ServedSession.introduce, m.Sync: ServedSession.sync,
     m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Tally: ServedSession.tally, m.Ship: ServedSession.ship,
     m.Plan: ServedSession.plan, m.Start: ServedSession.start, m.Sweep: ServedSession.sweep, m.Eval: ServedSession.eval,
-    m.Exec: ServedSession.exec, m.Look: ServedSession.look, m.Jobs: ServedSession.jobs, m.Halt: ServedSession.halt, m.Rise: ServedSession.rise,
-    m.Meet: ServedSession.meet,
-    m.Has: ServedSession.has,
-    m.Relay: ServedSession.relay,
-    m.Delivered: ServedSession.delivered, m.Ping: ServedSession.ping,
+    m.Exec: ServedSession.exec, m.Look: ServedSession.look, m.Examine: ServedSession.examine, m.Jobs: ServedSession.jobs,
+    m.Halt: ServedSession.halt, m.Rise: ServedSession.rise, m.Meet: ServedSession.meet, m.Has: ServedSession.has,
+    m.Relay: ServedSession.relay, m.Delivered: ServedSession.delivered, m.Ping: ServedSession.ping,
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from sshmap.client.listing import Placed
-from sshmap.client.results import JobResult, TaskFailure, Transfer
+from sshmap.client.results import Finding, JobResult, TaskFailure, Transfer
 from sshmap.inventory.ranges import fold
 
 Row = Mapping[str, object]
@@ -30,6 +30,9 @@ class Printer(Protocol):
 
     def table(self, rows: Sequence[Row]) -> None:
         """Show rows that have the same columns."""
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Show what is wrong, and what mends it."""
 
     def job(self, result: JobResult) -> None:
         """Show how a job ended."""
@@ -73,6 +76,11 @@ class HumanPrinter:
         for line in cells:
             text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             sys.stdout.write(clean(text.rstrip()) + "\n")
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Show two lines for each."""
+        for finding in findings:
+            sys.stdout.write(clean(f"{finding.host or 'here'}: {finding.problem}\n    mend: {finding.mend}") + "\n")
 
     def job(self, result: JobResult) -> None:
         """Show failures, folded, and the last line."""
@@ -118,6 +126,10 @@ class JsonPrinter(HumanPrinter):
     def table(self, rows: Sequence[Row]) -> None:
         """Show one JSON list."""
         sys.stdout.write("[" + ",\n ".join(_json(row) for row in rows) + "]\n")
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Show one JSON list."""
+        self.table([msgspec.structs.asdict(finding) for finding in findings])
 
     def job(self, result: JobResult) -> None:
         """Show the result with its failures."""

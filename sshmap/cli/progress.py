@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sshmap.client.jobs import Standing
-from sshmap.client.results import silent
+from sshmap.client.results import Counted, silent
 
 #: fewer seconds than this between repaints are not worth it
 _REFRESH = 8
@@ -25,7 +25,7 @@ def is_shown(*, quiet: bool) -> bool:
 
 
 @contextlib.contextmanager
-def counting(title: str, total: int | None, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
+def counting(title: str, total: int | None, *, shown: bool) -> Iterator[Counted]:
     """Show keys, bytes, MB/s and, where the total is known, the time left; yield what is told about each step."""
     if not shown:
         yield silent
@@ -40,6 +40,17 @@ def counting(title: str, total: int | None, *, shown: bool) -> Iterator[Callable
             display.update(task, advance=keys, size=size_so_far)
 
         yield step
+
+
+@contextlib.contextmanager
+def hosts_counted(title: str, total: int, *, shown: bool) -> Iterator[Counted]:
+    """Show how many hosts are done; yield what is told of each."""
+    if not shown:
+        yield silent
+        return
+    with _display(rated=False) as display:
+        task = display.add_task(title, total=total)
+        yield lambda hosts, _: display.advance(task, hosts)
 
 
 @contextlib.contextmanager
@@ -64,7 +75,7 @@ def following(title: str, *, shown: bool) -> Iterator[Callable[[Standing], None]
         yield update
 
 
-def _display() -> Any:  # noqa: ANN401  # rich is not imported for the annotation's sake
+def _display(*, rated: bool = True) -> Any:  # noqa: ANN401  # rich is not imported for the annotation's sake
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -79,6 +90,7 @@ def _display() -> Any:  # noqa: ANN401  # rich is not imported for the annotatio
             return Text(f"{human_size(size)} {human_size(size / max(task.elapsed or 0, 0.1))}/s")
 
     return Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), Rate(), TimeRemainingColumn(),
+        TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+        *((Rate(), TimeRemainingColumn()) if rated else ()),
         console=Console(stderr=True), transient=True, refresh_per_second=_REFRESH,
     )  # fmt: skip

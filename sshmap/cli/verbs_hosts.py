@@ -9,6 +9,7 @@ import typer
 
 from sshmap.cli.app import app, ask, settings
 from sshmap.cli.printers import clean, human_size
+from sshmap.cli.progress import hosts_counted, is_shown
 from sshmap.cli.verbs_data import Json
 from sshmap.client.results import Condition, raise_failures
 from sshmap.errors import HostLost, UsageError
@@ -23,12 +24,17 @@ Without = Annotated[str, typer.Option("--exclude", envvar="SSHMAP_EXCLUDE", help
 def up() -> None:
     """Start every host's daemon; running it again changes nothing."""
     printer = settings.printer()
-    with settings.cluster() as cluster:
-        conditions, failures = cluster.up()
+    with (
+        settings.cluster() as cluster,
+        hosts_counted("up", len(cluster.inventory.hosts), shown=is_shown(quiet=settings.quiet)) as step,
+    ):
+        conditions, failures = cluster.up(step)
     for name, condition in conditions.items():
         printer.note(
             f"up: {name}: {condition.workers} workers, {condition.keys} keys, {human_size(condition.free)} free"
         )
+        for finding in condition.findings:
+            printer.note(f"note: {name}: {finding}")
     raise_failures(failures, dict(conditions))
 
 
@@ -158,6 +164,21 @@ def execute(
 
 def _label(names: str, text: bytes, stream: TextIO) -> None:
     stream.writelines(f"{names}: {clean(line)}\n" for line in text.decode("utf-8", "replace").splitlines())
+
+
+@app.command()
+def doctor(only: Only = "", without: Without = "", json: Json = False) -> None:
+    """Look for what is wrong with the hosts and the way to them, each with what mends it; changes nothing."""
+    from sshmap.client.doctor import blocked  # needed once in a while
+
+    with settings.cluster(autostart=False) as cluster:
+        names = [host.name for host in cluster.inventory.select(only, without)]
+        findings = cluster.doctor(names)
+    printer = settings.printer(json=json)
+    printer.findings(findings)
+    printer.note(f"{fold(names)}: {len(findings)} findings")
+    if error := blocked(findings):
+        raise error
 
 
 @app.command()

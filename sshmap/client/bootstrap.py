@@ -54,11 +54,18 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     libc: str
     bash: str
     keygen: str
+    #: the `ssh` program, which brings fan-out files to other hosts
+    ssh: str
+    #: whether the root, or what it is to be made in, can be written to
+    writable: bool
+    #: whether programs can be started from its file system
+    executable: bool
     free: int
     cores: int
     #: seconds since 1970 by the host's clock
     clock: float
     home: str
+    #: whether the code asked about is there; any code, if none was
     have: bool = False
 
 
@@ -94,8 +101,12 @@ def set_up(host: Host) -> Facts:
     return install(host, python.path, build(python.platform))
 
 
-def find_python(host: Host) -> Python:
+def find_python(host: Host, noise: bytearray | None = None) -> Python:
     """Return a Python on the host that agents run on.
+
+    Args:
+        host: where to look.
+        noise: takes what the host's shell prints beside.
 
     Raises:
         HostNotReady: there is none; those found are listed.
@@ -105,7 +116,7 @@ def find_python(host: Host) -> Python:
     script = _PROBE.format(candidates=" ".join(candidates), marker=marker)
     with contextlib.closing(open_command(host, ["sh", "-c", script])) as channel:
         found: dict[str, Python] = {}
-        for line in marked(channel, marker):
+        for line in marked(channel, marker, noise):
             if line == "end":
                 break
             python = _python(line)
@@ -129,19 +140,22 @@ def _python(line: str) -> Python:
     return Python(path=path, platform=platform, sqlite=tuple(int(number) for number in words[2].split(".") if number))
 
 
+def look(host: Host, python: str) -> Facts:
+    """Collect what `install` would, changing nothing."""
+    with _installing(host, python, "") as (channel, answers):
+        facts = msgspec.json.decode(next(answers), type=Facts)
+        channel.send(b"-1\n")
+        next(answers)
+    return facts
+
+
 def install(host: Host, python: str, runtime: Runtime) -> Facts:
     """Ship the code if it is not there, write the launcher, make the host's own key.
 
     Raises:
         HostNotReady: the host lacks something, or its disk refuses.
     """
-    program = resources.files("sshmap.agent").joinpath("installer.py").read_bytes()
-    loader = f"import sys;exec(compile(sys.stdin.buffer.read({len(program)}),'installer','exec'))\n".encode()
-    marker = secrets.token_hex(8)
-    request = {"root": host.root, "runtime": runtime.id, "marker": marker}
-    with contextlib.closing(open_command(host, [python, "-I", "-c", _LOADER])) as channel:
-        answers = marked(channel, marker)
-        channel.send(loader + program + json.dumps(request).encode() + b"\n")
+    with _installing(host, python, runtime.id) as (channel, answers):
         facts = msgspec.json.decode(next(answers), type=Facts)
         _check(facts)
         archive = b"" if facts.have else runtime.archive()
@@ -152,24 +166,50 @@ def install(host: Host, python: str, runtime: Runtime) -> Facts:
     return facts
 
 
+@contextlib.contextmanager
+def _installing(host: Host, python: str, runtime: str) -> Iterator[tuple[Channel, Iterator[str]]]:
+    """Run the installer on a host; yield the way to it and its answers."""
+    program = resources.files("sshmap.agent").joinpath("installer.py").read_bytes()
+    loader = f"import sys;exec(compile(sys.stdin.buffer.read({len(program)}),'installer','exec'))\n".encode()
+    marker = secrets.token_hex(8)
+    request = {"root": host.root, "runtime": runtime, "marker": marker}
+    with contextlib.closing(open_command(host, [python, "-I", "-c", _LOADER])) as channel:
+        channel.send(loader + program + json.dumps(request).encode() + b"\n")
+        yield channel, marked(channel, marker)
+
+
 def _check(facts: Facts) -> None:
     """Refuse a host that lacks what agents need."""
+    for problem, mend in hindrances(facts):
+        raise HostNotReady(problem, hint=mend)
+
+
+def hindrances(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Go through what keeps a host from being set up, each with what mends it."""
     missing = [name for name, path in (("bash", facts.bash), ("ssh-keygen", facts.keygen)) if not path]
+    another = "give the host another root in the inventory"
     if missing:
-        raise HostNotReady(f"the host has no {' and no '.join(missing)}", hint="install it there")
+        yield f"the host has no {' and no '.join(missing)}", "install it there"
+    if not facts.writable:
+        yield f"{facts.root} cannot be written to", another
+    if not facts.executable:
+        yield f"{facts.root} is on a file system that starts no programs (noexec)", another
     if facts.free < LEAST_FREE:
-        raise HostNotReady(
-            f"only {facts.free >> 20} MiB free for {facts.root}", hint="free some space, or give the host another root"
-        )
+        yield f"only {facts.free >> 20} MiB free for {facts.root}", f"free some space, or {another}"
 
 
-def marked(channel: Channel, marker: str) -> Iterator[str]:
+def marked(channel: Channel, marker: str, noise: bytearray | None = None) -> Iterator[str]:
     """Go through the lines that follow a marker; all else is noise, skipped up to 64 KiB and quoted on failure.
+
+    Args:
+        channel: where lines come from.
+        marker: what our lines begin with.
+        noise: takes what else comes.
 
     Raises:
         ProtocolError: the host stopped talking, or printed too much else.
     """
-    seen, noise = b"", b""
+    seen, noise = b"", bytearray() if noise is None else noise
     buffer = memoryview(bytearray(65536))
     while True:
         count = channel.recv_into(buffer)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, Unpack
@@ -23,14 +23,12 @@ from sshmap.client import download, upload
 from sshmap.client.jobs import JobRun, Options
 from sshmap.client.links import Links
 from sshmap.client.listing import ListingCache, Placed, list_keys
-from sshmap.client.results import Condition, JobResult, Spoken, Transfer, raise_failures, silent
+from sshmap.client.results import Condition, Counted, Finding, JobResult, Spoken, Transfer, raise_failures, silent
 from sshmap.errors import HostLost, InvalidKey, NothingMatched, SshmapError, UsageError
 from sshmap.inventory import Inventory, builtin, discover
 from sshmap.model import Verb, check_name, check_prefix, parse_name
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
-
-Counted = Callable[[int, int], None]
 
 
 class Cluster:
@@ -253,11 +251,18 @@ class Cluster:
         raise_failures(failures, dict(answers))
         return {host: list(answer.jobs) for host, answer in answers.items()}
 
-    def up(self) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
-        """Set every host up and start its daemon; return conditions and failures by host."""
+    def up(self, report: Counted = silent) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
+        """Set every host up and start its daemon, telling of each that is done; return conditions and failures by host."""
         from sshmap.client.setup import bring_up  # what it ships is put together only here
 
-        return bring_up(self._links)
+        return bring_up(self._links, report)
+
+    def doctor(self, names: Iterable[str] | None = None) -> list[Finding]:
+        """Look for what may be wrong with hosts, all if none are named, the way to them and this machine; changes nothing."""
+        from sshmap.client.doctor import examine  # needed once in a while
+
+        chosen = {host.name: host for host in self.inventory.hosts}
+        return examine(self._links, [chosen[name] for name in (chosen if names is None else names)])
 
     def exec(
         self, command: str, names: Iterable[str] | None = None

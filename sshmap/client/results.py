@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from sshmap.errors import BY_NAME, CommandsFailed, HostsFailed, SshmapError
@@ -60,6 +62,18 @@ class Condition(messages.Condition, frozen=True, kw_only=True):
 
     #: seconds between question and answer
     round_trip: float = 0.0
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is wrong, or will be."""
+
+    #: name of the host; empty for this machine
+    host: str = ""
+    problem: str
+    #: a command, or what to change
+    mend: str
+    #: whether the host is of no use as it is
+    blocks: bool = False
 
 
 class Spoken(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +160,10 @@ class JobFailed(CommandsFailed):
 
 def _of_kind(failure: TaskFailure) -> SshmapError:
     return BY_NAME.get(failure.kind, CommandsFailed)(f"{failure.key}: {failure.message}", host=failure.host)
+
+
+#: told so many keys, or hosts, and so many bytes at each step
+Counted = Callable[[int, int], None]
 
 
 def silent(_keys: int, _size: int) -> None:

@@ -130,3 +130,10 @@ def _archive(files: dict[str, bytes]) -> bytes:
             entry.size, entry.mode = len(files[name]), 0o644
             tar.addfile(entry, io.BytesIO(files[name]))
     return gzip.compress(out.getvalue(), compresslevel=6, mtime=0)
+
+
+def wanted(platform: tuple[str, str, str]) -> str:
+    """Return the id of the code that a host should run: Python's version, machine and C library are given as it tells them."""
+    version, machine, libc = platform
+    major, minor = version.split(".")
+    return build(Platform(version=(int(major), int(minor)), machine=machine, libc=libc)).id

@@ -6,11 +6,15 @@ that fails is named and the rest come up.
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 
 from sshmap.client import bootstrap
+from sshmap.client.doctor import judge_clock, skew_of
 from sshmap.client.links import Links, again
-from sshmap.client.runtime import Platform, build
+from sshmap.client.results import Counted
+from sshmap.client.runtime import wanted
 from sshmap.errors import HostNotReady, ProtocolError, SshmapError
 from sshmap.inventory import Host
 from sshmap.model import Peer
@@ -20,10 +24,17 @@ from sshmap.transport.dial import target_of
 from sshmap.transport.target import Resolved, known_keys, resolve
 
 
-def bring_up(links: Links) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
-    """Bring all hosts up; return conditions and failures by host."""
+def bring_up(links: Links, report: Counted) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
+    """Bring all hosts up, telling of each that is done; return conditions and failures by host."""
     hosts = {host.name: host for host in links.hosts}
-    conditions, failures = links.gather(lambda name: _raise(links, hosts[name]))
+
+    def reported(name: str) -> m.Condition:
+        try:
+            return _raise(links, hosts[name])
+        finally:
+            report(1, 0)
+
+    conditions, failures = links.gather(reported)
     remote = [hosts[name] for name in conditions if not hosts[name].is_local]
     if len(remote) > 1:
         places, unresolved = links.gather(lambda name: resolve(target_of(hosts[name])), [host.name for host in remote])
@@ -38,19 +49,17 @@ def _raise(links: Links, host: Host) -> m.Condition:
         return links.ask(host.name, lambda session: session.ask(m.Rise(), m.Condition))
     try:
         condition = links.session(host.name).ask(m.Rise(), m.Condition)
-        if condition.runtime == _wanted(condition):
+        if condition.runtime == wanted(condition.platform):
             return condition
     except (HostNotReady, ProtocolError):
         pass
     links.drop(host.name)
-    again(lambda: bootstrap.set_up(host))
-    return links.session(host.name).ask(m.Rise(), m.Condition)
-
-
-def _wanted(condition: m.Condition) -> str:
-    version, machine, libc = condition.platform
-    major, minor = version.split(".")
-    return build(Platform(version=(int(major), int(minor)), machine=machine, libc=libc)).id
+    before = time.time()
+    facts = again(lambda: bootstrap.set_up(host))
+    late = judge_clock(host.name, skew_of(facts.clock, before, time.time()))
+    condition = links.session(host.name).ask(m.Rise(), m.Condition)
+    told = tuple(f"{finding.problem}: {finding.mend}" for finding in late)
+    return msgspec.structs.replace(condition, findings=condition.findings + told)
 
 
 def _introduce(

@@ -34,6 +34,7 @@ all of it: the receiver links the file if nobody can write to it any more, and d
     Relay{peer}                               Parcel{id, name, …}, data*, End; … ; Served{count}
     Delivered{peer, ids, refused}             Served{}
     Look{}                                    Condition{…}
+    Examine{}                                 Examined{unreached, findings}
     Jobs{}                                    JobList{jobs}
     Rise{}                                    Condition{…}
     Meet{peers, known_hosts, authorized}      Met{}

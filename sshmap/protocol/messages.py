@@ -342,7 +342,22 @@ class Condition(Message, frozen=True, kw_only=True):
     public_key: str = ""
     #: digest of what it was told about its peers
     met: str = ""
+    #: tells one root from another
+    root_id: str = ""
     findings: tuple[str, ...] = ()
+
+
+class Examine(Message, frozen=True, kw_only=True):
+    """Asks for what only the host itself can find out."""
+
+
+class Examined(Message, frozen=True, kw_only=True):
+    """What it found out."""
+
+    #: peers that it cannot bring files to, with the reason
+    unreached: dict[str, str] = {}
+    #: what else is wrong, and what mends it
+    findings: tuple[tuple[str, str], ...] = ()
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -443,6 +458,6 @@ class Tick(Message, frozen=True, kw_only=True):
 AnyMessage = (
     Problem | Hello | Welcome | Ls | Listing | Listed | Put | Introduce | End | Handed | Stored | Sync | Synced | Get | Item
     | Served | Remove | Removed | Tally | Tallies | Ship | Wanted | Plan | Planned | Start | Progress | Finished
-    | Sweep | Eval | Exec | Said | Exited | Look | Condition | Jobs | JobList | Rise | Meet | Met | Halt | Halted
+    | Sweep | Eval | Exec | Said | Exited | Look | Condition | Examine | Examined | Jobs | JobList | Rise | Meet | Met | Halt | Halted
     | Has | Relay | Parcel | Delivered | Ping | Tick
 )  # fmt: skip

@@ -1,0 +1,36 @@
+"""What only a host itself can find out: whether it reaches its peers, and whether its daemon outlives a login."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
+from sshmap.agent import logind
+from sshmap.agent.courier import open_peer
+from sshmap.errors import SshmapError
+from sshmap.model import Peer
+from sshmap.protocol.messages import Examined, Ping, Served
+from sshmap.store.layout import Root
+
+#: peers asked at the same time
+AT_ONCE = 8
+
+
+def examine(root: Root) -> Examined:
+    """Try all peers as the courier does, and ask the login service."""
+    cluster = root.read_cluster()
+    peers = [peer for peer in cluster.peers if peer.name != cluster.host and cluster.shuffle != "relay"]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(lambda peer: _reach(root, peer), peers))
+    unreached = {peer.name: why for peer, why in zip(peers, answers, strict=True) if why}
+    return Examined(unreached=unreached, findings=logind.findings())
+
+
+def _reach(root: Root, peer: Peer) -> str:
+    """Return why a peer cannot be reached, or nothing."""
+    try:
+        with contextlib.closing(open_peer(root, peer)) as session:
+            session.ask(Ping(), Served)
+    except SshmapError as exc:
+        return exc.message
+    return ""

@@ -1,0 +1,203 @@
+"""`doctor`: what may be wrong with the hosts, the way to them and this machine, each with what mends it.
+
+Looks and changes nothing: hosts that were never set up are examined as well. Some functions
+collect, the others judge what was collected and do no I/O.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+
+import msgspec
+
+from sshmap.client import bootstrap
+from sshmap.client.bootstrap import Facts
+from sshmap.client.links import Links
+from sshmap.client.results import Finding
+from sshmap.client.runtime import wanted
+from sshmap.errors import HostNotReady, SshmapError
+from sshmap.inventory import Host
+from sshmap.protocol import messages as m
+from sshmap.protocol.handshake import quote
+
+#: seconds
+SLOW_LOGIN, SKEW, ASK_AGENT = 3.0, 60.0, 5.0
+#: keys a server lets a client offer, less one
+MOST_KEYS = 5
+#: connections that a usual sshd takes at once before it drops some
+MOST_STARTUPS = 10
+
+
+class Visit(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look at an ssh host brought."""
+
+    facts: Facts
+    #: what its shell prints before anything is asked
+    noise: bytes
+    #: seconds that connecting and finding Python took
+    took: float
+    #: how much its clock is ahead, in seconds
+    skew: float
+
+
+def examine(links: Links, hosts: Iterable[Host]) -> list[Finding]:
+    """Examine this machine and some hosts, all at once."""
+    chosen = {host.name: host for host in hosts}
+    found, failures = links.gather(lambda name: _examine_host(links, chosen[name]), chosen)
+    findings = judge_laptop(chosen.values(), agent_keys(), ssh=shutil.which("ssh") is not None)
+    for name, error in failures.items():
+        findings.append(Finding(host=name, problem=error.message, mend=error.hint or _try(chosen[name]), blocks=True))
+    conditions = {name: condition for name, (_, condition) in found.items() if condition}
+    for some, _ in found.values():
+        findings += some
+    order = {"": -1, **{name: number for number, name in enumerate(chosen)}}
+    return sorted([*findings, *judge_twins(conditions)], key=lambda finding: order[finding.host])
+
+
+def _examine_host(links: Links, host: Host) -> tuple[list[Finding], m.Condition | None]:
+    findings = [] if host.is_local else judge_visit(host, visit(host))
+    if any(finding.blocks for finding in findings):
+        return findings, None
+    try:
+        condition, examined = links.ask(
+            host.name, lambda session: (session.ask(m.Look(), m.Condition), session.ask(m.Examine(), m.Examined))
+        )
+    except HostNotReady as exc:
+        findings.append(Finding(host=host.name, problem=exc.message, mend=exc.hint or "sshmap up", blocks=True))
+        return findings, None
+    return [*findings, *judge_condition(host, condition), *judge_examined(host.name, examined)], condition
+
+
+def visit(host: Host) -> Visit:
+    """Look at an ssh host as `up` would, changing nothing.
+
+    Raises:
+        HostLost: it cannot be reached or logged in to.
+        HostNotReady: it has no Python that agents run on.
+    """
+    began, noise = time.monotonic(), bytearray()
+    python = bootstrap.find_python(host, noise)
+    took = time.monotonic() - began
+    before = time.time()
+    facts = bootstrap.look(host, python.path)
+    return Visit(facts=facts, noise=bytes(noise), took=took, skew=skew_of(facts.clock, before, time.time()))
+
+
+def skew_of(clock: float, before: float, after: float) -> float:
+    """Return how much a clock is ahead in seconds, if it was read somewhere between two times of ours."""
+    return max(clock - after, 0.0) or min(clock - before, 0.0)
+
+
+def agent_keys() -> int:
+    """Count the keys that the ssh agent holds."""
+    try:
+        done = subprocess.run(["ssh-add", "-l"], capture_output=True, timeout=ASK_AGENT, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return 0 if done.returncode else len(done.stdout.splitlines())
+
+
+def judge_laptop(hosts: Iterable[Host], keys: int, *, ssh: bool) -> list[Finding]:
+    """Judge what hosts have in common: the programs and keys of this machine."""
+    remote = [host for host in hosts if not host.is_local]
+    if not remote:
+        return []
+    if not ssh:
+        return [Finding(problem="there is no ssh program here", mend="install the OpenSSH client", blocks=True)]
+    if keys > MOST_KEYS and any(not host.identity_file for host in remote):
+        return [
+            Finding(
+                problem=f"the ssh agent offers {keys} keys, and servers refuse after 6 (MaxAuthTries)",
+                mend='name the right one in the inventory: identity_file = "~/.ssh/KEY"',
+            )
+        ]
+    return []
+
+
+def judge_visit(host: Host, seen: Visit) -> list[Finding]:
+    """Judge what a look at an ssh host brought."""
+    facts, findings = seen.facts, []
+
+    def find(problem: str, mend: str, *, blocks: bool = False) -> None:
+        findings.append(Finding(host=host.name, problem=problem, mend=mend, blocks=blocks))
+
+    for problem, mend in bootstrap.hindrances(facts):
+        find(problem, mend, blocks=True)
+    if not facts.have:
+        find("it is not set up", "sshmap up", blocks=True)
+    if not facts.ssh:
+        find("it has no ssh program, so its fan-out files go through this machine", "install the OpenSSH client on it")
+    if seen.noise.strip():
+        find(
+            f"its start-up files print{quote(seen.noise)}",
+            "print only where somebody looks: put [ -t 1 ] && before it, in its ~/.bashrc",
+        )
+    if seen.took > SLOW_LOGIN:
+        find(
+            f"logging in takes {seen.took:.1f} s",
+            f"look which step is slow (name service, PAM, start-up files): ssh -v {host.address} true",
+        )
+    return findings + judge_clock(host.name, seen.skew)
+
+
+def judge_clock(name: str, skew: float) -> list[Finding]:
+    """Judge how far a clock is off; nothing of sshmap's depends on it, but the commands it runs may."""
+    if abs(skew) <= SKEW:
+        return []
+    problem = f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
+    return [Finding(host=name, problem=problem, mend="timedatectl set-ntp true, as root on it")]
+
+
+def judge_condition(host: Host, condition: m.Condition) -> list[Finding]:
+    """Judge what the agent of a host says of it."""
+    name = host.name
+    findings = [Finding(host=name, problem=problem, mend="free some space") for problem in condition.findings]
+    if not host.is_local and condition.runtime != wanted(condition.platform):
+        findings.append(Finding(host=name, problem="it runs other code than this machine", mend="sshmap up"))
+    if not condition.daemon:
+        findings.append(Finding(host=name, problem="its daemon is not running", mend="sshmap up", blocks=True))
+    return findings
+
+
+def judge_examined(name: str, examined: m.Examined) -> list[Finding]:
+    """Judge what a host found out about its peers and its login service."""
+    findings = [
+        Finding(
+            host=name,
+            problem=f"it does not reach {peer}: {why}",
+            mend='sshmap up; if they are not meant to reach each other: shuffle = "relay" in the inventory',
+        )
+        for peer, why in examined.unreached.items()
+    ]
+    return findings + [Finding(host=name, problem=problem, mend=mend) for problem, mend in examined.findings]
+
+
+def judge_twins(conditions: dict[str, m.Condition]) -> list[Finding]:
+    """Find roots that the inventory has under two names: keys would be placed on a host that is none."""
+    first: dict[str, str] = {}
+    findings = []
+    for name, condition in conditions.items():
+        other = first.setdefault(condition.root_id, name)
+        if other != name:
+            findings.append(
+                Finding(
+                    host=name,
+                    problem=f"it is the same root as {other}",
+                    mend="take one of the two out of the inventory, or give it another root",
+                    blocks=True,
+                )
+            )
+    return findings
+
+
+def _try(host: Host) -> str:
+    return f"ssh {host.address} true" if host.address else "sshmap up"
+
+
+def blocked(findings: list[Finding]) -> SshmapError | None:
+    """Return the error that says which hosts are of no use, if there are any."""
+    names = {finding.host for finding in findings if finding.blocks}
+    return HostNotReady(f"of no use as they are: {', '.join(sorted(names)) or 'all'}") if names else None
