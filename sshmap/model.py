@@ -152,11 +152,15 @@ def check_name(name: str) -> KeyName:
     """
     problem = _problem(name)
     if problem:
-        raise InvalidKey(
-            f"bad key name {show(name)!r}: {problem}",
-            hint="parts are 1 to 255 bytes of UTF-8 without control characters, not '.' or '..'",
-        )
+        raise InvalidKey(f"bad key name {show(name)!r}: {problem}", hint=_advice(name))
     return KeyName(name)
+
+
+def _advice(name: str) -> str:
+    bucket, _, rest = name.partition("/")
+    if bucket and not _problem(f"{bucket}/x") and not rest:
+        return f"to mean all keys in it: -r {show(bucket)}/ where the command has -r"
+    return "parts are 1 to 255 bytes of UTF-8 without control characters, not '.' or '..'"
 
 
 def _problem(name: str) -> str:
@@ -217,6 +221,8 @@ def parse_source(text: str) -> Source:
         UsageError: it is neither.
     """
     name = check_prefix(parse_name(text))
+    if not name:
+        raise UsageError(f"{text} names no bucket", hint="name one: sm://bucket/")
     if "*" not in name:
         return Source(prefix=_directory(text, name), below=name)
     literal = name[: name.index("*")]
@@ -234,7 +240,12 @@ def parse_outdir(text: str) -> str:
     Raises:
         UsageError: it does not end in ``/`` or names no bucket.
     """
-    return _directory(text, check_prefix(parse_name(text)))
+    name = check_prefix(parse_name(text))
+    if not name:
+        raise UsageError(f"{text} names no bucket", hint="name one: sm://bucket/")
+    if "*" in name:
+        raise UsageError(f"OUTDIR {text} is a glob", hint="only INDIR may be one")
+    return _directory(text, name)
 
 
 def _directory(text: str, name: str) -> str:

@@ -332,7 +332,7 @@ def _open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
     if cluster is not None and cluster.fingerprint != ring.fingerprint and (peer or store.keys.total()[0]):
         raise RingChanged(
             f"the inventory places keys differently than this host's data lies: {difference(cluster.ring, hello.ring)}",
-            hint="put the inventory back as it was, or remove the data first: sshmap rm -r",
+            hint="put the inventory back as it was; before it changes, its keys have to go: sshmap rm -r",
         )
     if not peer:
         _update_cluster(root, cluster, hello, ring)

@@ -24,20 +24,22 @@ PREAMBLE = "set -euo pipefail"
 #: bytes of stderr kept from the beginning and from the end
 KEPT = 4096
 _LOOP = r"""
-set -m
+set -m;
 while IFS= read -r -u 3 _; do
-  mapfile -d '' -t -n 10 _sshmap < "$1"
+  mapfile -d '' -t -n 10 _sshmap < "$1";
   (
-    cd -- "${_sshmap[1]}"
-    export SSHMAP_KEY="${_sshmap[4]}" SSHMAP_NAME="${_sshmap[5]}" SSHMAP_FILE="${_sshmap[6]}"
-    export SSHMAP_JOB="${_sshmap[7]}" SSHMAP_ATTEMPT="${_sshmap[8]}"
-    [ -z "${_sshmap[9]}" ] || export filename="${_sshmap[9]}"
-    shift; set +m; set -euo pipefail
-    eval "${_sshmap[0]}"
-  ) < "${_sshmap[2]}" > "${_sshmap[3]}" 2>&5 3<&- 4>&- 5>&-
-  echo "$?" >&4
+    cd -- "${_sshmap[1]}";
+    export SSHMAP_KEY="${_sshmap[4]}" SSHMAP_NAME="${_sshmap[5]}" SSHMAP_FILE="${_sshmap[6]}";
+    export SSHMAP_JOB="${_sshmap[7]}" SSHMAP_ATTEMPT="${_sshmap[8]}";
+    [ -z "${_sshmap[9]}" ] || export filename="${_sshmap[9]}";
+    shift; set +m; set -euo pipefail;
+    eval "unset _sshmap OLDPWD; ${_sshmap[0]}"
+  ) < "${_sshmap[2]}" > "${_sshmap[3]}" 2>&5 3<&- 4>&- 5>&-;
+  echo "$?" >&4;
 done
 """
+#: on one line, as bash counts the lines of a command from the line of its eval
+_LOOP = " ".join(_LOOP.split())
 #: Words that are not programs, so that exec cannot stand before them.
 _NOT_PROGRAMS = """
     ! . : [ [[ ]] { } alias bg bind break builtin caller case cd command compgen complete compopt continue coproc
@@ -132,7 +134,7 @@ class Shell:
         )
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", keeper.__file__, str(watch_read),
-             "bash", "--norc", "--noprofile", "-c", redirects + _LOOP, "bash", str(request)],
+             "bash", "--norc", "--noprofile", "-c", f"{redirects}; {_LOOP}", "bash", str(request)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env=environment, pass_fds=(*fds, watch_read), start_new_session=True,
         )  # fmt: skip

@@ -188,17 +188,17 @@ def trust(
     yes: Annotated[bool, typer.Option("-y", "--yes", envvar="SSHMAP_YES", help="Do not ask.")] = False,
 ) -> None:
     """Fetch the hosts' keys, show their fingerprints, ask, and write them to known_hosts."""
-    from sshmap.client.trust import accept, fetch  # needs no session
+    from sshmap.client.trust import accept, fetch_all  # needs no session
 
     with settings.cluster() as cluster:
-        for host in cluster.inventory.select(only, without):
-            if host.is_local:
-                continue
-            offer = fetch(host)
-            if offer.known:
-                settings.printer().note(f"{host.name}: known already")
-                continue
-            for line in offer.fingerprints:
-                sys.stdout.write(f"{host.name}: {line}\n")
-            if yes or typer.confirm(f"write the keys of {host.name} to {offer.file}?", err=True):
-                accept(offer)
+        chosen = {host.name: host for host in cluster.inventory.select(only, without) if not host.is_local}
+        offers, failures = fetch_all(chosen)
+    for name, offer in offers.items():
+        if offer.known:
+            settings.printer().note(f"{name}: known already")
+            continue
+        for line in offer.fingerprints:
+            sys.stdout.write(f"{name}: {clean(line)}\n")
+        if yes or typer.confirm(f"write the keys of {name} to {offer.file}?", err=True):
+            accept(offer)
+    raise_failures(failures, dict(offers))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from sshmap.client.gathering import gather
 from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady, ProtocolError, SshmapError
 from sshmap.inventory import Host, Inventory
 from sshmap.model import Peer
@@ -15,8 +15,6 @@ from sshmap.transport.dial import dial
 from sshmap.transport.session import Session
 
 Value = TypeVar("Value")
-#: hosts asked at the same time
-AT_ONCE = 64
 #: times a request is made again on a new session when its session breaks
 AGAIN = 9
 
@@ -57,21 +55,7 @@ class Links:
         self.ring = inventory.ring
         self._hosts = {host.name: host for host in inventory.hosts}
         # hosts reached by ssh are introduced to each other by `up`
-        self._peers = (
-            ()
-            if not all(host.is_local for host in inventory.hosts)
-            else tuple(
-                Peer(
-                    name=host.name,
-                    connect=host.connect,
-                    root=host.root,
-                    address=host.address,
-                    port=host.port,
-                    user=host.user,
-                )
-                for host in inventory.hosts
-            )
-        )
+        self._peers = tuple(map(_peer, inventory.hosts)) if all(host.is_local for host in inventory.hosts) else ()
         self._sessions: dict[str, Session] = {}
         self._guard = threading.Lock()
 
@@ -156,38 +140,15 @@ class Links:
         Returns:
             What came back, and what failed, by host.
         """
-        chosen = [host.name for host in self.hosts] if names is None else list(names)
-        results: dict[str, Value] = {}
-        failures: dict[str, SshmapError] = {}
-        answers: queue.SimpleQueue[tuple[str, Value | BaseException]] = queue.SimpleQueue()
-        places = threading.Semaphore(AT_ONCE)
-
-        def work(name: str) -> None:
-            with places:
-                try:
-                    answers.put((name, call(name)))
-                except SshmapError as exc:
-                    exc.host = exc.host or name
-                    answers.put((name, exc))
-                except BaseException as exc:  # noqa: BLE001  # handed to the thread that waits
-                    answers.put((name, exc))
-
-        for name in chosen:
-            threading.Thread(target=work, args=(name,), daemon=True).start()
-        for _ in chosen:
-            name, answer = answers.get()
-            if isinstance(answer, SshmapError):
-                failures[name] = answer
-            elif isinstance(answer, BaseException):
-                raise answer
-            else:
-                results[name] = answer
-        order = {name: number for number, name in enumerate(chosen)}
-        return dict(sorted(results.items(), key=lambda item: order[item[0]])), dict(
-            sorted(failures.items(), key=lambda item: order[item[0]])
-        )
+        return gather(call, (host.name for host in self.hosts) if names is None else names)
 
     def close(self) -> None:
         """End all sessions."""
         while self._sessions:
             self._sessions.popitem()[1].close()
+
+
+def _peer(host: Host) -> Peer:
+    return Peer(
+        name=host.name, connect=host.connect, root=host.root, address=host.address, port=host.port, user=host.user
+    )

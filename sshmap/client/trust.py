@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from sshmap.errors import HostKeyRefused, HostLost
+from sshmap.client.gathering import gather
+from sshmap.errors import HostKeyRefused, HostLost, SshmapError
 from sshmap.inventory import Host
 from sshmap.transport.dial import target_of
 from sshmap.transport.target import Resolved, entries, resolve
@@ -26,6 +28,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     known: bool
     #: file a yes is written to
     file: str
+
+
+def fetch_all(hosts: dict[str, Host]) -> tuple[dict[str, Offer], dict[str, SshmapError]]:
+    """Ask hosts for their keys, all at once; return offers and failures by host."""
+    return gather(lambda name: fetch(hosts[name]), hosts)
 
 
 def fetch(host: Host) -> Offer:
@@ -47,20 +54,30 @@ def fetch(host: Host) -> Offer:
         raise HostLost(
             f"no host key from {resolved.hostname} port {resolved.port} within {SCAN_SECONDS} s", host=host.name
         )
-    known = {tuple(line.split()[1:3]) for line in entries(resolved)}
-    shown = {tuple(line.split()[1:3]) for line in lines}
-    kinds = {kind for kind, _ in known}
-    if changed := [key for key in shown if key[0] in kinds and key not in known]:
-        raise HostKeyRefused(
-            f"the host key has changed: known {_print([' '.join(['h', *key]) for key in known])[0]}, "
-            f"now {_print([' '.join(['h', *key]) for key in changed])[0]}",
-            hint=f"find out why; if it is right: ssh-keygen -R '{resolved.key_name}', then sshmap trust",
-            host=host.name,
-        )
+    known, shown = _keys(entries(resolved)), _keys(lines)
+    _refuse_changed(host, resolved, known, shown)
     return Offer(
         host=host.name, lines=tuple(lines), fingerprints=tuple(_print(lines)), known=shown <= known,
         file=resolved.known_hosts[0] if resolved.known_hosts else str(Path("~/.ssh/known_hosts").expanduser()),
     )  # fmt: skip
+
+
+def _keys(lines: Iterable[str]) -> set[tuple[str, str]]:
+    """Return kind and key of known_hosts lines."""
+    rows = [line.split() for line in lines]
+    return {(row[1], row[2]) for row in rows}
+
+
+def _refuse_changed(host: Host, resolved: Resolved, known: set[tuple[str, str]], shown: set[tuple[str, str]]) -> None:
+    kinds = {kind for kind, _ in known}
+    changed = [key for key in shown if key[0] in kinds and key not in known]
+    if changed:
+        former, now = (_print([f"h {kind} {key}" for kind, key in keys])[0] for keys in (known, changed))
+        raise HostKeyRefused(
+            f"the host key has changed: known {former}, now {now}",
+            hint=f"find out why; if it is right: ssh-keygen -R '{resolved.key_name}', then sshmap trust",
+            host=host.name,
+        )
 
 
 def accept(offer: Offer) -> None:

@@ -239,7 +239,9 @@ def pieces(content: Path | BinaryIO | bytes, buffer: memoryview) -> Generator[me
         finally:
             os.close(fd)
     else:
-        while piece := content.read(CHUNK):
+        # what is there, not as much as was asked for: a terminal ends its input once
+        read = getattr(content, "read1", content.read)
+        while piece := read(CHUNK):
             yield memoryview(piece)
 
 

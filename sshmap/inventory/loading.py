@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -161,7 +162,7 @@ def _completed(path: Path, place: str, host: Host) -> Host:
         return msgspec.structs.replace(host, address=host.address or host.name, root=host.root or DEFAULT_ROOT)
     if not host.root:
         raise InvalidInventory(f'{path}: {place}: root: a host with connect = "local" needs a root of its own')
-    root = str(Path(host.root).expanduser())
+    root = os.path.normpath(Path(host.root).expanduser())
     return msgspec.structs.replace(host, root=root, idle_stop=host.idle_stop or LOCAL_IDLE_STOP)
 
 
@@ -177,3 +178,12 @@ def _distinct(path: Path, hosts: list[Host]) -> None:
             where = "root" if host.is_local else "address, port and root"
             raise InvalidInventory(f"{path}: hosts {places[place]!r} and {host.name!r} have the same {where}")
         places[place] = host.name
+    _apart(path, [host for host in hosts if host.is_local])
+
+
+def _apart(path: Path, hosts: list[Host]) -> None:
+    """Refuse a root inside another one: the outer would take the inner's files for its own."""
+    for host in hosts:
+        for other in hosts:
+            if host.root.startswith(f"{other.root.rstrip('/')}/"):
+                raise InvalidInventory(f"{path}: the root of {host.name!r} lies inside that of {other.name!r}")

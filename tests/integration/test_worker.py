@@ -87,6 +87,14 @@ def test_bash_is_strict(bench: Bench, command: str, code: int) -> None:
     assert bench.fail(command).exit_code == code
 
 
+def test_command_sees_nothing_of_the_loop_that_runs_it(bench: Bench) -> None:
+    """Neither its variables nor its lines: a failure names the line of the command."""
+    bench.put("a")
+    assert bench.run('echo "${!_sshmap*}${OLDPWD-}$#"') == {"a": b"0\n"}
+    bench.cluster.rm(f"sm://{bench.bucket}/out/", recursive=True)
+    assert "line 3: nosuchprogram" in bench.fail("true\ntrue\nnosuchprogram").message
+
+
 @pytest.mark.parametrize(("signal", "code"), [("TERM", 143), ("KILL", 137), ("SEGV", 139)])
 def test_command_killed_by_a_signal_fails(bench: Bench, signal: str, code: int) -> None:
     """A signal is 128 and its number."""

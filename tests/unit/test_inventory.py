@@ -58,6 +58,14 @@ MISTAKES = [
         '[[hosts]]\nname = "h1"\nconnect = "local"\nroot = "/r"\n[[hosts]]\nname = "h2"\nconnect = "local"\nroot = "/r/"',
         ["'h1'", "'h2'", "root"],
     ),
+    (
+        '[[hosts]]\nname = "h1"\nconnect = "local"\nroot = "/x/../r"\n[[hosts]]\nname = "h2"\nconnect = "local"\nroot = "/r"',
+        ["'h1'", "'h2'", "same root"],
+    ),
+    (
+        '[[hosts]]\nname = "h1"\nconnect = "local"\nroot = "/r/inner"\n[[hosts]]\nname = "h2"\nconnect = "local"\nroot = "/r"',
+        ["'h1'", "'h2'", "inside"],
+    ),
 ]
 
 THREE = Inventory(

@@ -220,3 +220,16 @@ def test_empty_command_is_refused(command: str) -> None:
 def test_command_with_nul_is_refused() -> None:
     with pytest.raises(UsageError, match="NUL"):
         check_job(job("sm://in/", "sm://out/", command="cat\0"))
+
+
+@pytest.mark.parametrize(("indir", "outdir"), [("sm://", "sm://o/"), ("sm://i/", "sm://"), ("sm://i/", "sm://o*/")])
+def test_directory_needs_a_bucket_and_outdir_is_no_glob(indir: str, outdir: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        check_job(job(indir, outdir))
+    assert refused.value.hint
+
+
+def test_bucket_for_a_key_is_refused_with_the_way_to_all_its_keys() -> None:
+    with pytest.raises(InvalidKey) as refused:
+        check_name("bucket")
+    assert "-r sm://bucket/" in refused.value.hint

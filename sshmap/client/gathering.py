@@ -1,0 +1,61 @@
+"""Doing something for many hosts at once: what came back and what failed are kept apart, none hides the other."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from sshmap.errors import SshmapError
+
+Value = TypeVar("Value")
+#: hosts asked at the same time
+AT_ONCE = 64
+
+
+def gather(call: Callable[[str], Value], names: Iterable[str]) -> tuple[dict[str, Value], dict[str, SshmapError]]:
+    """Do something for every host at once, in threads.
+
+    Args:
+        call: what to do, given a host's name.
+        names: the hosts.
+
+    Returns:
+        What came back, and what failed, by host, in the order of the names.
+    """
+    chosen = list(names)
+    answers: queue.SimpleQueue[tuple[str, Value | BaseException]] = queue.SimpleQueue()
+    places = threading.Semaphore(AT_ONCE)
+
+    def work(name: str) -> None:
+        with places:
+            answers.put((name, _outcome(call, name)))
+
+    for name in chosen:
+        threading.Thread(target=work, args=(name,), daemon=True).start()
+    results: dict[str, Value] = {}
+    failures: dict[str, SshmapError] = {}
+    for _ in chosen:
+        name, answer = answers.get()
+        if isinstance(answer, SshmapError):
+            failures[name] = answer
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            results[name] = answer
+    return _ordered(results, chosen), _ordered(failures, chosen)
+
+
+def _outcome(call: Callable[[str], Value], name: str) -> Value | BaseException:
+    try:
+        return call(name)
+    except SshmapError as exc:
+        exc.host = exc.host or name
+        return exc
+    except BaseException as exc:  # noqa: BLE001  # handed to the thread that waits
+        return exc
+
+
+def _ordered(answers: dict[str, Value], names: list[str]) -> dict[str, Value]:
+    return {name: answers[name] for name in names if name in answers}
