@@ -1,4 +1,4 @@
-"""Real sshd on loopback: each has a host key, a home and a log of its own, and ends with the test.
+"""Real sshd, on loopback unless told otherwise: each has a host key, a home and a log of its own, and ends with the test.
 
 Logins are those of the user who runs the tests, with HOME set to a directory of the test, so nothing below the
 real home is read or written. The laptop's side is an ssh_config that names its key and its known_hosts.
@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 import pytest
@@ -65,6 +65,17 @@ def fingerprint_of(key: Path) -> str:
     return done.stdout.split()[1]
 
 
+class Place(NamedTuple):
+    """Where an sshd listens."""
+
+    address: str = "127.0.0.1"
+    #: words before the command line of a program that is to run there
+    prefix: tuple[str, ...] = ()
+
+
+LOOPBACK = Place()
+
+
 class Sshd:
     """One sshd.
 
@@ -75,6 +86,7 @@ class Sshd:
         config: lines of sshd_config that count before ours.
         environment: further variables of every session; HOME is set anyway.
         bashrc: content of the account's .bashrc.
+        place: where it listens.
     """
 
     def __init__(
@@ -86,8 +98,9 @@ class Sshd:
         config: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         bashrc: str = "",
+        place: Place = LOOPBACK,
     ) -> None:
-        self.name, self.top, self.port = name, top, 0
+        self.name, self.top, self.port, self.place = name, top, 0, place
         self.home = top / "home"
         self.root = self.home / ".sshmap"
         self.authorized_keys = self.home / ".ssh" / "authorized_keys"
@@ -118,7 +131,12 @@ class Sshd:
     def known_line(self) -> str:
         """The line of known_hosts that is true of it now."""
         kind, key, *_ = Path(f"{self.host_key}.pub").read_text(encoding="ascii").split()
-        return f"[127.0.0.1]:{self.port} {kind} {key}\n"
+        return f"{self.known_name} {kind} {key}\n"
+
+    @property
+    def known_name(self) -> str:
+        """What known_hosts calls it."""
+        return f"[{self.place.address}]:{self.port}"
 
     @property
     def sessions(self) -> list[str]:
@@ -140,9 +158,9 @@ class Sshd:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         # it ends with the tests, also when they are killed
-        argv = ["setpriv", "--pdeathsig", "TERM", sshd_program(), "-D", "-f", str(self.top / "sshd_config")]
+        argv = ["setpriv", "--pdeathsig", "TERM", *self.place.prefix, sshd_program(), "-D"]
         process = subprocess.Popen(
-            [*argv, "-E", str(self.top / "log")],
+            [*argv, "-f", str(self.top / "sshd_config"), "-E", str(self.top / "log")],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self._process = process
@@ -154,7 +172,7 @@ class Sshd:
     def _config_text(self) -> str:
         variables = " ".join(f'"{name}={value}"' for name, value in self._environment.items())
         ours = [
-            f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.host_key}", "PidFile none",
+            f"Port {self.port}", f"ListenAddress {self.place.address}", f"HostKey {self.host_key}", "PidFile none",
             f"AuthorizedKeysFile {self.authorized_keys}", f"SetEnv {variables}", "UsePAM no", "StrictModes no", "UseDNS no",
             "PasswordAuthentication no", "KbdInteractiveAuthentication no", "PermitRootLogin yes", "LogLevel VERBOSE",
         ]  # fmt: skip
@@ -236,15 +254,22 @@ class SshdHosts:
         fresh = []
         for number in range(len(self.hosts), len(self.hosts) + count):
             name = f"h{number}"
-            fresh.append(Sshd(name, self.top / name, authorized, config=config, environment=environment, bashrc=bashrc))
-            self.hosts.append(fresh[-1])
+            host = Sshd(
+                name, self.top / name, authorized, config=config, environment=environment, bashrc=bashrc, place=self.place(number),
+            )  # fmt: skip
+            fresh.append(host)
+            self.hosts.append(host)
         if known:
             self.know(*fresh)
         return fresh
 
+    def place(self, number: int) -> Place:
+        """Return where a host listens."""
+        return LOOPBACK
+
     def know(self, *hosts: Sshd) -> None:
         """Write down the present keys of hosts in the laptop's known_hosts, in place of former ones."""
-        places = tuple(f"[127.0.0.1]:{host.port} " for host in hosts)
+        places = tuple(f"{host.known_name} " for host in hosts)
         kept = [
             line
             for line in self.known_hosts.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -255,7 +280,7 @@ class SshdHosts:
     def host(self, sshd: Sshd, transport: str = "fabric", **fields: object) -> Host:
         """Describe an sshd as the inventory does."""
         known = {
-            "name": sshd.name, "address": "127.0.0.1", "port": sshd.port, "user": user_name(), "identity_file": str(self.identity),
+            "name": sshd.name, "address": sshd.place.address, "port": sshd.port, "user": user_name(), "identity_file": str(self.identity),
             "ssh_config": str(self.ssh_config), "root": str(sshd.root), "workers": 1, "transport": transport,
         }  # fmt: skip
         return msgspec.convert({**known, **fields}, Host)
@@ -268,7 +293,7 @@ class SshdHosts:
     def write(self, inventory: Inventory) -> Path:
         """Write an inventory as the file a user would have."""
         path = self.top / f"inventory.{len(list(self.top.glob('inventory.*')))}.toml"
-        tables = []
+        tables = [f'[cluster]\nshuffle = "{inventory.shuffle}"\n']
         for host in inventory.hosts:
             values = {name: value for name, value in msgspec.structs.asdict(host).items() if value not in ("", 0, ())}
             tables.append("[[hosts]]\n" + "".join(f"{name} = {_toml(value)}\n" for name, value in values.items()))

@@ -39,7 +39,7 @@ from sshmap.store.queue import Queue
 from sshmap.transport.channel import Channel
 
 #: seconds of silence after which a sign of life is sent
-HEARTBEAT = 5.0
+HEARTBEAT = 3.0
 _ROWS = 2000
 #: what a peer's courier may ask for
 PEER_REQUESTS = (m.Put, m.Introduce, m.Sync, m.Has, m.Ping)
@@ -211,7 +211,7 @@ class ServedSession:
         self.writer.message(self._submission.plan())
 
     def start(self, _: m.Start) -> None:
-        """Start the job that was planned and report until it is over."""
+        """Start the job that was planned, once, and report until it is over or only waits for lost peers."""
         if self._submission is None:
             raise ProtocolError("Start came before Plan")
         self._submission.start()

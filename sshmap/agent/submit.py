@@ -26,8 +26,8 @@ _MOST_FAILURES = 1000
 _FASTEST, _SLOWEST = 0.01, 0.25
 #: seconds between looks whether the daemon lives
 _DAEMON_LOOK = 1.0
-#: seconds without progress while only unreachable peers are left
-STUCK_LIMIT = 20.0
+#: seconds without progress while only files for peers that do not answer are left
+STUCK_LIMIT = 10.0
 #: looks without progress at which nobody was there to do what is left
 DESERTED_LOOKS = 15
 
@@ -79,7 +79,9 @@ class Submission:
         )
 
     def start(self) -> int:
-        """Queue what is not there yet and wake the workers; return how many tasks are kept."""
+        """Queue what is not there yet and wake the workers, once; return how many tasks are kept."""
+        if self._run:
+            return self._kept
         kept = 0
         with self._store.ledger.change():
             self._store.keys.remember(self._spec.maker)

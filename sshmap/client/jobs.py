@@ -217,14 +217,21 @@ class JobRun:
             if not first:
                 self._plans[name] = self._merged(self._plans[name], self._plan_one(session, name))
             first = False
-            for message in session.stream(m.Start(), m.Finished):
-                if isinstance(message, m.Progress):
-                    self._advance(name, message)
-                elif isinstance(message, m.Finished):
-                    return message
-            raise AssertionError("the stream ends with Finished")
+            finished = self._follow(name, session)
+            # a file that takes long to be relayed is no reason for the host to give up its peer
+            while self._relays.carries(name, finished.stuck):
+                finished = self._follow(name, session)
+            return finished
 
         return self._links.ask(name, converse)
+
+    def _follow(self, name: str, session: Session) -> m.Finished:
+        for message in session.stream(m.Start(), m.Finished):
+            if isinstance(message, m.Progress):
+                self._advance(name, message)
+            elif isinstance(message, m.Finished):
+                return message
+        raise AssertionError("the stream ends with Finished")
 
     @staticmethod
     def _merged(before: m.Planned, now: m.Planned) -> m.Planned:
@@ -297,12 +304,19 @@ class JobRun:
 
     def _lost_host(self, name: str, error: SshmapError, total: int) -> SshmapError:
         plan = self._plans.get(name)
-        keys = f"{plan.inputs} of {total} keys" if plan else "its keys"
+        keys = f"{self._unprocessed(name, plan)} of {total} keys" if plan else "its keys"
         return HostLost(
             f"{name} down: {keys} of {parse_name(self.spec.indir)} not processed: {error.message}",
             hint=error.hint or "when it is back, run the same command again",
             host=name,
         )
+
+    def _unprocessed(self, name: str, plan: m.Planned) -> int:
+        """Input keys that a lost host had not told to be processed; of a merge all of its keys, as its tasks are groups of them."""
+        if self.spec.maker.verb is Verb.MERGE:
+            return plan.inputs
+        last = self._progress.get(name, m.Progress(kept=plan.kept))
+        return plan.inputs - last.kept - last.done - last.failed
 
 
 def _add(one: m.TallyRow, other: m.TallyRow) -> m.TallyRow:

@@ -41,6 +41,11 @@ def again(
     return retry(call)
 
 
+def worth_another(error: HostLost, *, opened: bool) -> bool:
+    """Say whether a host is asked again: one that broke off is, one that cannot be reached now is not."""
+    return not isinstance(error, HostNotReady | HostKeyRefused) and (opened or isinstance(error, ProtocolError))
+
+
 class Links:
     """The sessions of a client.
 
@@ -117,8 +122,7 @@ class Links:
         except HostLost as exc:
             self.drop(name)
             exc.host = exc.host or name
-            # a host that cannot be reached now is not asked twice, one that broke off is
-            if isinstance(exc, HostNotReady | HostKeyRefused) or not (opened or isinstance(exc, ProtocolError)):
+            if not worth_another(exc, opened=opened):
                 raise
             return self._again(name, call)
         except SshmapError as exc:

@@ -7,6 +7,7 @@ The host stays their owner: they leave its outbox when the peer has committed th
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 from sshmap.client.links import Links
 from sshmap.errors import SshmapError
@@ -28,6 +29,8 @@ class Relays:
         self._links = links
         self._over = threading.Event()
         self._threads: dict[tuple[str, str], threading.Thread] = {}
+        #: those that reach both the host and the peer
+        self._carrying: set[tuple[str, str]] = set()
         #: whether files were carried
         self.used = False
 
@@ -39,6 +42,10 @@ class Relays:
                 self._threads[host, peer] = thread
                 thread.start()
 
+    def carries(self, host: str, peers: Iterable[str]) -> bool:
+        """Whether somebody carries a host's files to one of these peers now."""
+        return any((host, peer) in self._carrying for peer in peers)
+
     def close(self) -> None:
         """Stop; what has not arrived stays in its outbox."""
         self._over.set()
@@ -49,6 +56,7 @@ class Relays:
         sessions: list[Session] = []
         try:
             sessions += [self._links.open(host), self._links.open(peer)]
+            self._carrying.add((host, peer))
             while not self._over.is_set():
                 if carry_some(*sessions):
                     self.used = True
@@ -58,6 +66,7 @@ class Relays:
             # the host itself reports that the files still wait, and for whom
             return
         finally:
+            self._carrying.discard((host, peer))
             for session in sessions:
                 session.close()
 

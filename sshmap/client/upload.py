@@ -19,9 +19,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from sshmap.client.links import AGAIN, Links
+from sshmap.client.links import AGAIN, Links, worth_another
 from sshmap.client.results import Transfer, silent
-from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, SshmapError, UsageError
+from sshmap.errors import HostLost, SshmapError, UsageError
 from sshmap.model import KeyName, base_name, show
 from sshmap.protocol.framing import CHUNK
 from sshmap.protocol.messages import End, Problem, Put, PutResult, Stored, Sync, Synced
@@ -160,12 +160,15 @@ class _Sender:
             again = [sent.source for sent in self._unanswered]
             self._unanswered.clear()
             self._room, self._lost = threading.Semaphore(_AHEAD), None
+            opened = False
             try:
-                self._converse(self._links.session(self._host), itertools.chain(again, sources))
+                session = self._links.session(self._host)
+                opened = True
+                self._converse(session, itertools.chain(again, sources))
             except HostLost as exc:
                 self._links.drop(self._host)
                 once = [sent for sent in self._unanswered if not isinstance(sent.source.content, Path | bytes)]
-                if not chance or once or isinstance(exc, HostNotReady | HostKeyRefused):
+                if not chance or once or not worth_another(exc, opened=opened):
                     raise
             else:
                 return

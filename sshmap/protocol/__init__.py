@@ -40,8 +40,10 @@ all of it: the receiver links the file if nobody can write to it any more, and d
     Meet{peers, known_hosts, authorized}      Met{}
     Halt{purge}                               Halted{was_running}
 
-The agent sends ``Tick{}`` whenever it was silent for 5 seconds, so silence of 20 seconds
-means that it is lost. A request that fails as a whole is answered by ``Problem``.
+The agent sends ``Tick{}`` whenever it was silent for 3 seconds, so silence of 12 seconds
+means that it is lost. A request that fails as a whole is answered by ``Problem``. Where
+only files for peers that do not answer are left of a job, ``Finished`` names the peers; a
+client that carries such files sends ``Start`` again, which follows on.
 A peer's courier speaks the same protocol and is served ``Hello Has Put Sync Ping`` only.
 
 `framing` does the frames, `messages` defines the classes, `handshake` the marker.

@@ -10,8 +10,9 @@ from typing import Protocol
 
 from sshmap.errors import HostLost, ProtocolError
 
-#: seconds without a byte after which the other side counts as lost
-SILENCE = 20.0
+#: seconds without a byte after which the other side counts as lost: four signs of life were due by then. With the ten
+#: that an attempt to connect again may take, a host that vanishes is named within 30 seconds
+SILENCE = 12.0
 
 
 class Channel(Protocol):

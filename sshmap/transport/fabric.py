@@ -30,6 +30,8 @@ from sshmap.transport.target import Resolved, Target, entries, hop_target, resol
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
 KEEPALIVE = 15
 CONNECT_SECONDS, BANNER_SECONDS, AUTH_SECONDS = 10, 15, 15
+#: seconds that a logged-in server may take to start the command
+SESSION_SECONDS = 10
 WINDOW = 4 << 20
 # what paramiko logs is told by our errors; its tracebacks are not for users
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -46,6 +48,9 @@ class FastTransport(paramiko.Transport):
         super().__init__(sock, default_window_size=WINDOW, **options)
         if isinstance(self.sock, socket.socket):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # paramiko writes without a limit to a socket that takes nothing any more; macOS has no such limit
+            if limit := getattr(socket, "TCP_USER_TIMEOUT", 0):
+                self.sock.setsockopt(socket.IPPROTO_TCP, limit, KEEPALIVE * 1000)
 
 
 def connect(target: Target, command: list[str]) -> FabricChannel:
@@ -57,16 +62,31 @@ def connect(target: Target, command: list[str]) -> FabricChannel:
         HostLost: the host cannot be reached or refuses the login; the phase is named.
     """
     connection = _open(target)
+    began = time.monotonic()
     try:
-        transport = connection.client.get_transport()
-        assert transport is not None
-        transport.set_keepalive(KEEPALIVE)
-        channel = transport.open_session(timeout=CONNECT_SECONDS)
-        channel.exec_command("exec " + shlex.join(command))
+        channel = _start(connection, command)
     except (paramiko.SSHException, OSError, EOFError) as exc:
         connection.close()
+        if time.monotonic() - began >= SESSION_SECONDS:
+            raise HostLost(f"session: no answer from {connection.host} within {SESSION_SECONDS} s") from exc
         raise HostLost(f"the server refuses a session: {exc}") from exc
     return FabricChannel(connection, channel)
+
+
+def _start(connection: fabric.Connection, command: list[str]) -> paramiko.Channel:
+    """Start a command in a session; the connection is closed when that takes too long, as paramiko waits for the answer for ever."""
+    transport = connection.client.get_transport()
+    assert transport is not None
+    limit = threading.Timer(SESSION_SECONDS, transport.close)
+    limit.daemon = True
+    limit.start()
+    try:
+        transport.set_keepalive(KEEPALIVE)
+        channel: paramiko.Channel = transport.open_session()
+        channel.exec_command("exec " + shlex.join(command))
+    finally:
+        limit.cancel()
+    return channel
 
 
 def _open(target: Target) -> fabric.Connection:
@@ -142,6 +162,8 @@ def _mapped(resolved: Resolved) -> Any:  # noqa: ANN401  # a context manager
     except paramiko.PasswordRequiredException as exc:
         raise HostLost("login: the key needs a passphrase", hint="add it to the agent: ssh-add") from exc
     except paramiko.AuthenticationException as exc:
+        if "timeout" in str(exc):
+            raise HostLost(f"login: no answer from {place} within {AUTH_SECONDS} s") from exc
         raise HostLost(
             f"login at {place} as {resolved.user!r} refused: {exc}",
             hint="sshmap asks for no password; try: ssh HOST true",

@@ -95,7 +95,7 @@ def _read(text: str) -> Resolved:
     files = " ".join(one(name) for name in ("userknownhostsfile", "globalknownhostsfile"))
     return Resolved(
         hostname=hostname, port=port, user=one("user"), proxy_command=one("proxycommand"),
-        identity_files=tuple(path for name in values.get("identityfile", []) if (path := str(Path(name).expanduser())) and Path(path).exists()),
+        identity_files=tuple(path for name in dict.fromkeys(values.get("identityfile", [])) if (path := str(Path(name).expanduser())) and Path(path).exists()),
         identities_only=one("identitiesonly") == "yes",
         jumps=tuple(hop for hop in one("proxyjump").split(",") if hop),
         key_name=one("hostkeyalias") or _key_name(hostname, port),
