@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import shutil
 import signal
@@ -72,6 +73,7 @@ class Arena:
         self._ssh_clusters: dict[tuple[int, str], Cluster] = {}
         self._ssh_hosts: dict[int, SshdHosts] = {}
         self._sshd = contextlib.ExitStack()
+        self._numbers = itertools.count()
         self.top = Path(tempfile.mkdtemp(prefix="sshmap-bench-"))
 
     def __enter__(self) -> Self:
@@ -150,6 +152,14 @@ class Arena:
     def held(self, which: Literal["tiny", "trips"], cluster: Cluster | None = None) -> str:
         """Return where a cluster, the usual one unless named, holds an input."""
         return (cluster or self.cluster()).holding(self.tiny if which == "tiny" else self.trips)
+
+    def unused(self, name: str) -> str:
+        """Return a name with a number that no other call gives.
+
+        For works that write thousands of files: ext4 gives a deleted file's inode to no other for some
+        seconds, and whoever runs next would be measured looking for one.
+        """
+        return f"{name}{next(self._numbers)}"
 
     def fresh(self, name: str) -> Path:
         """Return an empty directory, whatever was there."""

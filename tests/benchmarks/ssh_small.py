@@ -13,26 +13,36 @@ from tests.benchmarks.report import Row
 
 def ssh_map_tiny(arena: Arena) -> Iterator[Row]:
     """Map ``cat`` over the tiny keys, on hosts behind sshd and on as many local ones."""
-    took, limit = alternate(TIMES, _map(arena, arena.ssh_cluster()), _map(arena, arena.cluster(SSH_HOSTS)))
+    clusters = arena.ssh_cluster(), arena.cluster(SSH_HOSTS)
+    took, limit = alternate(TIMES, *(_map(arena, sshmap) for sshmap in clusters))
+    for sshmap in clusters:
+        sshmap("rm", "-r", "sm://mapped")
     yield Row(f"map cat, {arena.scaled(5000)} keys vs local hosts", took, limit, 1.1)
 
 
 def _map(arena: Arena, sshmap: Cluster) -> Side:
     source = arena.held("tiny", sshmap)
-    return Side(lambda: sshmap("map", source, "sm://mapped/", "cat"), lambda: sshmap("rm", "-r", "sm://mapped/"))
+    return Side(lambda: sshmap("map", source, f"sm://{arena.unused('mapped')}/", "cat"))
 
 
 def ssh_cp_tiny(arena: Arena) -> Iterator[Row]:
     """Copy the tiny files in and out, and the same with tar."""
     sshmap, hosts = arena.ssh_cluster(), arena.sshd()
     source, far, near = arena.held("tiny", sshmap), arena.fresh("far"), arena.fresh("near")
-    into = Side(lambda: sshmap("cp", "-r", str(arena.tiny), "sm://copied/"), lambda: sshmap("rm", "-r", "sm://copied/"))
-    out = Side(lambda: sshmap("cp", "-r", source, f"{arena.top}/out/"), lambda: arena.fresh("out"))
-    tar_in = Side(lambda: pipe(hosts, f"tar -C {arena.tiny} -c . |", f"tar -C {far} -x", ""))
-    tar_out = Side(
-        lambda: pipe(hosts, "", f"tar -C {far} -c .", f"| tar -C {near} -x"),
-        lambda: (arena.fresh("near"), arena.fresh("far")),
+
+    def tar_in() -> None:
+        folder = far / arena.unused("in")
+        pipe(hosts, f"tar -C {arena.tiny} -c . |", f"mkdir {folder}; tar -C {folder} -x", "")
+
+    def tar_out() -> None:
+        folder = near / arena.unused("out")
+        pipe(hosts, "", f"tar -C {arena.tiny} -c .", f"| (mkdir {folder}; tar -C {folder} -x)")
+
+    sides = (
+        Side(lambda: sshmap("cp", "-r", str(arena.tiny), f"sm://{arena.unused('copied')}/")),
+        Side(lambda: sshmap("cp", "-r", source, f"{near / arena.unused('out')}/")),
     )
-    took_in, took_out, limit_in, limit_out = alternate(TIMES, into, out, tar_in, tar_out)
+    took_in, took_out, limit_in, limit_out = alternate(TIMES, *sides, Side(tar_in), Side(tar_out))
+    sshmap("rm", "-r", "sm://copied")
     yield Row(f"cp -r in, {arena.scaled(5000)} files vs ssh tar", took_in, limit_in, 3)
     yield Row(f"cp -r out, {arena.scaled(5000)} files vs ssh tar", took_out, limit_out, 3)
