@@ -33,6 +33,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
+	@.ci/components
 	$(BIN)/python -m tests.benchmarks
 
 clean:

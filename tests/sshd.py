@@ -1,6 +1,8 @@
-"""Real sshd, on loopback unless told otherwise: each has a host key, a home and a log of its own, and ends with the test.
+"""Real sshd, on loopback unless told otherwise: each has a host key, a home and a log of its own.
 
-Logins are those of the user who runs the tests, with HOME set to a directory of the test, so nothing below the
+They end with the test or benchmark.
+
+Logins are those of the user who runs them, with HOME set to a directory of theirs, so nothing below the
 real home is read or written. The laptop's side is an ssh_config that names its key and its known_hosts.
 """
 
@@ -27,15 +29,19 @@ from tests.conftest import end_processes, processes_below, wait_until
 TRANSPORTS = ("fabric", "openssh")
 #: how long a command a user types may take here
 LIMIT = 60.0
-_MISSING = "no sshd on this machine: the tests of ssh mode need the package openssh-server (as root, .ci/components installs it)"
+_MISSING = "no sshd on this machine: ssh mode needs the package openssh-server (as root, .ci/components installs it)"
 _PORT_TRIES = 5
 
 
 def sshd_program() -> str:
-    """Return the path of sshd, which has to be called by it; a machine without one fails the test, it does not skip it."""
+    """Return the path of sshd, which has to be called by it.
+
+    Raises:
+        RuntimeError: there is none; that fails a test, it does not skip it.
+    """
     found = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
-        pytest.fail(_MISSING, pytrace=False)
+        raise RuntimeError(_MISSING)
     return found
 
 
@@ -144,13 +150,17 @@ class Sshd:
         return [line for line in self.log.splitlines() if "Starting session" in line]
 
     def start(self) -> None:
-        """Start listening: on the former port, or on a free one the first time."""
+        """Start listening: on the former port, or on a free one the first time.
+
+        Raises:
+            RuntimeError: it does not; the message holds its log.
+        """
         for _ in range(_PORT_TRIES):
             self.port = self.port or free_port()
             if self._listens():
                 return
             self.port = 0
-        pytest.fail(f"sshd does not start:\n{self.log}", pytrace=False)
+        raise RuntimeError(f"sshd does not start:\n{self.log}")
 
     def _listens(self) -> bool:
         (self.top / "log").unlink(missing_ok=True)

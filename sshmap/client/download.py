@@ -139,8 +139,9 @@ class _Fresh:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = Path(os.path.realpath(path))
+        self._path = Path(os.path.realpath(path)) if path.is_symlink() else path
         self._fresh = self._path.with_name(f".sshmap-{secrets.token_hex(6)}")
+        self._finished = False
         self._through = self._path.exists() and not (self._path.is_file() or self._path.is_dir())
         if self._through:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
@@ -161,11 +162,13 @@ class _Fresh:
         """Give the file its name; what had it before is replaced."""
         if not self._through:
             self._fresh.rename(self._path)
+        self._finished = True
 
     def close(self) -> None:
         """Close it; unfinished, it vanishes."""
         os.close(self._fd)
-        self._fresh.unlink(missing_ok=True)
+        if not (self._finished or self._through):
+            self._fresh.unlink(missing_ok=True)
 
 
 def fetch_one(links: Links, name: str, out: BinaryIO) -> int:

@@ -7,6 +7,7 @@ that fails is named and the rest come up.
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,7 +38,7 @@ def bring_up(links: Links, report: Counted) -> tuple[dict[str, m.Condition], dic
     conditions, failures = links.gather(reported)
     remote = [hosts[name] for name in conditions if not hosts[name].is_local]
     if len(remote) > 1:
-        places, unresolved = links.gather(lambda name: resolve(target_of(hosts[name])), [host.name for host in remote])
+        places, unresolved = links.gather(lambda name: _locate(hosts[name]), [host.name for host in remote])
         _, strangers = links.gather(lambda name: _introduce(links, name, conditions, hosts, places), list(places))
         failures |= unresolved | strangers
     return {name: answer for name, answer in conditions.items() if name not in failures}, failures
@@ -62,8 +63,20 @@ def _raise(links: Links, host: Host) -> m.Condition:
     return msgspec.structs.replace(condition, findings=condition.findings + told)
 
 
+class _Place(NamedTuple):
+    """Where a host is, and by which keys it is known; looked up once, however many hosts are told of it."""
+
+    where: Resolved
+    known_hosts: list[str]
+
+
+def _locate(host: Host) -> _Place:
+    where = resolve(target_of(host))
+    return _Place(where, known_keys(where))
+
+
 def _introduce(
-    links: Links, name: str, conditions: dict[str, m.Condition], hosts: dict[str, Host], places: dict[str, Resolved]
+    links: Links, name: str, conditions: dict[str, m.Condition], hosts: dict[str, Host], places: dict[str, _Place]
 ) -> None:
     """Tell one host about the others, unless it knows."""
     others = [other for other in places if other != name]
@@ -72,15 +85,15 @@ def _introduce(
             name=other,
             connect="ssh",
             root=hosts[other].root,
-            address=places[other].hostname,
-            port=places[other].port,
-            user=places[other].user,
+            address=places[other].where.hostname,
+            port=places[other].where.port,
+            user=places[other].where.user,
         )
         for other in others
     )
     request = m.Meet(
         peers=peers,
-        known_hosts=tuple(line for other in others for line in known_keys(places[other])),
+        known_hosts=tuple(line for other in others for line in places[other].known_hosts),
         authorized=tuple(conditions[other].public_key for other in others if conditions[other].public_key),
     )
     if digest_of(msgspec.json.encode(request)).hex() != conditions[name].met:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import select
 from collections.abc import Callable
@@ -13,6 +15,8 @@ from sshmap.errors import HostLost, ProtocolError
 #: seconds without a byte after which the other side counts as lost: four signs of life were due by then. With the ten
 #: that an attempt to connect again may take, a host that vanishes is named within 30 seconds
 SILENCE = 12.0
+#: bytes a pipe shall hold: the 64 KiB of those that sshd makes have both ends wait for each other all the time
+_PIPE = 1 << 20
 
 
 class Channel(Protocol):
@@ -75,6 +79,7 @@ class FdChannel:
         self._closed = False
         for fd in {read_fd, write_fd}:
             os.set_blocking(fd, False)
+            _widen(fd)
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it."""
@@ -133,3 +138,9 @@ class FdChannel:
                 os.close(fd)
             if self._on_close:
                 self._on_close()
+
+
+def _widen(fd: int) -> None:
+    """Let a pipe hold more, where the system can do that and has it to give; leave all else as it is."""
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)

@@ -63,12 +63,13 @@ def connect(target: Target, command: list[str]) -> OpensshChannel:
     """
     ours, theirs = socket.socketpair()
     complaints = tempfile.TemporaryFile()  # noqa: SIM115  # belongs to the channel
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
     with theirs:
         child = subprocess.Popen(
             ssh_argv(target, command),
             stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=complaints, start_new_session=True,
         )  # fmt: skip
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
     return OpensshChannel(ours.detach(), child, complaints)
 
 

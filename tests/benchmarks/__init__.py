@@ -8,5 +8,7 @@ belong to a machine and its mood. Every work drives the real command; nothing is
     inputs    the data, the same in every run
     arena     a place for all of it that is gone afterwards
     local_*   the works on the built-in local cluster
+    login     the ssh program by itself
+    ssh_*     the works on hosts behind sshd
     registry  the list of all works
 """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -12,12 +15,17 @@ from types import TracebackType
 from typing import Literal, Self
 
 from sshmap.inventory import Inventory, builtin
-from tests.benchmarks.inputs import make_tiny, make_trips
+from tests.benchmarks.inputs import make_big, make_tiny, make_trips
 from tests.benchmarks.measure import call
+from tests.conftest import end_processes
+from tests.sshd import SshdHosts
 
 CORES = len(os.sched_getaffinity(0))
+#: hosts behind sshd, where a work does not say
+SSH_HOSTS = 3
 _TINY = 5000
 _TRIPS = 1_000_000_000
+_BIG = 1 << 30
 
 
 class Cluster:
@@ -30,6 +38,7 @@ class Cluster:
 
     def __init__(self, options: tuple[str, ...], inventory: Inventory) -> None:
         self._options = options
+        self._held: set[str] = set()
         self.inventory = inventory
 
     def argv(self, *words: str) -> list[str]:
@@ -42,6 +51,14 @@ class Cluster:
         """Run a command line to its end."""
         call(self.argv(*words))
 
+    def holding(self, source: Path) -> str:
+        """Return where it holds the files of a directory, copied in when first asked for."""
+        prefix = f"sm://{source.name}/"
+        if prefix not in self._held:
+            self("cp", "-r", str(source), prefix)
+            self._held.add(prefix)
+        return prefix
+
 
 class Arena:
     """Inputs and clusters, made when first asked for; gone with the end of the ``with`` block.
@@ -53,7 +70,10 @@ class Arena:
     def __init__(self, scale: float) -> None:
         self._scale = scale
         self._clusters: dict[int | None, Cluster] = {}
-        self._held: set[str] = set()
+        self._ssh_clusters: dict[tuple[int, str], Cluster] = {}
+        self._ssh_hosts: dict[int, SshdHosts] = {}
+        self._sshd = contextlib.ExitStack()
+        self._numbers = itertools.count()
         self.top = Path(tempfile.mkdtemp(prefix="sshmap-bench-"))
 
     def __enter__(self) -> Self:
@@ -68,14 +88,21 @@ class Arena:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop all clusters and delete everything, one failure notwithstanding."""
+        """Stop all clusters and delete everything, one failure or another Ctrl-C notwithstanding."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         for cluster in self._clusters.values():
             try:
                 cluster("down", "--purge", "-y")
             except RuntimeError as exc:
                 print(exc, file=sys.stderr)
-        os.chdir("/")
-        shutil.rmtree(self.top, ignore_errors=True)
+        try:
+            # their daemons end with them, by force
+            self._sshd.close()
+        finally:
+            end_processes(self.top)
+            os.chdir("/")
+            shutil.rmtree(self.top, ignore_errors=True)
 
     def cluster(self, hosts: int | None = None) -> Cluster:
         """Return a built-in local cluster that is up: the usual one, or one of so many hosts."""
@@ -84,6 +111,24 @@ class Arena:
             self._clusters[hosts] = Cluster(options, builtin(hosts))
             self._clusters[hosts]("up")
         return self._clusters[hosts]
+
+    def sshd(self, hosts: int = SSH_HOSTS) -> SshdHosts:
+        """Return so many sshd, each number a set of its own."""
+        if hosts not in self._ssh_hosts:
+            started = self._sshd.enter_context(SshdHosts(self.top / f"ssh{hosts}"))
+            started.add(hosts)
+            self._ssh_hosts[hosts] = started
+        return self._ssh_hosts[hosts]
+
+    def ssh_cluster(self, transport: str = "fabric", hosts: int = SSH_HOSTS) -> Cluster:
+        """Return a cluster behind sshd that is up, with as many workers as a local one of so many hosts."""
+        key = (hosts, transport)
+        if key not in self._ssh_clusters:
+            sshd, workers = self.sshd(hosts), builtin(hosts).hosts[0].workers
+            inventory = sshd.inventory(transport, workers=workers)
+            self._ssh_clusters[key] = Cluster(("-i", str(sshd.write(inventory))), inventory)
+            self._ssh_clusters[key]("up")
+        return self._ssh_clusters[key]
 
     def scaled(self, size: int) -> int:
         """Return a size as this run wants it."""
@@ -99,13 +144,22 @@ class Arena:
         """The 24 CSV files of 1 GB together."""
         return make_trips(self.top / "trips", self.scaled(_TRIPS))
 
-    def held(self, which: Literal["tiny", "trips"]) -> str:
-        """Return where the usual cluster holds an input, copied in when first asked for."""
-        source = self.tiny if which == "tiny" else self.trips
-        if which not in self._held:
-            self.cluster()("cp", "-r", str(source), f"sm://{which}/")
-            self._held.add(which)
-        return f"sm://{which}/"
+    @functools.cached_property
+    def big(self) -> Path:
+        """The file of 1 GiB."""
+        return make_big(self.top / "big", self.scaled(_BIG))
+
+    def held(self, which: Literal["tiny", "trips"], cluster: Cluster | None = None) -> str:
+        """Return where a cluster, the usual one unless named, holds an input."""
+        return (cluster or self.cluster()).holding(self.tiny if which == "tiny" else self.trips)
+
+    def unused(self, name: str) -> str:
+        """Return a name with a number that no other call gives.
+
+        For works that write thousands of files: ext4 gives a deleted file's inode to no other for some
+        seconds, and whoever runs next would be measured looking for one.
+        """
+        return f"{name}{next(self._numbers)}"
 
     def fresh(self, name: str) -> Path:
         """Return an empty directory, whatever was there."""

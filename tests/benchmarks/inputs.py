@@ -1,4 +1,4 @@
-"""The data, the same in every run: tiny files, taxi trips, rows of a ledger."""
+"""The data, the same in every run: tiny files, taxi trips, one big file, rows of a ledger."""
 
 from __future__ import annotations
 
@@ -52,6 +52,15 @@ def _trips(seed: int) -> str:
             f"{fare:.2f},0.5,0.5,{tip:.2f},0.0,{fare + tip + 1:.2f}\n"
         )
     return "".join(rows)
+
+
+def make_big(path: Path, size: int) -> Path:
+    """Make a file of `size` bytes; no byte of it can be guessed from those just before it."""
+    block = random.Random(0).randbytes(1 << 20)
+    with path.open("wb") as file:
+        while (room := size - file.tell()) > 0:
+            file.write(block[:room])
+    return path
 
 
 def key_names(count: int) -> Iterator[str]:

@@ -15,7 +15,7 @@ from tests.benchmarks.report import Row
 TIMES = 2
 _CUT = "cut -d, -f1-5"
 #: splits a CSV file by passenger_count into files of the working directory
-_PARTITION = """awk -F, 'NR > 1 { print > ($4 "_trips.csv") }'"""
+PARTITION = """awk -F, 'NR > 1 { print > ($4 "_trips.csv") }'"""
 
 
 def cp_trips(arena: Arena) -> Iterator[Row]:
@@ -45,7 +45,7 @@ def shuffle(arena: Arena) -> Iterator[Row]:
     sshmap, source = arena.cluster(), arena.held("trips")
 
     def ours() -> None:
-        sshmap("fanout", source, "sm://split/", f"{_PARTITION}; ls")
+        sshmap("fanout", source, "sm://split/", f"{PARTITION}; ls")
         sshmap("merge", "sm://split/", "sm://merged/", "xargs cat")
 
     def clear() -> None:
@@ -64,7 +64,7 @@ def shuffle(arena: Arena) -> Iterator[Row]:
 def _partition(source: Path, split: Path, merged: Path) -> None:
     """Do the same as fan-out and merge, without a cluster."""
     names = "\n".join(sorted(path.name for path in source.iterdir()))
-    script = f'mkdir "{split}/$1"; cd "{split}/$1"; {_PARTITION} < "{source}/$1"'
+    script = f'mkdir "{split}/$1"; cd "{split}/$1"; {PARTITION} < "{source}/$1"'
     call(["xargs", f"-P{CORES}", "-I{}", "bash", "-c", script, "bash", "{}"], feed=names)
     values = "\n".join(str(value) for value in range(PASSENGERS))
     script = f'cat {split}/*/"$1"_trips.csv > "{merged}/$1_trips.csv"'

@@ -36,7 +36,7 @@ def cp_tiny(arena: Arena) -> Iterator[Row]:
     """Copy the tiny files in and out."""
     sshmap, source = arena.cluster(), arena.held("tiny")
     into = Side(lambda: sshmap("cp", "-r", str(arena.tiny), "sm://copied/"), lambda: sshmap("rm", "-r", "sm://copied/"))
-    out = Side(lambda: sshmap("cp", "-r", source, f"{arena.top}/out/"), lambda: arena.fresh("out"))
+    out = Side(lambda: sshmap("cp", "-r", source, f"{arena.top / arena.unused('out')}/"))
     took_in, took_out, limit = alternate(TIMES, into, out, _loop(arena))
     yield Row(f"cp -r in, {arena.scaled(5000)} files vs xargs bash", took_in, limit, 0.25)
     yield Row(f"cp -r out, {arena.scaled(5000)} files vs xargs bash", took_out, limit, 0.25)

@@ -1,14 +1,14 @@
 """The list of all works.
 
 A work is a function that takes the arena and yields rows; it leaves the clusters as it found
-them, but for inputs they hold. Works over sshd come here as another block.
+them, but for inputs they hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import local_large, local_service, local_small
+from tests.benchmarks import local_large, local_service, local_small, ssh_large, ssh_service, ssh_small
 from tests.benchmarks.arena import Arena
 from tests.benchmarks.report import Row
 
@@ -27,5 +27,16 @@ LOCAL: tuple[Work, ...] = (
     local_service.idle,
 )
 
+#: ssh mode: real sshd on loopback ports
+SSH: tuple[Work, ...] = (
+    ssh_small.ssh_map_tiny,
+    ssh_small.ssh_cp_tiny,
+    ssh_large.ssh_cp_big,
+    ssh_large.ssh_shuffle,
+    ssh_service.ssh_up,
+    ssh_service.ssh_ls,
+    ssh_service.ssh_health,
+)
+
 #: all works by name, in the order in which they run
-WORKS: dict[str, Work] = {work.__name__.replace("_", "-"): work for work in LOCAL}
+WORKS: dict[str, Work] = {work.__name__.replace("_", "-"): work for work in LOCAL + SSH}
