@@ -213,6 +213,18 @@ def test_copies_keep_names_trees_and_bytes(typed: CommandLine) -> None:
     assert (typed.folder / "one" / "c").read_bytes() == (typed.folder / "c").read_bytes() == tree["b/c"]
 
 
+def test_a_copy_out_goes_where_a_link_points_and_leaves_nothing_beside_it(typed: CommandLine) -> None:
+    typed.succeed("cp", "-", "sm://linked/key", stdin=b"fresh")
+    folder = typed.folder / "linked"
+    (folder / "elsewhere").mkdir(parents=True)
+    (folder / "elsewhere" / "file").write_bytes(b"former")
+    (folder / "link").symlink_to("elsewhere/file")
+    typed.succeed("cp", "sm://linked/key", "linked/link")
+    assert (folder / "link").is_symlink()
+    assert (folder / "elsewhere" / "file").read_bytes() == b"fresh"
+    assert sorted(path.name for path in folder.rglob("*")) == ["elsewhere", "file", "link"]
+
+
 def test_a_reader_that_closes_the_pipe_gets_no_complaint(shared: CommandLine) -> None:
     shared.succeed("cp", "-", "sm://large/k", stdin=bytes(5_000_000))
     done = shared.shell("sshmap cat sm://large/k | head -c1")

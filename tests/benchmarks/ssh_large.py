@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tests.benchmarks.arena import SSH_HOSTS, Arena, Cluster
-from tests.benchmarks.local_large import PARTITION, TIMES
+from tests.benchmarks.local_large import PARTITION
 from tests.benchmarks.login import pipe
 from tests.benchmarks.measure import Side, alternate
 from tests.benchmarks.report import Row
+
+TIMES = 3
 
 
 class _Copies(NamedTuple):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.client import setup
 from sshmap.errors import HostLost, Refused, RingChanged, SshmapError
 from sshmap.inventory import Inventory
 from sshmap.model import JobSpec, Maker, Peer, Verb
@@ -18,7 +19,7 @@ from sshmap.protocol import messages as m
 from sshmap.store.layout import Root
 from sshmap.transport import openssh
 from sshmap.transport.session import Session
-from sshmap.transport.target import Target
+from sshmap.transport.target import Resolved, Target, known_keys
 from tests import sshd
 from tests.conftest import processes_below, wait_until
 from tests.integration import fleet
@@ -124,6 +125,18 @@ def test_up_again_changes_nothing(standing: SshdHosts, transport: str) -> None:
     before = state()
     up(standing.inventory(transport))
     assert state() == before
+
+
+def test_up_looks_every_host_up_once(standing: SshdHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counted(resolved: Resolved) -> list[str]:
+        asked.append(resolved.port)
+        return known_keys(resolved)
+
+    monkeypatch.setattr(setup, "known_keys", counted)
+    up(standing.inventory())
+    assert sorted(asked) == sorted(host.port for host in standing.hosts)
 
 
 def test_exec_and_eval_pass_on_what_commands_say(cluster: Cluster, standing: SshdHosts, transport: str) -> None:
