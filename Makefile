@@ -34,6 +34,7 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	@.ci/components
+	$(BIN)/python -m compileall -q sshmap
 	$(BIN)/python -m tests.benchmarks
 
 clean:

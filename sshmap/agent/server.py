@@ -210,11 +210,11 @@ class ServedSession:
         self._submission = Submission(self.store, request.job, request.tallies)
         self.writer.message(self._submission.plan())
 
-    def start(self, _: m.Start) -> None:
+    def start(self, request: m.Start) -> None:
         """Start the job that was planned, once, and report until it is over or only waits for lost peers."""
         if self._submission is None:
             raise ProtocolError("Start came before Plan")
-        self._submission.start()
+        self._submission.start(attach=request.attach)
         self.writer.message(self._submission.follow(self.writer.message, self._channel.readable))
 
     def sweep(self, request: m.Sweep) -> None:

@@ -78,22 +78,28 @@ class Submission:
             refused=counts["refused"],
         )
 
-    def start(self) -> int:
-        """Queue what is not there yet and wake the workers, once; return how many tasks are kept."""
+    def start(self, *, attach: bool = False) -> int:
+        """Queue what is not there yet and wake the workers, once; return how many tasks are kept.
+
+        Args:
+            attach: what has failed since the job was started counts as failed.
+        """
         if self._run:
             return self._kept
-        kept = 0
         with self._store.ledger.change():
+            present = self._queue.present_run(self.job) if attach else None
             self._store.keys.remember(self._spec.maker)
-            self._run = self._queue.open_job(self.job, self._spec, self._maker, 0)
+            self._run = present[0] if present else self._queue.open_job(self.job, self._spec, self._maker)
             for fates in _batches(self._fates(), _BATCH):
                 fresh = [fate.task for fate in fates if not fate.kept and not fate.refused]
-                self._queue.enqueue(self.job, self._run, fresh, replaces=self._spec.replace)
-                kept += sum(fate.kept for fate in fates)
-            self._store.ledger.db.execute("UPDATE jobs SET kept = ? WHERE id = ?", (kept, self.job))
-        self._kept = kept
+                self._queue.enqueue(self.job, self._run, fresh, replaces=self._spec.replace, attach=attach)
+                self._kept += sum(fate.kept for fate in fates)
+            if present:
+                # what the run has done is there by now, and counts as done
+                self._kept = present[1]
+            self._queue.note_kept(self.job, self._kept)
         wake(self._store.root, "worker")
-        return kept
+        return self._kept
 
     def follow(self, report: Callable[[Progress], None], left: Callable[[float], bool]) -> Finished:
         """Wait until the job is over here and tell how it goes; the daemon is kept alive meanwhile.

@@ -226,7 +226,7 @@ class JobRun:
         return self._links.ask(name, converse)
 
     def _follow(self, name: str, session: Session) -> m.Finished:
-        for message in session.stream(m.Start(), m.Finished):
+        for message in session.stream(m.Start(attach=name in self._progress), m.Finished):
             if isinstance(message, m.Progress):
                 self._advance(name, message)
             elif isinstance(message, m.Finished):

@@ -30,8 +30,8 @@ _FLUSH_AT = 128 * 1024
 class Bytes(Protocol):
     """A byte stream in both directions, as a transport gives it."""
 
-    def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it."""
+    def send(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Send all of them, one after the other."""
 
     def recv_into(self, buffer: memoryview) -> int:
         """Receive some bytes; 0 means the end."""
@@ -78,18 +78,18 @@ class FrameWriter:
         with self._lock:
             self._pending += HEADER.pack(len(payload), kind)
             if len(payload) >= _FLUSH_AT:
-                self._flush()
-                self._stream.send(payload)
+                self._flush(payload)
             else:
                 self._pending += payload
             if flush or len(self._pending) >= _FLUSH_AT:
                 self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self, *more: bytes | bytearray | memoryview) -> None:
         if self._pending:
             pending, self._pending = self._pending, bytearray()
             self.sends += 1
-            self._stream.send(pending)
+            # together, as a header by itself would cost a packet
+            self._stream.send(pending, *more)
 
 
 class FrameReader:

@@ -234,6 +234,9 @@ class Planned(Message, frozen=True, kw_only=True):
 class Start(Message, frozen=True, kw_only=True):
     """Starts the job that was planned, or attaches to it."""
 
+    #: the client has seen it start and goes on after a broken session: what has failed since is not run again
+    attach: bool = False
+
 
 class Progress(Message, frozen=True, kw_only=True):
     """How far the job is on this host."""

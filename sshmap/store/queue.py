@@ -69,14 +69,23 @@ class Queue:
         self._ledger = ledger
         self._db = ledger.db
 
-    def open_job(self, job: JobId, spec: JobSpec, maker: bytes, kept: int) -> int:
+    def open_job(self, job: JobId, spec: JobSpec, maker: bytes) -> int:
         """Enter a submission of a job and return its run number; within a transaction."""
         row = self._db.execute("SELECT run FROM jobs WHERE id = ?", (job,)).fetchone()
         run = row[0] + 1 if row else 1
-        values = (job, spec.maker.verb.value, spec.indir, spec.outdir, maker, run, int(time.time()), kept)
+        values = (job, spec.maker.verb.value, spec.indir, spec.outdir, maker, run, int(time.time()), 0)
         self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
         self._prune()
         return run
+
+    def present_run(self, job: JobId) -> tuple[int, int] | None:
+        """Return the number of a job's run and how many outputs were kept when it began."""
+        row = self._db.execute("SELECT run, kept FROM jobs WHERE id = ?", (job,)).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def note_kept(self, job: JobId, kept: int) -> None:
+        """Remember how many outputs were kept when a run began; within a transaction."""
+        self._db.execute("UPDATE jobs SET kept = ? WHERE id = ?", (kept, job))
 
     def _prune(self) -> None:
         """Forget the oldest jobs that have nothing left to do."""
@@ -87,15 +96,27 @@ class Queue:
         self._db.executemany("DELETE FROM tasks WHERE job = ?", old)
         self._db.executemany("DELETE FROM jobs WHERE id = ?", old)
 
-    def enqueue(self, job: JobId, run: int, tasks: Iterable[NewTask], *, replaces: bool) -> None:
-        """Queue tasks; those that are queued or running already join this run as they are; within a transaction."""
+    def enqueue(self, job: JobId, run: int, tasks: Iterable[NewTask], *, replaces: bool, attach: bool) -> None:
+        """Queue tasks; those that are queued or running already join this run as they are; within a transaction.
+
+        Args:
+            job: their job.
+            run: its present run.
+            tasks: what to do.
+            replaces: they swap outputs that other work made.
+            attach: those that have failed in this run stay so.
+        """
         self._db.executemany(
             "INSERT INTO tasks (job, output, members, inputs, run, replaces, stale) VALUES (?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (job, output) DO UPDATE SET run = excluded.run, "
             "  members = excluded.members, inputs = excluded.inputs, replaces = excluded.replaces, stale = excluded.stale,"
             "  attempt = CASE WHEN state IN ('done', 'failed') THEN 0 ELSE attempt END,"
-            "  state = CASE WHEN state IN ('done', 'failed') THEN 'queued' ELSE state END, size = 0, kind = NULL, message = NULL, exit_code = NULL",
-            ((job, task.output, "\n".join(task.members), task.inputs, run, replaces, task.stale) for task in tasks),
+            "  state = CASE WHEN state IN ('done', 'failed') THEN 'queued' ELSE state END, size = 0, kind = NULL, message = NULL, exit_code = NULL "
+            "WHERE NOT (? AND state = 'failed' AND tasks.run = excluded.run)",
+            (
+                (job, task.output, "\n".join(task.members), task.inputs, run, replaces, task.stale, attach)
+                for task in tasks
+            ),
         )
 
     def backlog(self, limit: int) -> int:

@@ -22,8 +22,8 @@ _PIPE = 1 << 20
 class Channel(Protocol):
     """Bytes to and from one agent."""
 
-    def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it.
+    def send(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Send all of them, one after the other.
 
         Raises:
             HostLost: the other side is gone, or took nothing for `SILENCE` seconds.
@@ -81,12 +81,16 @@ class FdChannel:
             os.set_blocking(fd, False)
             _widen(fd)
 
-    def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it."""
-        view = memoryview(data)
-        while view:
+    def send(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Send all of them, one after the other."""
+        views = [memoryview(piece) for piece in pieces]
+        while views:
             try:
-                view = view[os.write(self._write, view) :]
+                count = os.writev(self._write, views)
+                while views and count >= len(views[0]):
+                    count -= len(views.pop(0))
+                if count:
+                    views[0] = views[0][count:]
             except BlockingIOError:
                 self._await(self._write, select.POLLOUT, self._silence)
             except OSError as exc:

@@ -196,10 +196,10 @@ class FabricChannel:
         self._drain = threading.Thread(target=self._drain_stderr, daemon=True)
         self._drain.start()
 
-    def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it."""
+    def send(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Send all of them, one after the other."""
         try:
-            self._channel.sendall(bytes(data))
+            self._channel.sendall(b"".join(pieces))
         except TimeoutError as exc:
             raise HostLost(f"no sign of life for {SILENCE:.0f} seconds", hint="sshmap health") from exc
         except OSError as exc:

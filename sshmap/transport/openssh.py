@@ -95,10 +95,10 @@ class OpensshChannel(FdChannel):
         self._received = True
         return count
 
-    def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it."""
+    def send(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Send all of them, one after the other."""
         try:
-            super().send(data)
+            super().send(*pieces)
         except HostLost as exc:
             raise exc if self._received else self._explained() from exc
 

@@ -308,3 +308,29 @@ def test_hosts_finish_when_the_client_is_killed(roots: Path, tmp_path: Path) -> 
             fleet.kill(client.pid)
         wait_until(lambda: len(fetch_all(cluster, "out/")) == 20, what="the hosts did not finish")
         cluster.down()
+
+
+def test_failed_command_is_not_run_again_because_the_session_broke(roots: Path, tmp_path: Path) -> None:
+    """The client goes on with the same run: what failed before the agent was killed counts as failed, once."""
+    inventory = fleet.local_inventory(roots, hosts=1, workers=2)
+    root = fleet.root_of(inventory, "h0")
+    command = (
+        f'echo x >> {tmp_path}/runs-$SSHMAP_NAME; test "$SSHMAP_NAME" != bad; '
+        f"until [ -e {tmp_path}/gate ]; do read -rt 0.02 <> <(:) || true; done; cat"
+    )
+    with Cluster(inventory) as cluster:
+        cluster.up()
+        for name in ("bad", "good"):
+            cluster.put(b"content", f"sm://in/{name}")
+        thread, outcome = submit_beside(inventory, command)
+        wait_until(lambda: all((tmp_path / f"runs-{name}").exists() for name in ("bad", "good")))
+        wait_until(lambda: any(row.states.get("failed") for row in cluster.jobs()["h0"]), what="the command fails")
+        fleet.kill(fleet.await_process(root, "listener"))
+        fleet.await_process(root, "listener")
+        (tmp_path / "gate").touch()
+        thread.join(30)
+        assert isinstance(outcome[0], JobFailed), outcome
+        result = outcome[0].result
+        assert (result.done, result.failed, [failure.key for failure in result.failures]) == (1, 1, ["sm://in/bad"])
+        assert [(tmp_path / f"runs-{name}").read_text() for name in ("bad", "good")] == ["x\n", "x\n"]
+        cluster.down()

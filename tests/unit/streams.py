@@ -19,9 +19,9 @@ class MemoryStream:
         self._rest = memoryview(content)
         self._piece = piece
 
-    def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it."""
-        self.sent += data
+    def send(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Send all of them."""
+        self.sent += b"".join(pieces)
         self.sends += 1
 
     def recv_into(self, buffer: memoryview) -> int:
