@@ -28,7 +28,7 @@ from tests.integration import fleet
 #: read at import: a fixture cleans the environment before each test
 ROUNDS = int(os.environ.get("SSHMAP_KILL_ROUNDS", "6"))
 ROLES = ("worker", "courier", "listener", "daemon", "keeper", "client")
-KEYS = 60
+KEYS = 200
 COMMANDS = {
     Verb.MAP: 'read -r line; echo "$SSHMAP_NAME: $line"; for i in {1..300}; do echo $i; done',
     Verb.FANOUT: 'for n in {0..5}; do echo "$filename $n" > ${n}_part; echo ${n}_part; done',
