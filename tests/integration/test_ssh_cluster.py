@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,6 +97,23 @@ def test_walk_through_from_files_to_merged_results(standing: SshdHosts, transpor
     assert len(rows) == 2 + 2 + 6 + 3
     assert [host for host, name in rows] == [f"h{int(name.rpartition('/')[2][:3]) % 3}" for _, name in rows]
     assert code == 0
+
+
+def test_recipe_counts_on_ssh_hosts_what_it_counts_on_local_ones(
+    standing: SshdHosts, transport: str, tmp_path: Path
+) -> None:
+    local = fleet.write_inventory(fleet.local_inventory(tmp_path / "roots", hosts=2), tmp_path / "local.toml")
+    recipe = fleet.PACKAGE / "recipes" / "passenger_counts.py"
+    answers = []
+    for inventory in (standing.write(standing.inventory(transport)), local):
+        argv = [sys.executable, str(recipe), "-i", str(inventory), "--months", "3", "--trips", "300", "--json"]
+        done = subprocess.run(argv, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        answers.append(json.loads(done.stdout))
+    with Cluster(local) as cluster:
+        cluster.down()
+    assert answers[0] == answers[1]
+    assert sum(row["trips"] for row in answers[0]) > 300
 
 
 def test_the_same_job_again_runs_nothing(cluster: Cluster, transport: str) -> None:
