@@ -324,19 +324,27 @@ def _open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
     locks.share_maintenance(root)
     locks.sweep_scratch(root)
     store = Store(root)
-    if cluster is not None and cluster.host != hello.host and store.keys.total()[0]:
-        raise RingChanged(
-            f"this root is host {cluster.host!r}, the inventory calls it {hello.host!r}",
-            hint="one root under two names, or a host renamed while it holds data: put the name back",
-        )
-    if cluster is not None and cluster.fingerprint != ring.fingerprint and (peer or store.keys.total()[0]):
-        raise RingChanged(
-            f"the inventory places keys differently than this host's data lies: {difference(cluster.ring, hello.ring)}",
-            hint="put the inventory back as it was; before it changes, its keys have to go: sshmap rm -r",
-        )
+    other = _other_ring(cluster, hello, ring) if cluster else None
+    if other and (peer or store.keys.total()[0]):
+        raise other
     if not peer:
         _update_cluster(root, cluster, hello, ring)
     return store
+
+
+def _other_ring(cluster: ClusterFile, hello: m.Hello, ring: Ring) -> RingChanged | None:
+    """Return what is wrong with an inventory by which this root's keys would lie elsewhere."""
+    if cluster.host != hello.host:
+        return RingChanged(
+            f"this root is host {cluster.host!r}, the inventory calls it {hello.host!r}",
+            hint="one root under two names, or a host renamed while it holds data: put the name back",
+        )
+    if cluster.fingerprint != ring.fingerprint:
+        return RingChanged(
+            f"the inventory places keys differently than this host's data lies: {difference(cluster.ring, hello.ring)}",
+            hint="put the inventory back as it was; before it changes, its keys have to go: sshmap rm -r",
+        )
+    return None
 
 
 def _update_cluster(root: Root, cluster: ClusterFile | None, hello: m.Hello, ring: Ring) -> None:

@@ -284,26 +284,30 @@ class Worker:
         for item in here:
             self.store.prepare(item)
         with self.store.committing():
-            if not self.queue.owns(task):
-                return
-            for item in here:
-                self.store.settle(item)
-            for item in away:
-                peer = self.ring.place(item.name)
-                number = self.queue.post(
-                    task.id, peer, item.name, item.size, item.digest, task.receipt, replaces=task.replaces
-                )
-                outgoing = self.root.outbox / str(number)
-                outgoing.unlink(missing_ok=True)
-                os.link(item.path, outgoing)
-            self.queue.record_fanout(
-                task.output, task.receipt, len(items), names_digest(base_name(item.name) for item in items)
-            )
-            state = TaskState.SENDING if away else TaskState.DONE
-            self.queue.finish(task.id, state, sum(item.size for item in items))
-            self.store.ledger.bump()
+            if self.queue.owns(task):
+                self._settle_files(task, here, away)
         if away:
             wake(self.root, "courier")
+
+    def _settle_files(self, task: Task, here: list[Finished], away: list[Finished]) -> None:
+        """Make files keys or post them, and finish the task; within a transaction."""
+        for item in here:
+            self.store.settle(item)
+        for item in away:
+            self._post(task, item)
+        names = [base_name(item.name) for item in (*here, *away)]
+        self.queue.record_fanout(task.output, task.receipt, len(names), names_digest(names))
+        size = sum(item.size for item in (*here, *away))
+        self.queue.finish(task.id, TaskState.SENDING if away else TaskState.DONE, size)
+        self.store.ledger.bump()
+
+    def _post(self, task: Task, item: Finished) -> None:
+        """Put a file into the outbox; within a transaction."""
+        peer = self.ring.place(item.name)
+        number = self.queue.post(task.id, peer, item.name, item.size, item.digest, task.receipt, replaces=task.replaces)
+        outgoing = self.root.outbox / str(number)
+        outgoing.unlink(missing_ok=True)
+        os.link(item.path, outgoing)
 
 
 def printed_names(stdout: Path, work: Path) -> list[str]:

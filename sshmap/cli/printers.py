@@ -31,6 +31,9 @@ class Printer(Protocol):
     def table(self, rows: Sequence[Row]) -> None:
         """Show rows that have the same columns."""
 
+    def health(self, rows: Sequence[Row]) -> None:
+        """Show of each host whether it is healthy."""
+
     def findings(self, findings: Sequence[Finding]) -> None:
         """Show what is wrong, and what mends it."""
 
@@ -76,6 +79,12 @@ class HumanPrinter:
         for line in cells:
             text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             sys.stdout.write(clean(text.rstrip()) + "\n")
+
+    def health(self, rows: Sequence[Row]) -> None:
+        """Show a line for each host."""
+        for row in rows:
+            line = f"healthy: {row['host']}" if row["healthy"] else f"unhealthy: {row['host']}: {row['reason']}"
+            sys.stdout.write(clean(line) + "\n")
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Show two lines for each."""
@@ -126,6 +135,10 @@ class JsonPrinter(HumanPrinter):
     def table(self, rows: Sequence[Row]) -> None:
         """Show one JSON list."""
         sys.stdout.write("[" + ",\n ".join(_json(row) for row in rows) + "]\n")
+
+    def health(self, rows: Sequence[Row]) -> None:
+        """Show one JSON list."""
+        self.table(rows)
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Show one JSON list."""

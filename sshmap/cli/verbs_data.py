@@ -117,13 +117,9 @@ def _copy_in(cluster: Cluster, source: str, target: str, *, recursive: bool) -> 
 
 
 def _copy_out(cluster: Cluster, source: str, target: str, *, recursive: bool) -> Transfer:
-    name = parse_name(source)
     if recursive:
-        if target == "-":
-            raise UsageError("cp -r cannot write to stdout", hint="give a directory")
-        top = Path(target) if name.endswith("/") or not name else Path(target) / base_name(name)
-        with progress.counting(f"cp {source}", None, shown=progress.is_shown(quiet=settings.quiet)) as report:
-            return cluster.get_tree(source if name.endswith("/") or not name else f"{source}/", top, report)
+        return _copy_tree_out(cluster, source, target)
+    name = parse_name(source)
     if name.endswith("/") or "/" not in name:
         raise UsageError(f"{source} is a directory", hint=f"sshmap cp -r {source} {target}")
     if target == "-":
@@ -133,3 +129,15 @@ def _copy_out(cluster: Cluster, source: str, target: str, *, recursive: bool) ->
         inside = target.endswith("/") or Path(target).is_dir()
         size = cluster.get_file(source, Path(target) / base_name(name) if inside else Path(target))
     return Transfer(fresh=1, size=size)
+
+
+def _copy_tree_out(cluster: Cluster, source: str, target: str) -> Transfer:
+    """Copy all keys of a directory, below its name unless it is written with a slash."""
+    if target == "-":
+        raise UsageError("cp -r cannot write to stdout", hint="give a directory")
+    name = parse_name(source)
+    inside = name.endswith("/") or not name
+    with progress.counting(f"cp {source}", None, shown=progress.is_shown(quiet=settings.quiet)) as report:
+        if inside:
+            return cluster.get_tree(source, Path(target), report)
+        return cluster.get_tree(f"{source}/", Path(target) / base_name(name), report)

@@ -12,7 +12,7 @@ from sshmap.cli.printers import clean, human_size
 from sshmap.cli.progress import hosts_counted, is_shown
 from sshmap.cli.verbs_data import Json
 from sshmap.client.results import Condition, raise_failures
-from sshmap.errors import HostLost, UsageError
+from sshmap.errors import HostLost, SshmapError, UsageError
 from sshmap.inventory import Host, Inventory
 from sshmap.inventory.ranges import fold
 
@@ -67,20 +67,18 @@ def health(only: Only = "", without: Without = "", json: Json = False) -> None:
     with settings.cluster(autostart=False) as cluster:
         names = [host.name for host in cluster.inventory.select(only, without)]
         conditions, failures = cluster.conditions(names)
-    rows: list[dict[str, object]] = []
-    for name in names:
-        reasons = [failures[name].message] if name in failures else list(conditions[name].findings)
-        if name in conditions and not conditions[name].daemon:
-            reasons.append("the daemon is not running: sshmap up")
-        rows.append({"host": name, "healthy": not reasons, "reason": "; ".join(reasons)})
-    if json:
-        settings.printer(json=True).table(rows)
-    else:
-        for row in rows:
-            line = f"healthy: {row['host']}" if row["healthy"] else f"unhealthy: {row['host']}: {row['reason']}"
-            sys.stdout.write(clean(line) + "\n")
+    rows = [_health(name, conditions.get(name), failures.get(name)) for name in names]
+    settings.printer(json=json).health(rows)
     if bad := [row for row in rows if not row["healthy"]]:
         raise HostLost(f"{len(bad)} of {len(rows)} hosts are unhealthy")
+
+
+def _health(name: str, condition: Condition | None, failure: SshmapError | None) -> dict[str, object]:
+    reasons = [failure.message] if failure else []
+    if condition:
+        reasons += condition.findings
+        reasons += [] if condition.daemon else ["the daemon is not running: sshmap up"]
+    return {"host": name, "healthy": not reasons, "reason": "; ".join(reasons)}
 
 
 @app.command()

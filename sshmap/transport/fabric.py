@@ -17,6 +17,7 @@ import shlex
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import fabric
@@ -146,7 +147,7 @@ def _load_known(known: paramiko.HostKeys, resolved: Resolved) -> None:
 
 
 @contextlib.contextmanager
-def _mapped(resolved: Resolved) -> Any:  # noqa: ANN401  # a context manager
+def _mapped(resolved: Resolved) -> Iterator[None]:
     """Turn paramiko's and the system's errors into sshmap's, naming the phase."""
     place = f"{resolved.hostname} port {resolved.port}"
     began = time.monotonic()
@@ -159,25 +160,31 @@ def _mapped(resolved: Resolved) -> Any:  # noqa: ANN401  # a context manager
             f"the host key of {exc.hostname} has changed: known {fingerprint(exc.expected_key)}, now {fingerprint(exc.key)}",
             hint="find out why before you go on; if it is right, remove the old key: ssh-keygen -R HOST, then sshmap trust",
         ) from exc
-    except paramiko.PasswordRequiredException as exc:
-        raise HostLost("login: the key needs a passphrase", hint="add it to the agent: ssh-add") from exc
     except paramiko.AuthenticationException as exc:
-        if "timeout" in str(exc):
-            raise HostLost(f"login: no answer from {place} within {AUTH_SECONDS} s") from exc
-        raise HostLost(
-            f"login at {place} as {resolved.user!r} refused: {exc}",
-            hint="sshmap asks for no password; try: ssh HOST true",
-        ) from exc
+        raise _login_error(exc, place, resolved.user) from exc
     except TimeoutError as exc:
         raise HostLost(f"connect: no answer from {place} within {CONNECT_SECONDS} s") from exc
     except (paramiko.SSHException, EOFError, ConnectionResetError) as exc:
-        if time.monotonic() - began > CONNECT_SECONDS - 1:
-            raise HostLost(f"banner: {place} accepts connections but does not speak ssh") from exc
-        why = str(exc) or type(exc).__name__
-        hint = "its MaxStartups may be low"
-        raise ConnectionDropped(f"the server drops the connection before login: {why}", hint=hint) from exc
+        raise _banner_error(exc, place, time.monotonic() - began) from exc
     except OSError as exc:
         raise HostLost(f"connect: {place}: {exc.strerror or exc}") from exc
+
+
+def _login_error(exc: paramiko.AuthenticationException, place: str, user: str) -> HostLost:
+    if isinstance(exc, paramiko.PasswordRequiredException):
+        return HostLost("login: the key needs a passphrase", hint="add it to the agent: ssh-add")
+    if "timeout" in str(exc):
+        return HostLost(f"login: no answer from {place} within {AUTH_SECONDS} s")
+    return HostLost(
+        f"login at {place} as {user!r} refused: {exc}", hint="sshmap asks for no password; try: ssh HOST true"
+    )
+
+
+def _banner_error(exc: Exception, place: str, waited: float) -> HostLost:
+    if waited > CONNECT_SECONDS - 1:
+        return HostLost(f"banner: {place} accepts connections but does not speak ssh")
+    why = str(exc) or type(exc).__name__
+    return ConnectionDropped(f"the server drops the connection before login: {why}", hint="its MaxStartups may be low")
 
 
 class FabricChannel:
