@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 import cotyledon
 from cotyledon import types
@@ -21,6 +20,7 @@ from sshmap.agent import keeper
 from sshmap.agent.courier import Courier
 from sshmap.agent.lifecycle import LOCK, note_daemon
 from sshmap.agent.listener import Listener
+from sshmap.agent.outgoing import sweep
 from sshmap.agent.worker import Worker
 from sshmap.store import locks
 from sshmap.store.commit import Store
@@ -57,10 +57,7 @@ def recover(root: Root) -> None:
         store.recover()
         queue = Queue(store.ledger)
         queue.requeue(slot for slot in queue.running_slots() if not locks.is_held(root, f"worker-{slot}"))
-        posted = {str(number) for (number,) in store.ledger.db.execute("SELECT id FROM outbox")}
-    for entry in os.scandir(root.outbox):
-        if entry.name not in posted:
-            Path(entry.path).unlink(missing_ok=True)
+        sweep(store)
 
 
 def end_strays(root: Root) -> None:
@@ -121,6 +118,8 @@ class CourierService(cotyledon.Service):
     def run(self) -> None:
         """Carry until terminated."""
         _own(self._root, "courier")
+        with contextlib.closing(Store(self._root)) as store:
+            sweep(store)
         courier = Courier(self._root)
         pause = min(30.0, self._idle_stop / 4) if self._idle_stop else 30.0
         while True:

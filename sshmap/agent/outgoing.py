@@ -60,7 +60,7 @@ class Outgoing:
 
 
 def settle(store: Store, arrived: list[store_queue.Parcel], refused: dict[int, Problem]) -> None:
-    """Take files out of the outbox that have arrived or were refused; the tasks of the latter fail."""
+    """Take files out of the outbox that have arrived or were refused; the tasks of the latter fail, with all their files."""
     queue = Queue(store.ledger)
     with store.ledger.change():
         queue.delivered([parcel for parcel in arrived if parcel.id not in refused])
@@ -69,14 +69,33 @@ def settle(store: Store, arrived: list[store_queue.Parcel], refused: dict[int, P
                 queue.fail(parcel.task, problem.kind, problem.message, 0)
     for parcel in arrived:
         (store.root.outbox / str(parcel.id)).unlink(missing_ok=True)
+    if refused:
+        sweep(store)
     wake(store.root, "worker")
 
 
 def lose(store: Store, parcel: store_queue.Parcel) -> None:
-    """Have a task run again whose file in the outbox is lost."""
+    """Have a task run again whose file in the outbox is lost, unless somebody else has brought it to its host meanwhile."""
+    queue = Queue(store.ledger)
     with store.ledger.change():
-        Queue(store.ledger).rewind(parcel.task)
-    wake(store.root, "worker")
+        lost = parcel.id in queue.posted()
+        if lost:
+            queue.rewind(parcel.task)
+    if lost:
+        sweep(store)
+        wake(store.root, "worker")
+
+
+def sweep(store: Store) -> None:
+    """Delete files of the outbox that have no row.
+
+    Within a write transaction, as workers link a file before they commit its row.
+    """
+    with store.ledger.change():
+        posted = {str(number) for number in Queue(store.ledger).posted()}
+        for entry in os.scandir(store.root.outbox):
+            if entry.name not in posted:
+                os.unlink(entry.path)
 
 
 def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:

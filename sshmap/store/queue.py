@@ -225,6 +225,10 @@ class Queue:
             for row in rows
         ]
 
+    def posted(self) -> set[int]:
+        """Numbers of all files in the outbox."""
+        return {number for (number,) in self._db.execute("SELECT id FROM outbox")}
+
     def peers_waiting(self) -> dict[str, int]:
         """Peers with files in the outbox, and how many."""
         return dict(self._db.execute("SELECT peer, count(*) FROM outbox GROUP BY peer"))
