@@ -10,6 +10,7 @@ Placement may never change under people's data: golden vectors in the tests hold
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Sequence
@@ -40,18 +41,22 @@ class Ring:
     def __init__(self, members: Sequence[tuple[str, float]]) -> None:
         self.members = tuple((HostName(name), float(weight)) for name, weight in members)
         self._names = tuple(name for name, _ in self.members)
-        points = {name: {"vnodes": max(1, round(_POINTS * weight)), "weight": 1} for name, weight in self.members}
-        self._ring = HashRing(points) if len(points) > 1 else None
 
     def place(self, name: str) -> HostName:
         """Return the host that the key (or a directory of the same base name) belongs to."""
-        if self._ring is None:
+        if len(self._names) == 1:
             return self._names[0]
         base = base_name(name)
         digits = numeric_prefix(base)
         if digits:
             return self._names[int(digits) % len(self._names)]
-        return HostName(self._ring.get_node(base))
+        return HostName(self._points.get_node(base))
+
+    @functools.cached_property
+    def _points(self) -> HashRing:
+        """The points of all hosts; made when something is placed, as many sessions place nothing."""
+        vnodes = {name: {"vnodes": max(1, round(_POINTS * weight)), "weight": 1} for name, weight in self.members}
+        return HashRing(vnodes)
 
     @property
     def fingerprint(self) -> str:
@@ -61,9 +66,9 @@ class Ring:
 
     def shares(self) -> dict[str, float]:
         """Return each host's share of the hashed names, between 0 and 1, by the lengths of its arcs."""
-        if self._ring is None:
+        if len(self._names) == 1:
             return {self._names[0]: 1.0}
-        points = self._ring.get_points()
+        points = self._points.get_points()
         span = points[-1][0] - points[0][0] or 1
         totals: dict[str, float] = dict.fromkeys(self._names, 0.0)
         for (start, _), (end, owner) in itertools.pairwise(points):

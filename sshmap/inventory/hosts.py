@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import msgspec
@@ -60,8 +61,8 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ring(self) -> Ring:
-        """The ring these hosts make."""
-        return Ring([(host.name, host.weight) for host in self.hosts])
+        """The ring these hosts make, the same each time."""
+        return _ring(tuple((host.name, host.weight) for host in self.hosts))
 
     def select(self, only: str = "", without: str = "") -> tuple[Host, ...]:
         """Pick hosts by name, range or ``@group``, several separated by commas.
@@ -109,3 +110,8 @@ def _split(text: str) -> list[str]:
         else:
             word += char
     return [part for part in [*words, word] if part]
+
+
+@functools.lru_cache(maxsize=8)
+def _ring(members: tuple[tuple[str, float], ...]) -> Ring:
+    return Ring(members)

@@ -40,9 +40,10 @@ def ls_many(arena: Arena) -> Iterator[Row]:
 
 def _fill(inventory: Inventory, count: int) -> None:
     """Put rows without files into the ledgers: listings read nothing else."""
+    ring = inventory.ring
     names: dict[str, list[str]] = defaultdict(list)
     for name in key_names(count):
-        names[inventory.ring.place(name)].append(name)
+        names[ring.place(name)].append(name)
     now = int(time.time())
     for host in inventory.hosts:
         with contextlib.closing(Store(Root(host.root))) as store, store.ledger.change():
