@@ -59,6 +59,11 @@ def wait_until(condition: Callable[[], object], limit: float = 20.0, what: str =
         signal.sigtimedwait([], 0.01)
 
 
+def files_below(top: Path) -> list[Path]:
+    """Return all that is no directory below one, where processes may still come and go; `rglob` fails then."""
+    return [Path(folder, name) for folder, _, names in os.walk(top) for name in names]
+
+
 def end_processes(path: Path) -> None:
     """Kill what a test left running below a path."""
     for pid in processes_below(path):

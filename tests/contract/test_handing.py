@@ -14,6 +14,7 @@ from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
 from sshmap.transport.session import Session
 from sshmap.transport.unix import UnixChannel
+from tests.conftest import files_below
 from tests.contract.conftest import Dial
 from tests.contract.talk import HELLO, get, problem_of, put, results
 
@@ -53,7 +54,7 @@ def hand_one(session: Session, path: Path, name: str = "b/k", content: bytes = C
 
 
 def left_in(root: Root) -> list[Path]:
-    return [path for path in root.tmp.rglob("*") if path.is_file()]
+    return files_below(root.tmp)
 
 
 def test_transport_that_cannot_hand_files_over_sends_nothing_and_goes_on(session: Session, source: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sshmap import Cluster
 from sshmap.inventory import Inventory
-from tests.conftest import wait_until
+from tests.conftest import files_below, wait_until
 from tests.integration import fleet
 
 _numbers = itertools.count()
@@ -27,7 +27,7 @@ def canary(tmp_path: Path) -> Iterator[Path]:
     before = fleet.snapshot(top)
     yield top
     assert fleet.snapshot(top) == before
-    assert not list(tmp_path.rglob("*pwned"))
+    assert not [path for path in files_below(tmp_path) if path.name.endswith("pwned")]
 
 
 @pytest.fixture

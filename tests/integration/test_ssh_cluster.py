@@ -23,7 +23,7 @@ from sshmap.transport import openssh
 from sshmap.transport.session import Session
 from sshmap.transport.target import Resolved, Target, known_keys
 from tests import sshd
-from tests.conftest import processes_below, wait_until
+from tests.conftest import files_below, processes_below, wait_until
 from tests.integration import fleet
 from tests.sshd import TRANSPORTS, Sshd, SshdHosts, listeners_of, tree_state, user_name
 
@@ -215,7 +215,7 @@ def test_key_of_a_peer_brings_files_and_nothing_else(standing: SshdHosts, comman
         assert session.ask(m.Ping(), m.Served) == m.Served()
     finally:
         session.channel.close()
-    assert not list(standing.top.rglob("pwned"))
+    assert not [path for path in files_below(standing.top) if path.name == "pwned"]
 
 
 def test_key_of_a_peer_forwards_nothing(standing: SshdHosts) -> None:
@@ -398,6 +398,6 @@ def test_peer_is_described_without_the_laptop_s_secrets(standing: SshdHosts) -> 
     assert not [
         path
         for host in standing.hosts
-        for path in host.home.rglob("*")
+        for path in files_below(host.home)
         if path.is_file() and secret in path.read_bytes()
     ]
