@@ -58,7 +58,8 @@ def examine(links: Links, hosts: Iterable[Host]) -> list[Finding]:
 
 
 def _examine_host(links: Links, host: Host) -> tuple[list[Finding], m.Condition | None]:
-    findings = [] if host.is_local else judge_visit(host, visit(host))
+    with links.gate(host):
+        findings = [] if host.is_local else judge_visit(host, visit(host))
     if any(finding.blocks for finding in findings):
         return findings, None
     try:

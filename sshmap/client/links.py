@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -17,6 +18,8 @@ from sshmap.transport.session import Session
 Value = TypeVar("Value")
 #: times a request is made again on a new session when its session breaks
 AGAIN = 9
+#: hosts behind one gateway that are connected to at the same time
+THROUGH_GATEWAY = 8
 
 
 def again(
@@ -62,6 +65,7 @@ class Links:
         # hosts reached by ssh are introduced to each other by `up`
         self._peers = tuple(map(_peer, inventory.hosts)) if all(host.is_local for host in inventory.hosts) else ()
         self._sessions: dict[str, Session] = {}
+        self._gates: dict[str, threading.BoundedSemaphore] = {}
         self._guard = threading.Lock()
 
     @property
@@ -96,10 +100,18 @@ class Links:
             host=name, ring=tuple(self.ring.members), peers=self._peers, workers=host.workers, idle_stop=host.idle_stop,
             shuffle=self.inventory.shuffle, autostart=self._autostart and host.is_local,
         )  # fmt: skip
-        try:
-            return Session(dial(host, warm=warm), hello)
-        except ConnectionDropped:
-            return again(lambda: Session(dial(host, warm=warm), hello))
+        with self.gate(host):
+            try:
+                return Session(dial(host, warm=warm), hello)
+            except ConnectionDropped:
+                return again(lambda: Session(dial(host, warm=warm), hello))
+
+    def gate(self, host: Host) -> contextlib.AbstractContextManager[object]:
+        """Let only some connect through one gateway at a time: it has a MaxStartups, too."""
+        if not host.gateway:
+            return contextlib.nullcontext()
+        with self._guard:
+            return self._gates.setdefault(host.gateway, threading.BoundedSemaphore(THROUGH_GATEWAY))
 
     def drop(self, name: str) -> None:
         """Forget a session that broke."""

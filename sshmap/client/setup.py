@@ -56,7 +56,8 @@ def _raise(links: Links, host: Host) -> m.Condition:
         pass
     links.drop(host.name)
     before = time.time()
-    facts = again(lambda: bootstrap.set_up(host))
+    with links.gate(host):
+        facts = again(lambda: bootstrap.set_up(host))
     late = judge_clock(host.name, skew_of(facts.clock, before, time.time()))
     condition = links.session(host.name).ask(m.Rise(), m.Condition)
     told = tuple(f"{finding.problem}: {finding.mend}" for finding in late)
