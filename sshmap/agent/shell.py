@@ -144,6 +144,7 @@ class Shell:
         self._poll.register(self._reply, select.POLLIN)
         self._poll.register(self._stderr, select.POLLIN)
         self._bash = 0
+        self._gone = False
 
     def run(self, request: Request) -> Result:
         """Run one command to its end, and end what it left in the background.
@@ -155,17 +156,21 @@ class Shell:
         try:
             os.write(self._ring, b"\n")
         except BrokenPipeError:
+            self._gone = True
             return Result(exit_code=137, stderr=b"")
         reply = self._await_reply(tail)
         if reply:
             self._end_leftovers()
+        else:
+            # a killed keeper takes bash along before it can be waited for, so asking for its end would be too early
+            self._gone = True
         self._drain(tail)
         return Result(exit_code=int(reply) if reply else 137, stderr=tail.text())
 
     @property
     def alive(self) -> bool:
         """Whether it can take another command."""
-        return self._process.poll() is None
+        return not self._gone and self._process.poll() is None
 
     def _await_reply(self, tail: Tail) -> bytes:
         reply = b""
