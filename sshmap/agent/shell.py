@@ -146,8 +146,8 @@ class Shell:
         self._bash = 0
         self._gone = False
 
-    def run(self, request: Request) -> Result:
-        """Run one command to its end, and end what it left in the background.
+    def run(self, request: Request) -> Result | None:
+        """Run one command to its end, and end what it left in the background; None if the shell is gone before it begins.
 
         If the command takes the shell down with it, its exit code is 137.
         """
@@ -157,7 +157,7 @@ class Shell:
             os.write(self._ring, b"\n")
         except BrokenPipeError:
             self._gone = True
-            return Result(exit_code=137, stderr=b"")
+            return None
         reply = self._await_reply(tail)
         if reply:
             self._end_leftovers()

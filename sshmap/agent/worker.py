@@ -151,7 +151,14 @@ class Worker:
         maker = self._maker(task)
         self._check_inputs(task)
         self._unpack(maker, desk.work)
-        result = self._shell.run(self._request(task, maker, desk))
+        request = self._request(task, maker, desk)
+        result = self._shell.run(request)
+        if result is None:
+            # it died after the task before had ended, so this command was never begun
+            self._renew_shell()
+            result = self._shell.run(request)
+        if result is None:
+            raise CommandsFailed("the shell does not stay up")
         if not self._shell.alive:
             self._renew_shell()
         if result.exit_code:

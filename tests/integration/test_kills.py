@@ -195,7 +195,7 @@ def test_keeper_killed_by_the_command_harms_only_its_task(roots: Path) -> None:
         for number in range(20):
             cluster.put(b"%d" % number, f"sm://in/k{number:02}")
         with pytest.raises(JobFailed) as caught:
-            cluster.map("sm://in/", "sm://out/", 'test "$SSHMAP_NAME" != k07 || kill -9 $PPID; cat')
+            cluster.map("sm://in/", "sm://out/", 'test "$SSHMAP_NAME" != k07 || { kill -9 $PPID; sleep 20; }; cat')
         assert [failure.key for failure in caught.value.result.failures] == ["sm://in/k07"]
         assert len(fetch_all(cluster, "out/")) == 19
         cluster.down()
