@@ -1,6 +1,6 @@
 """`doctor`: what may be wrong with the hosts, the way to them and this machine, each with what mends it.
 
-Looks and changes nothing: hosts that were never set up are examined as well. Some functions
+Sets nothing up and starts nothing: hosts that were never set up are examined as well. Some functions
 collect, the others judge what was collected and do no I/O.
 """
 
@@ -27,8 +27,6 @@ from sshmap.protocol.handshake import quote
 SLOW_LOGIN, SKEW, ASK_AGENT = 3.0, 60.0, 5.0
 #: keys a server lets a client offer, less one
 MOST_KEYS = 5
-#: connections that a usual sshd takes at once before it drops some
-MOST_STARTUPS = 10
 
 
 class Visit(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +64,8 @@ def _examine_host(links: Links, host: Host) -> tuple[list[Finding], m.Condition 
         condition, examined = links.ask(
             host.name, lambda session: (session.ask(m.Look(), m.Condition), session.ask(m.Examine(), m.Examined))
         )
-    except HostNotReady as exc:
+    except SshmapError as exc:
+        # what was found before is worth telling, too
         findings.append(Finding(host=host.name, problem=exc.message, mend=exc.hint or "sshmap up", blocks=True))
         return findings, None
     return [*findings, *judge_condition(host, condition), *judge_examined(host.name, examined)], condition
