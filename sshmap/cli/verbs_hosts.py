@@ -166,7 +166,7 @@ def _label(names: str, text: bytes, stream: TextIO) -> None:
 
 @app.command()
 def doctor(only: Only = "", without: Without = "", json: Json = False) -> None:
-    """Look for what is wrong with the hosts and the way to them, each with what mends it; sets nothing up."""
+    """Look for what is wrong with the hosts and the way to them, each with what mends it; starts nothing."""
     from sshmap.client.doctor import blocked  # needed once in a while
 
     with settings.cluster(autostart=False) as cluster:

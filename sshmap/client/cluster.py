@@ -258,7 +258,7 @@ class Cluster:
         return bring_up(self._links, report)
 
     def doctor(self, names: Iterable[str] | None = None) -> list[Finding]:
-        """Look for what may be wrong with hosts, all if none are named, the way to them and this machine; sets nothing up."""
+        """Look for what may be wrong with hosts, all if none are named, the way to them and this machine; starts nothing."""
         from sshmap.client.doctor import examine  # needed once in a while
 
         chosen = {host.name: host for host in self.inventory.hosts}

@@ -1,6 +1,6 @@
 """`doctor`: what may be wrong with the hosts, the way to them and this machine, each with what mends it.
 
-Sets nothing up and starts nothing: hosts that were never set up are examined as well. Some functions
+Installs nothing and starts nothing: hosts that were never set up are examined as well. Some functions
 collect, the others judge what was collected and do no I/O.
 """
 

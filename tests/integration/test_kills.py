@@ -6,6 +6,7 @@ dice, so that a failed one can be thrown again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.agent.shell import Request, Shell, task_environment
 from sshmap.client.results import JobFailed
 from sshmap.errors import SshmapError
 from sshmap.inventory import Inventory
@@ -214,6 +216,24 @@ def test_command_that_kills_its_worker_harms_only_its_task(roots: Path) -> None:
         assert [failure.key for failure in caught.value.result.failures] == ["sm://in/k27"]
         assert len(fetch_all(cluster, "out/")) == 39
         cluster.down()
+
+
+def test_shell_that_is_gone_says_that_it_began_nothing(tmp_path: Path) -> None:
+    """So its worker can start another one; the command it was given has not run."""
+    before = fleet.children_of(os.getpid())
+    with contextlib.closing(Shell(tmp_path, task_environment("h0", str(tmp_path)))) as shell:
+        (kept,) = [pid for pid in fleet.children_of(os.getpid()) if pid not in before]
+        request = Request(
+            command=f"touch {tmp_path}/ran", folder=tmp_path, stdin=Path(os.devnull), stdout=tmp_path / "out"
+        )
+        first = shell.run(request)
+        assert first is not None
+        assert (first.exit_code, (tmp_path / "ran").exists(), shell.alive) == (0, True, True)
+        (tmp_path / "ran").unlink()
+        (bash,) = fleet.children_of(kept)
+        fleet.kill(kept)
+        wait_until(lambda: not fleet.is_alive(bash), what="bash outlives its keeper")
+        assert (shell.run(request), shell.alive, (tmp_path / "ran").exists()) == (None, False, False)
 
 
 def test_stopping_the_daemon_often_does_not_fail_a_long_task(roots: Path, tmp_path: Path, mark: str) -> None:
