@@ -23,7 +23,7 @@ T = TypeVar("T")
 _BATCH = 2000
 _MOST_PROBLEMS = 100
 _MOST_FAILURES = 1000
-_FASTEST, _SLOWEST = 0.01, 0.25
+_FASTEST, _SLOWEST = 0.01, 0.03
 #: seconds between looks whether the daemon lives
 _DAEMON_LOOK = 1.0
 #: seconds without progress while only files for peers that do not answer are left

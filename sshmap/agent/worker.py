@@ -25,6 +25,7 @@ from sshmap.store import locks
 from sshmap.store.commit import Finished, Store
 from sshmap.store.digest import digest_fd, digest_inputs
 from sshmap.store.files import copy, mapped_error
+from sshmap.store.keys import Row
 from sshmap.store.layout import ClusterFile, Root, remove_tree
 from sshmap.store.queue import Queue, Task
 
@@ -149,7 +150,8 @@ class Worker:
 
     def _run(self, task: Task, desk: Desk) -> None:
         maker = self._maker(task)
-        self._check_inputs(task)
+        for row in self._inputs(task):
+            self._check_content(row)
         self._unpack(maker, desk.work)
         request = self._request(task, maker, desk)
         result = self._shell.run(request)
@@ -181,28 +183,36 @@ class Worker:
             self._makers = {task.receipt.maker: maker}
         return self._makers[task.receipt.maker]
 
-    def _check_inputs(self, task: Task) -> None:
-        """Read every input against its digest, so that nothing is made from damaged content."""
-        members = []
+    def _inputs(self, task: Task) -> list[Row]:
+        """Look up the inputs, which have to be what they were when the job was planned.
+
+        Before the command, and in the transaction that commits what it made: it opens them when it likes.
+        """
+        rows = []
         for name in task.members:
             row = self.store.keys.get(name)
             if row is None:
-                raise NothingMatched(f"{show(name)} was deleted before the task ran")
-            fd = self.store.files.open(name)
-            try:
-                digest = digest_fd(fd)[1]
-                if digest != row.digest and not self.store.stands(name, digest):
-                    raise DigestMismatch(
-                        f"{show(name)}: content does not match its digest",
-                        hint=f"sshmap rm {show(name)}, then make it again",
-                    )
-            finally:
-                os.close(fd)
-            members.append((name, digest))
-        if digest_inputs(members) != task.receipt.inputs:
-            raise Refused(
-                f"{show(task.members[0])} was changed after the job was planned", hint="run the command again"
-            )
+                raise NothingMatched(f"{show(name)} was deleted after the job was planned")
+            rows.append(row)
+        if digest_inputs((row.name, row.digest) for row in rows) != task.receipt.inputs:
+            raise _changed(task.members[0])
+        return rows
+
+    def _check_content(self, row: Row) -> None:
+        """Read an input against its digest, so that nothing is made from damaged content."""
+        fd = self.store.files.open(row.name)
+        try:
+            digest = digest_fd(fd)[1]
+        finally:
+            os.close(fd)
+        if digest == row.digest:
+            return
+        if self.store.stands(row.name, digest):
+            raise _changed(row.name)
+        raise DigestMismatch(
+            f"{show(row.name)}: content does not match its digest",
+            hint=f"sshmap rm {show(row.name)}, then make it again",
+        )
 
     def _unpack(self, maker: Maker, work: Path) -> None:
         for file in maker.shipped:
@@ -243,6 +253,7 @@ class Worker:
         self.store.prepare(item)
         with self.store.committing():
             if self.queue.owns(task):
+                self._inputs(task)
                 self.store.settle(item)
                 self.queue.finish(task.id, TaskState.DONE, item.size)
                 self.store.ledger.bump()
@@ -298,6 +309,7 @@ class Worker:
 
     def _settle_files(self, task: Task, here: list[Finished], away: list[Finished]) -> None:
         """Make files keys or post them, and finish the task; within a transaction."""
+        self._inputs(task)
         for item in here:
             self.store.settle(item)
         for item in away:
@@ -315,6 +327,10 @@ class Worker:
         outgoing = self.root.outbox / str(number)
         outgoing.unlink(missing_ok=True)
         os.link(item.path, outgoing)
+
+
+def _changed(name: str) -> Refused:
+    return Refused(f"{show(name)} was changed after the job was planned", hint="run the command again")
 
 
 def printed_names(stdout: Path, work: Path) -> list[str]:
