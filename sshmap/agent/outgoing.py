@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from sshmap.agent.wake import wake
-from sshmap.protocol.framing import CHUNK, FrameWriter
+from sshmap.protocol.framing import FrameWriter
 from sshmap.protocol.messages import End, Handed, Parcel, Problem, Relay, Served
 from sshmap.store import queue as store_queue
 from sshmap.store.commit import Store
@@ -49,9 +49,7 @@ class Outgoing:
 
     def stream(self, writer: FrameWriter) -> None:
         """Send its content and End."""
-        buffer = memoryview(bytearray(min(CHUNK, self._parcel.size + 1)))
-        while count := os.readv(self._fd, [buffer]):
-            writer.data(buffer[:count])
+        writer.file(self._fd, self._parcel.size)
         writer.message(End(size=self._parcel.size, digest=self._parcel.digest), flush=False)
 
     def close(self) -> None:

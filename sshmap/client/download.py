@@ -84,7 +84,7 @@ def _receive(session: Session, item: Item, place: Callable[[str], Path]) -> tupl
         return 0, _unwritable(exc, item)
     with contextlib.closing(file):
         try:
-            size = receive(session, file.write)
+            size = receive(session, item.name, file.write)
         except (DigestMismatch, NothingMatched, Refused) as exc:
             exc.host = exc.host or session.host
             return 0, exc
@@ -106,8 +106,8 @@ def _unwritable(exc: OSError | InvalidKey, item: Item) -> SshmapError:
     return UsageError(f"cannot write {exc.filename or item.name}: {exc.strerror}")
 
 
-def receive(session: Session, write: Callable[[memoryview], object]) -> int:
-    """Receive content up to its End and return its size.
+def receive(session: Session, name: str, write: Callable[[memoryview], object]) -> int:
+    """Receive a key's content up to its End and return its size.
 
     Raises:
         DigestMismatch: what came is not what the host has stored.
@@ -122,7 +122,11 @@ def receive(session: Session, write: Callable[[memoryview], object]) -> int:
     if not isinstance(frame, End):
         raise ProtocolError("content was broken off", host=session.host)
     if (frame.size, frame.digest) != (hasher.size, hasher.digest):
-        raise DigestMismatch("content arrived damaged", hint="run the command again", host=session.host)
+        raise DigestMismatch(
+            f"{show(name)}: what arrived does not match its digest",
+            hint=f"run the command again; if that stays, sshmap rm {show(name)}, then make or copy it again",
+            host=session.host,
+        )
     return hasher.size
 
 
@@ -191,7 +195,7 @@ def fetch_one(links: Links, name: str, out: BinaryIO) -> int:
         assert isinstance(item, Item)
         begun = True
         try:
-            size = receive(session, out.write)
+            size = receive(session, name, out.write)
         except (DigestMismatch, NothingMatched):
             session.next()
             raise

@@ -7,6 +7,7 @@ next read.
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from collections.abc import Callable
@@ -32,6 +33,9 @@ class Bytes(Protocol):
 
     def send(self, *pieces: bytes | bytearray | memoryview) -> None:
         """Send all of them, one after the other."""
+
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Send bytes of an open file without reading them here; return how many, 0 if none can be sent so."""
 
     def recv_into(self, buffer: memoryview) -> int:
         """Receive some bytes; 0 means the end."""
@@ -69,6 +73,34 @@ class FrameWriter:
         """Write a frame of content of at most `CHUNK` bytes; call `flush` or send a message afterwards."""
         self._write(DATA, content, flush=False)
 
+    def file(self, fd: int, size: int) -> bool:
+        """Write the first bytes of an open file as content; say whether it had so many.
+
+        Zeros stand for what it lacks, as a frame that was begun has to be filled.
+        """
+        whole = True
+        for offset in range(0, size, CHUNK):
+            count = min(CHUNK, size - offset)
+            with self._lock:
+                self._pending += HEADER.pack(count, DATA)
+                self._flush()
+                whole &= self._fill(fd, offset, count)
+        return whole
+
+    def _fill(self, fd: int, offset: int, count: int) -> bool:
+        """Send bytes of a file, or zeros; say whether it had them all."""
+        end, whole = offset + count, True
+        while offset < end:
+            sent = self._stream.send_file(fd, offset, end - offset)
+            if not sent:
+                piece = _read(fd, offset, end - offset)
+                whole &= bool(piece)
+                piece = piece or bytes(end - offset)
+                self._stream.send(piece)
+                sent = len(piece)
+            offset += sent
+        return whole
+
     def flush(self) -> None:
         """Send what was gathered."""
         with self._lock:
@@ -90,6 +122,14 @@ class FrameWriter:
             self.sends += 1
             # together, as a header by itself would cost a packet
             self._stream.send(pending, *more)
+
+
+def _read(fd: int, offset: int, count: int) -> bytes:
+    try:
+        return os.pread(fd, count, offset)
+    except OSError:
+        # a disk that cannot read its file lacks it
+        return b""
 
 
 class FrameReader:

@@ -74,6 +74,12 @@ class Store:
         pending = self.ledger.db.execute("SELECT digest FROM swaps WHERE name = ?", (name,)).fetchone()
         return pending is not None and bool(pending[0] == digest)
 
+    def rests(self, name: str, digest: bytes) -> bool:
+        """Say whether a key's file that was opened before is what its row says: no swap of it is under way or was made."""
+        row = self.keys.get(name)
+        pending = self.ledger.db.execute("SELECT 1 FROM swaps WHERE name = ?", (name,)).fetchone()
+        return row is not None and row.digest == digest and pending is None
+
     def prepare(self, item: Finished) -> None:
         """Note a swap that is about to happen, if the commit will be one; outside any transaction."""
         if item.replace and (row := self.keys.get(item.name)) and row.receipt != item.receipt:

@@ -29,6 +29,13 @@ class Channel(Protocol):
             HostLost: the other side is gone, or took nothing for `SILENCE` seconds.
         """
 
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Send bytes of an open file without reading them here; return how many, 0 if none can be sent so.
+
+        Raises:
+            HostLost: as `send`.
+        """
+
     def recv_into(self, buffer: memoryview) -> int:
         """Receive some bytes; 0 means that the other side has closed.
 
@@ -95,6 +102,18 @@ class FdChannel:
                 self._await(self._write, select.POLLOUT, self._silence)
             except OSError as exc:
                 raise HostLost(f"the connection broke: {exc.strerror}") from exc
+
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Have the kernel send bytes of an open file; return how many, 0 if it cannot or there are none."""
+        while True:
+            try:
+                return os.sendfile(self._write, fd, offset, count)
+            except BlockingIOError:
+                self._await(self._write, select.POLLOUT, self._silence)
+            except (BrokenPipeError, ConnectionResetError) as exc:
+                raise HostLost(f"the connection broke: {exc.strerror}") from exc
+            except OSError:
+                return 0
 
     def recv_into(self, buffer: memoryview) -> int:
         """Receive some bytes; 0 means that the other side has closed."""

@@ -212,6 +212,11 @@ class FabricChannel:
         except OSError as exc:
             raise HostLost(f"the connection broke: {exc}") if self._received else self._explained() from exc
 
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Send nothing: what goes out has to be encrypted here."""
+        del fd, offset, count
+        return 0
+
     def recv_into(self, buffer: memoryview) -> int:
         """Receive some bytes; the end before the first byte says why the agent did not start."""
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from sshmap.errors import HostLost
+from sshmap.protocol.framing import FrameWriter
 from sshmap.protocol.handshake import new_marker
 from sshmap.transport.channel import Channel
 from tests.contract.conftest import Connect
@@ -80,6 +82,24 @@ def test_sending_to_an_ended_agent_is_a_lost_host(connect: Connect) -> None:
     channel = ended(connect)
     with pytest.raises(HostLost):
         channel.send(bytes(64 << 20))
+
+
+def test_open_file_is_sent_as_far_as_the_channel_says(connect: Connect, tmp_path: Path) -> None:
+    channel, marker = connect(), new_marker()
+    (tmp_path / "file").write_bytes(b"before" + marker + b"after")
+    with (tmp_path / "file").open("rb") as file:
+        sent = channel.send_file(file.fileno(), len(b"before"), len(marker))
+        channel.send(marker[sent:])
+        assert receive(channel, len(marker)) == marker
+        assert file.tell() == 0
+
+
+def test_sending_a_file_to_an_ended_agent_is_a_lost_host(connect: Connect, tmp_path: Path) -> None:
+    channel = ended(connect)
+    with (tmp_path / "file").open("wb+") as file:
+        file.truncate(64 << 20)
+        with pytest.raises(HostLost):
+            FrameWriter(channel).file(file.fileno(), 64 << 20)
 
 
 def test_closing_again_is_harmless(connect: Connect) -> None:

@@ -266,9 +266,11 @@ def test_of_two_jobs_with_one_output_one_wins_each_key(loaded: Loaded) -> None:
     assert set(made.values()) <= {b"one\n", b"two\n"}
 
 
-def test_reader_never_sees_a_swap_as_damage(loaded: Loaded) -> None:
+@pytest.mark.parametrize("size", [10, 400_000])
+def test_reader_never_sees_a_swap_as_damage(loaded: Loaded, size: int) -> None:
     """While outputs are swapped, a read gives the old content or the new, or says that the key was replaced; never that it is damaged."""
-    loaded.map("echo round 0")
+    rounds = {letter: f"head -c {size} /dev/zero | tr '\\0' {letter}" for letter in "abcdefghijkl"}
+    loaded.map(rounds.pop("a"))
     told: list[str] = []
     values: set[bytes] = set()
     stop: list[bool] = []
@@ -284,13 +286,13 @@ def test_reader_never_sees_a_swap_as_damage(loaded: Loaded) -> None:
     with ThreadPoolExecutor(2) as pool:
         readers = [pool.submit(read) for _ in range(2)]
         try:
-            for number in range(1, 12):
-                loaded.map(f"echo round {number}", replace=True)
+            for command in rounds.values():
+                loaded.map(command, replace=True)
         finally:
             stop.append(True)
         for reader in readers:
             reader.result()
-    assert values <= {b"round %d\n" % number for number in range(12)}
+    assert values <= {size * letter.encode() for letter in "abcdefghijkl"}
     assert not [message for message in told if "was replaced" not in message]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +44,33 @@ def read_all(content: bytes, piece: int = 1 << 30) -> list[bytes | Message]:
 def test_data_of_any_size_comes_out_as_it_went_in(size: int, piece: int) -> None:
     content = bytes(number % 251 for number in range(size))
     assert read_all(written(Ping(), content, Ping(), content), piece) == [Ping(), content, Ping(), content]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_open_file_is_written_as_content(size: int, tmp_path: Path) -> None:
+    content = bytes(number % 251 for number in range(size))
+    (tmp_path / "file").write_bytes(content + b"more")
+    assert file_written(tmp_path / "file", size) == (True, content)
+
+
+@pytest.mark.parametrize("lacks", [1, 200, 200 * KIB, 300 * KIB])
+def test_frames_are_filled_where_the_file_ends_early(lacks: int, tmp_path: Path) -> None:
+    """What follows is still read as frames."""
+    (tmp_path / "file").write_bytes(b"x" * (300 * KIB - lacks))
+    assert file_written(tmp_path / "file", 300 * KIB) == (False, b"x" * (300 * KIB - lacks) + bytes(lacks))
+
+
+def file_written(path: Path, size: int) -> tuple[bool, bytes]:
+    """Write a file's content between two messages; return whether it was whole, and what came out."""
+    stream = MemoryStream()
+    writer = FrameWriter(stream)
+    writer.message(Ping(), flush=False)
+    with path.open("rb") as file:
+        whole = writer.file(file.fileno(), size)
+    writer.message(Ping())
+    first, *content, last = read_all(bytes(stream.sent))
+    assert (first, last) == (Ping(), Ping())
+    return whole, b"".join(piece for piece in content if isinstance(piece, bytes))
 
 
 @given(frames, st.integers(1, 400))
