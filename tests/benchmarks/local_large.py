@@ -12,7 +12,7 @@ from tests.benchmarks.local_small import xargs
 from tests.benchmarks.measure import Side, alternate, call
 from tests.benchmarks.report import Row
 
-TIMES = 3
+TIMES = 5
 _CUT = "cut -d, -f1-5"
 #: splits a CSV file by passenger_count into files of the working directory
 PARTITION = """awk -F, 'NR > 1 { print > ($4 "_trips.csv") }'"""

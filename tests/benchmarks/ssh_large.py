@@ -11,7 +11,7 @@ from tests.benchmarks.login import pipe
 from tests.benchmarks.measure import Side, alternate
 from tests.benchmarks.report import Row
 
-TIMES = 3
+TIMES = 5
 
 
 class _Copies(NamedTuple):
