@@ -8,11 +8,13 @@ group of its own and writes the exit code back. A keeper stands between, see `ke
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import select
 import subprocess
 import sys
+import termios
 import threading
 from pathlib import Path
 
@@ -164,6 +166,8 @@ class Shell:
         else:
             # a killed keeper takes bash along before it can be waited for, so asking for its end would be too early
             self._gone = True
+            if self._is_unheard():
+                return None
         self._drain(tail)
         return Result(exit_code=int(reply) if reply else 137, stderr=tail.text())
 
@@ -171,6 +175,10 @@ class Shell:
     def alive(self) -> bool:
         """Whether it can take another command."""
         return not self._gone and self._process.poll() is None
+
+    def _is_unheard(self) -> bool:
+        """Whether the shell has not read that there is a command: a killed keeper's threads may hold its pipe a little longer."""
+        return any(fcntl.ioctl(self._ring, termios.FIONREAD, bytes(4)))
 
     def _await_reply(self, tail: Tail) -> bytes:
         reply = b""

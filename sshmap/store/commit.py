@@ -68,17 +68,15 @@ class Store:
 
     def stands(self, name: str, digest: bytes) -> bool:
         """Say whether content is what a key is, or is being swapped for at this moment."""
-        row = self.keys.get(name)
-        if row is not None and row.digest == digest:
-            return True
-        pending = self.ledger.db.execute("SELECT digest FROM swaps WHERE name = ?", (name,)).fetchone()
-        return pending is not None and bool(pending[0] == digest)
+        query = "SELECT 1 FROM keys WHERE name = ?1 AND digest = ?2 UNION ALL SELECT 1 FROM swaps WHERE name = ?1 AND digest = ?2"
+        return self.ledger.db.execute(query, (name, digest)).fetchone() is not None
 
     def rests(self, name: str, digest: bytes) -> bool:
         """Say whether a key's file that was opened before is what its row says: no swap of it is under way or was made."""
-        row = self.keys.get(name)
-        pending = self.ledger.db.execute("SELECT 1 FROM swaps WHERE name = ?", (name,)).fetchone()
-        return row is not None and row.digest == digest and pending is None
+        query = (
+            "SELECT 1 FROM keys WHERE name = ?1 AND digest = ?2 AND NOT EXISTS (SELECT 1 FROM swaps WHERE name = ?1)"
+        )
+        return self.ledger.db.execute(query, (name, digest)).fetchone() is not None
 
     def prepare(self, item: Finished) -> None:
         """Note a swap that is about to happen, if the commit will be one; outside any transaction."""

@@ -14,7 +14,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -218,22 +220,48 @@ def test_command_that_kills_its_worker_harms_only_its_task(roots: Path) -> None:
         cluster.down()
 
 
-def test_shell_that_is_gone_says_that_it_began_nothing(tmp_path: Path) -> None:
-    """So its worker can start another one; the command it was given has not run."""
+class Started(NamedTuple):
+    """A shell that has run a command, with its processes."""
+
+    shell: Shell
+    request: Request
+    keeper: int
+    bash: int
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Started]:
+    """A shell in the test's directory, and the command that touches ``ran`` there."""
     before = fleet.children_of(os.getpid())
+    request = Request(command=f"touch {tmp_path}/ran", folder=tmp_path, stdin=Path(os.devnull), stdout=tmp_path / "out")
     with contextlib.closing(Shell(tmp_path, task_environment("h0", str(tmp_path)))) as shell:
         (kept,) = [pid for pid in fleet.children_of(os.getpid()) if pid not in before]
-        request = Request(
-            command=f"touch {tmp_path}/ran", folder=tmp_path, stdin=Path(os.devnull), stdout=tmp_path / "out"
-        )
         first = shell.run(request)
         assert first is not None
         assert (first.exit_code, (tmp_path / "ran").exists(), shell.alive) == (0, True, True)
         (tmp_path / "ran").unlink()
         (bash,) = fleet.children_of(kept)
-        fleet.kill(kept)
-        wait_until(lambda: not fleet.is_alive(bash), what="bash outlives its keeper")
-        assert (shell.run(request), shell.alive, (tmp_path / "ran").exists()) == (None, False, False)
+        yield Started(shell, request, kept, bash)
+
+
+def test_shell_that_is_gone_says_that_it_began_nothing(started: Started, tmp_path: Path) -> None:
+    """So its worker can start another one; the command it was given has not run."""
+    fleet.kill(started.keeper)
+    wait_until(lambda: not fleet.is_alive(started.bash), what="bash outlives its keeper")
+    assert (started.shell.run(started.request), started.shell.alive) == (None, False)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_shell_that_dies_before_it_hears_of_a_command_began_nothing(started: Started, tmp_path: Path) -> None:
+    """A task is not said to have failed whose command was never begun."""
+    (tmp_path / "request").write_bytes(b"")
+    fleet.kill(started.bash, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(started.shell.run, started.request)
+        wait_until(lambda: (tmp_path / "request").stat().st_size, what="no request")
+        fleet.kill(started.keeper)
+        assert (result.result(), started.shell.alive) == (None, False)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_stopping_the_daemon_often_does_not_fail_a_long_task(roots: Path, tmp_path: Path, mark: str) -> None:
