@@ -83,23 +83,21 @@ class FrameWriter:
             count = min(CHUNK, size - offset)
             with self._lock:
                 self._pending += HEADER.pack(count, DATA)
-                self._flush()
-                whole &= self._fill(fd, offset, count)
+                sent = self._send_file(fd, offset, count) if count >= _FLUSH_AT else 0
+                piece = _read(fd, offset + sent, count - sent) if sent < count else b""
+                whole &= sent + len(piece) == count
+                self._pending += piece.ljust(count - sent, b"\0")
+                if len(self._pending) >= _FLUSH_AT:
+                    self._flush()
         return whole
 
-    def _fill(self, fd: int, offset: int, count: int) -> bool:
-        """Send bytes of a file, or zeros; say whether it had them all."""
-        end, whole = offset + count, True
-        while offset < end:
-            sent = self._stream.send_file(fd, offset, end - offset)
-            if not sent:
-                piece = _read(fd, offset, end - offset)
-                whole &= bool(piece)
-                piece = piece or bytes(end - offset)
-                self._stream.send(piece)
-                sent = len(piece)
-            offset += sent
-        return whole
+    def _send_file(self, fd: int, offset: int, count: int) -> int:
+        """Have the stream send bytes of a file by itself as far as it can; return how many."""
+        self._flush()
+        done = 0
+        while done < count and (sent := self._stream.send_file(fd, offset + done, count - done)):
+            done += sent
+        return done
 
     def flush(self) -> None:
         """Send what was gathered."""

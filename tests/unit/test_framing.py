@@ -93,6 +93,18 @@ def test_small_frames_are_sent_together() -> None:
     assert stream.sends == writer.sends == 1
 
 
+def test_small_files_are_sent_together(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    stream = MemoryStream()
+    writer = FrameWriter(stream)
+    with (tmp_path / "file").open("rb") as file:
+        for _ in range(1000):
+            assert writer.file(file.fileno(), 100)
+    assert stream.sends == 0
+    writer.flush()
+    assert read_all(bytes(stream.sent)) == [b"x" * 100] * 1000
+
+
 def test_message_is_sent_at_once_unless_told_otherwise() -> None:
     stream = MemoryStream()
     FrameWriter(stream).message(Ping())
