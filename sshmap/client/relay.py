@@ -6,16 +6,19 @@ The host stays their owner: they leave its outbox when the peer has committed th
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterable
 
 from sshmap.client.links import Links
-from sshmap.errors import SshmapError
+from sshmap.errors import HostKeyRefused, SshmapError
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
 #: seconds between two looks for files
 PAUSE = 0.3
+#: seconds after which a connection that broke is tried again
+RETRY = 2.0
 
 
 class Relays:
@@ -53,22 +56,31 @@ class Relays:
             thread.join(PAUSE)
 
     def _carry(self, host: str, peer: str) -> None:
-        sessions: list[Session] = []
-        try:
-            sessions += [self._links.open(host), self._links.open(peer)]
+        while not self._over.is_set():
+            try:
+                self._converse(host, peer)
+            except HostKeyRefused:
+                return
+            except SshmapError:
+                # the host itself reports that the files still wait, and for whom
+                self._over.wait(RETRY)
+
+    def _converse(self, host: str, peer: str) -> None:
+        """Carry on one pair of sessions until the job is over.
+
+        Raises:
+            SshmapError: one of the two is lost.
+        """
+        with contextlib.closing(self._links.open(host)) as source, contextlib.closing(self._links.open(peer)) as target:
             self._carrying.add((host, peer))
-            while not self._over.is_set():
-                if carry_some(*sessions):
-                    self.used = True
-                else:
-                    self._over.wait(PAUSE)
-        except SshmapError:
-            # the host itself reports that the files still wait, and for whom
-            return
-        finally:
-            self._carrying.discard((host, peer))
-            for session in sessions:
-                session.close()
+            try:
+                while not self._over.is_set():
+                    if carry_some(source, target):
+                        self.used = True
+                    else:
+                        self._over.wait(PAUSE)
+            finally:
+                self._carrying.discard((host, peer))
 
 
 def carry_some(source: Session, target: Session) -> int:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sshmap.agent import keeper
 from sshmap.inventory import Host, Inventory
 from sshmap.store.layout import Root
 from tests.conftest import wait_until
@@ -107,14 +108,8 @@ def tree_of(root: Root) -> list[int]:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the children of a process, whichever of its threads made them."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(word) for word in task.read_text(encoding="ascii").split()]
-        except OSError:
-            continue
-    return found
+    """Return the children of a process, whichever of its threads made them; none if it is gone."""
+    return keeper.children(pid)
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

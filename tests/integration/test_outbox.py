@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from sshmap import Cluster
 from sshmap.agent.outgoing import lose, settle, sweep
-from sshmap.errors import DigestMismatch
+from sshmap.client import relay
+from sshmap.errors import DigestMismatch, HostLost
 from sshmap.model import JobId, JobSpec, Maker, TaskState, Verb
 from sshmap.protocol.messages import Problem
 from sshmap.store.commit import Store
 from sshmap.store.digest import digest_maker, digest_of
 from sshmap.store.layout import Root
 from sshmap.store.queue import NewTask, Parcel, Queue
+from sshmap.transport.session import Session
+from tests.integration import fleet
 
 JOB = JobId("job")
 CONTENT = b"content"
@@ -82,3 +87,31 @@ def test_sweep_leaves_files_with_a_row(store: Store) -> None:
     (store.root.outbox / "77").write_bytes(b"left by a killed process")
     sweep(store)
     assert files(store) == sorted(str(parcel.id) for parcel in parcels)
+
+
+def test_relay_that_breaks_is_taken_up_again(roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the same run of the command, once for each pair of hosts."""
+    broken: list[str] = []
+    carry_on = relay.carry_some
+
+    def carry_some(source: Session, target: Session) -> int:
+        if source.host not in broken:
+            broken.append(source.host)
+            raise HostLost("cut off")
+        return carry_on(source, target)
+
+    monkeypatch.setattr(relay, "carry_some", carry_some)
+    inventory = msgspec.structs.replace(fleet.local_inventory(roots, hosts=2), shuffle="relay")
+    with Cluster(inventory) as cluster:
+        cluster.up()
+        for number in range(6):
+            cluster.put(b"content %d\n" % number, f"sm://in/k{number}")
+        result = cluster.fanout(
+            "sm://in/", "sm://out/", "for n in 0 1 2 3; do cp $SSHMAP_FILE ${n}_f; echo ${n}_f; done"
+        )
+        assert (result.done, result.relayed, result.lost) == (6, True, {})
+        assert {name: cluster.get(f"sm://out/{name}") for name in ("k0/0_f", "k5/3_f")} == {
+            "k0/0_f": b"content 0\n", "k5/3_f": b"content 5\n",
+        }  # fmt: skip
+        cluster.down()
+    assert len(broken) == 2
