@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from sshmap.errors import DigestMismatch, HostNotReady, NoSpace, Refused
 from sshmap.store.layout import Root
 
-VERSION = 1
+VERSION = 2
 BUSY_SECONDS = 60.0
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -79,17 +79,28 @@ class Ledger:
 
     def _migrate(self) -> None:
         version = self._version()
-        if version == 0:
+        if version < VERSION:
             self.db.execute("BEGIN IMMEDIATE")
-            if self._version() == 0:
+            version = self._version()
+            if version == 0:
                 for statement in SCHEMA.split(";\n"):
                     self.db.execute(statement)
-                self.db.execute(f"PRAGMA user_version={VERSION}")
+            elif version == 1:
+                self._give_outbox_digests()
+            self.db.execute(f"PRAGMA user_version={max(version, VERSION)}")
             self.db.execute("COMMIT")
-        elif version > VERSION:
+        if version > VERSION:
             raise Refused(
                 f"{self.root.ledger} has version {version}, this sshmap knows {VERSION}", hint="use the newer sshmap"
             )
+
+    def _give_outbox_digests(self) -> None:
+        """Files that wait without one are made again; what they leave goes with the daemon's next start."""
+        columns = {column[1] for column in self.db.execute("PRAGMA table_info(outbox)")}
+        if "digest" not in columns:
+            self.db.execute("UPDATE tasks SET state = 'queued' WHERE state = 'sending'")
+            self.db.execute("DELETE FROM outbox")
+            self.db.execute("ALTER TABLE outbox ADD COLUMN digest BLOB NOT NULL DEFAULT x''")
 
     def _version(self) -> int:
         return int(self.db.execute("PRAGMA user_version").fetchone()[0])

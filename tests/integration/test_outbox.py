@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,20 @@ def test_sweep_leaves_files_with_a_row(store: Store) -> None:
     (store.root.outbox / "77").write_bytes(b"left by a killed process")
     sweep(store)
     assert files(store) == sorted(str(parcel.id) for parcel in parcels)
+
+
+def test_ledger_of_the_first_version_is_brought_up_to_date(store: Store) -> None:
+    """Its outbox had no digests: those tasks run again, and their files can be posted."""
+    post(store, 2)
+    store.ledger.db.execute("ALTER TABLE outbox DROP COLUMN digest")
+    store.ledger.db.execute("PRAGMA user_version=1")
+    with contextlib.closing(Store(store.root)) as later:
+        assert (states(later), Queue(later.ledger).posted()) == ({"queued": 1}, set())
+        sweep(later)
+        assert files(later) == []
+        assert [parcel.digest for parcel in post(later, 2)] == [digest_of(CONTENT)] * 2
+    with contextlib.closing(Store(store.root)) as again:
+        assert len(files(again)) == 2
 
 
 def test_relay_that_breaks_is_taken_up_again(roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
