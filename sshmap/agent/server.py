@@ -19,7 +19,7 @@ import msgspec
 from sshmap.agent import lifecycle, logind
 from sshmap.agent.condition import condition, job_rows, purge
 from sshmap.agent.examination import examine
-from sshmap.agent.expand import tally
+from sshmap.agent.expand import job_id, tally
 from sshmap.agent.listing import Listings
 from sshmap.agent.meeting import forget, meet
 from sshmap.agent.outgoing import AHEAD, send_parcels, settle
@@ -205,9 +205,13 @@ class ServedSession:
             self.receiver.receive_file(path, request.file.digest, self.reader)
             self.writer.message(m.Synced())
 
+    def recall(self, request: m.Recall) -> None:
+        """Let what is in hand of a job count for the run that comes."""
+        self.writer.message(m.Recalled(run=Queue(self.store.ledger).join(job_id(request.job))))
+
     def plan(self, request: m.Plan) -> None:
         """Say what a job would do here."""
-        self._submission = Submission(self.store, request.job, request.tallies)
+        self._submission = Submission(self.store, request.job, request.tallies, request.since)
         self.writer.message(self._submission.plan())
 
     def start(self, request: m.Start) -> None:
@@ -300,7 +304,7 @@ class ServedSession:
 _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Ls: ServedSession.ls, m.Put: ServedSession.put, m.Introduce: ServedSession.introduce, m.Sync: ServedSession.sync,
     m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Tally: ServedSession.tally, m.Ship: ServedSession.ship,
-    m.Plan: ServedSession.plan, m.Start: ServedSession.start, m.Sweep: ServedSession.sweep, m.Eval: ServedSession.eval,
+    m.Recall: ServedSession.recall, m.Plan: ServedSession.plan, m.Start: ServedSession.start, m.Sweep: ServedSession.sweep, m.Eval: ServedSession.eval,
     m.Exec: ServedSession.exec, m.Look: ServedSession.look, m.Examine: ServedSession.examine, m.Jobs: ServedSession.jobs,
     m.Halt: ServedSession.halt, m.Rise: ServedSession.rise, m.Meet: ServedSession.meet, m.Has: ServedSession.has,
     m.Relay: ServedSession.relay, m.Delivered: ServedSession.delivered, m.Ping: ServedSession.ping,

@@ -39,9 +39,10 @@ class Submission:
         store: the host's store.
         spec: the job.
         tallies: for a fan-out, what all hosts hold below OUTDIR, as far as this host's inputs are concerned.
+        since: the first run that counts; what ended in it is younger than the tallies. 0: the run that is started.
     """
 
-    def __init__(self, store: Store, spec: JobSpec, tallies: Iterable[TallyRow] = ()) -> None:
+    def __init__(self, store: Store, spec: JobSpec, tallies: Iterable[TallyRow] = (), since: int = 0) -> None:
         self._store = store
         self._queue = Queue(store.ledger)
         self._spec = spec
@@ -51,6 +52,7 @@ class Submission:
         for row in tallies:
             self._tallies.setdefault(row.output, []).append(row)
         self.job: JobId = expand.job_id(spec)
+        self._since = since
         self._run = self._kept = 0
 
     def plan(self) -> Planned:
@@ -82,17 +84,18 @@ class Submission:
         """Queue what is not there yet and wake the workers, once; return how many tasks are kept.
 
         Args:
-            attach: what has failed since the job was started counts as failed.
+            attach: to the present run, if there is one: what has failed in it counts as failed.
         """
         if self._run:
             return self._kept
         with self._store.ledger.change():
             present = self._queue.present_run(self.job) if attach else None
             self._store.keys.remember(self._spec.maker)
-            self._run = present[0] if present else self._queue.open_job(self.job, self._spec, self._maker)
+            run = present[0] if present else self._queue.open_job(self.job, self._spec, self._maker)
+            self._run = self._since or run
             for fates in _batches(self._fates(), _BATCH):
                 fresh = [fate.task for fate in fates if not fate.kept and not fate.refused]
-                self._queue.enqueue(self.job, self._run, fresh, replaces=self._spec.replace, attach=attach)
+                self._queue.enqueue(self.job, run, fresh, replaces=self._spec.replace, since=self._run)
                 self._kept += sum(fate.kept for fate in fates)
             if present:
                 # what the run has done is there by now, and counts as done
@@ -193,16 +196,13 @@ class Submission:
         keys, source, outdir = self._store.keys, self._source, self._spec.outdir.split("://", 1)[1]
         verb, replace = self._spec.maker.verb, self._spec.replace
         if verb is Verb.FANOUT:
+            ours = self._queue.outputs(self.job, self._since) if self._since else set()
             for task in expand.fanout_tasks(
                 source, outdir, ((entry.name, entry.digest) for entry in keys.scan(source.prefix))
             ):
-                yield expand.judge_fanout(
-                    task,
-                    self._maker,
-                    self._queue.fanout(task.output),
-                    self._tallies.get(task.output, []),
-                    replace=replace,
-                )
+                record = None if task.output in ours else self._queue.fanout(task.output)
+                tallies = self._tallies.get(task.output, [])
+                yield expand.judge_fanout(task, self._maker, record, tallies, replace=replace)
             return
         if verb is Verb.MERGE:
             tasks = expand.merge_tasks(source, outdir, keys.members(source.prefix))

@@ -111,6 +111,8 @@ class JobRun:
         self._report = options.get("report")
         self._plans: dict[str, m.Planned] = {}
         self._tallies: dict[str, list[m.TallyRow]] = {}
+        #: on each host, the run that holds what was in hand before the tallies
+        self._since: dict[str, int] = {}
         self._progress: dict[str, m.Progress] = {}
         #: what each host kept when the job was first started there
         self._kept: dict[str, int] = {}
@@ -162,7 +164,9 @@ class JobRun:
         for attachment in self._attachments:
             if session.ask(m.Ship(file=attachment.file), m.Wanted).wanted:
                 self._ship(session, attachment)
-        return session.ask(m.Plan(job=self.spec, tallies=tuple(self._tallies.get(name, ()))), m.Planned)
+        return session.ask(
+            m.Plan(job=self.spec, tallies=tuple(self._tallies.get(name, ())), since=self._since.get(name, 0)), m.Planned
+        )
 
     @staticmethod
     def _ship(session: Session, attachment: Attachment) -> None:
@@ -183,8 +187,14 @@ class JobRun:
             raise NothingMatched(f"no key matches INDIR {self.spec.indir}", hint="sshmap ls shows what there is")
 
     def _tally(self) -> tuple[dict[str, list[m.TallyRow]], dict[str, SshmapError]]:
-        """Sum up what all hosts hold below OUTDIR and deal it out to the hosts of the inputs."""
+        """Sum up what all hosts hold below OUTDIR and deal it out to the hosts of the inputs.
+
+        Files on their way arrive before one host is asked and after another: before any is, all note what is in hand.
+        """
         outdir = parse_name(self.spec.outdir)
+        self._since, lost = self._links.gather(
+            lambda name: self._links.ask(name, lambda session: session.ask(m.Recall(job=self.spec), m.Recalled).run)
+        )
 
         def ask(name: str) -> list[m.TallyRow]:
             return self._links.ask(
@@ -197,7 +207,7 @@ class JobRun:
                 ],
             )
 
-        answers, lost = self._links.gather(ask)
+        answers, more = self._links.gather(ask, self._since)
         sums: dict[tuple[str, Receipt | None], m.TallyRow] = {}
         for rows in answers.values():
             for row in rows:
@@ -206,7 +216,7 @@ class JobRun:
         dealt: dict[str, list[m.TallyRow]] = {}
         for row in sums.values():
             dealt.setdefault(self._links.ring.place(base_name(row.output.rstrip("/"))), []).append(row)
-        return dealt, lost
+        return dealt, lost | more
 
     def _start(self, name: str) -> m.Finished:
         """Start the job on one host and follow it; after a broken session, plan and start again, which attaches."""

@@ -24,9 +24,10 @@ all of it: the receiver links the file if nobody can write to it any more, and d
     Put{name}, data*, End; … ; Sync           Stored{results}* Synced
     Get{prefix, exact}                        Item{name, size}, data*, End | Problem; … ; Served{count}
     Remove{prefix, exact, counting}           Removed{count, size}
+    Recall{job}                               Recalled{run}
     Tally{outdir}                             Tallies{rows}* Served
     Ship{file}                                Wanted{wanted}; if so: data*, End → Synced
-    Plan{job, tallies}                        Planned{inputs, fresh, kept, problems}
+    Plan{job, tallies, since}                 Planned{inputs, fresh, kept, problems}
     Start{}                                   Progress{…}* Finished{…} | Problem
     Sweep{outdir, keep}                       Removed{count, size}
     Eval{name, command}                       data* (stdout), Said{stderr}*, Exited{code}

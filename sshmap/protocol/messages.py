@@ -212,11 +212,25 @@ class Wanted(Message, frozen=True, kw_only=True):
     wanted: bool
 
 
+class Recall(Message, frozen=True, kw_only=True):
+    """Comes before the tallies of a fan-out: tasks that are in hand now are not judged by them."""
+
+    job: JobSpec
+
+
+class Recalled(Message, frozen=True, kw_only=True):
+    """The number of the run that such tasks belong to."""
+
+    run: int
+
+
 class Plan(Message, frozen=True, kw_only=True):
     """Asks what a job would do on this host."""
 
     job: JobSpec
     tallies: tuple[TallyRow, ...] = ()
+    #: what Recalled said before the tallies; 0 if nothing was asked
+    since: int = 0
 
 
 class Planned(Message, frozen=True, kw_only=True):
@@ -460,7 +474,7 @@ class Tick(Message, frozen=True, kw_only=True):
 
 AnyMessage = (
     Problem | Hello | Welcome | Ls | Listing | Listed | Put | Introduce | End | Handed | Stored | Sync | Synced | Get | Item
-    | Served | Remove | Removed | Tally | Tallies | Ship | Wanted | Plan | Planned | Start | Progress | Finished
+    | Served | Remove | Removed | Tally | Tallies | Ship | Wanted | Recall | Recalled | Plan | Planned | Start | Progress | Finished
     | Sweep | Eval | Exec | Said | Exited | Look | Condition | Examine | Examined | Jobs | JobList | Rise | Meet | Met | Halt | Halted
     | Has | Relay | Parcel | Delivered | Ping | Tick
 )  # fmt: skip

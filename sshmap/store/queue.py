@@ -78,6 +78,13 @@ class Queue:
         self._prune()
         return run
 
+    def outputs(self, job: JobId, since: int) -> set[str]:
+        """Return the outputs of the tasks of a run and of later ones."""
+        return {
+            output
+            for (output,) in self._db.execute("SELECT output FROM tasks WHERE job = ? AND run >= ?", (job, since))
+        }
+
     def present_run(self, job: JobId) -> tuple[int, int] | None:
         """Return the number of a job's run and how many outputs were kept when it began."""
         row = self._db.execute("SELECT run, kept FROM jobs WHERE id = ?", (job,)).fetchone()
@@ -96,25 +103,37 @@ class Queue:
         self._db.executemany("DELETE FROM tasks WHERE job = ?", old)
         self._db.executemany("DELETE FROM jobs WHERE id = ?", old)
 
-    def enqueue(self, job: JobId, run: int, tasks: Iterable[NewTask], *, replaces: bool, attach: bool) -> None:
-        """Queue tasks; those that are queued or running already join this run as they are; within a transaction.
+    def join(self, job: JobId) -> int:
+        """Let a run of a job begin with the tasks that are in hand, if there are any, and return its number."""
+        in_hand = f"job = ? AND {_ACTIVE}"
+        with self._ledger.change() as db:
+            present = self.present_run(job)
+            run = present[0] + 1 if present else 1
+            if db.execute(f"UPDATE tasks SET run = ? WHERE {in_hand}", (run, job)).rowcount:
+                db.execute("UPDATE jobs SET run = ? WHERE id = ?", (run, job))
+        return run
+
+    def enqueue(self, job: JobId, run: int, tasks: Iterable[NewTask], *, replaces: bool, since: int) -> None:
+        """Queue tasks; those that are in hand already join this run as they are; within a transaction.
 
         Args:
             job: their job.
             run: its present run.
             tasks: what to do.
             replaces: they swap outputs that other work made.
-            attach: those that have failed in this run stay so.
+            since: those that ended in this run or a later one stay so, if they had these inputs.
         """
+        ended = "state IN ('done', 'failed')"
+        again = f"(({ended} AND run < ?8) OR ({ended} OR state = 'sending') AND inputs <> excluded.inputs)"
         self._db.executemany(
-            "INSERT INTO tasks (job, output, members, inputs, run, replaces, stale) VALUES (?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (job, output) DO UPDATE SET run = excluded.run, "
-            "  members = excluded.members, inputs = excluded.inputs, replaces = excluded.replaces, stale = excluded.stale,"
-            "  attempt = CASE WHEN state IN ('done', 'failed') THEN 0 ELSE attempt END,"
-            "  state = CASE WHEN state IN ('done', 'failed') THEN 'queued' ELSE state END, size = 0, kind = NULL, message = NULL, exit_code = NULL "
-            "WHERE NOT (? AND state = 'failed' AND tasks.run = excluded.run)",
+            "INSERT INTO tasks (job, output, members, inputs, run, replaces, stale) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) "
+            "ON CONFLICT (job, output) DO UPDATE SET (run, members, inputs, replaces, stale) = "
+            "  (excluded.run, excluded.members, excluded.inputs, excluded.replaces, excluded.stale), "
+            "(state, attempt, size, kind, message, exit_code) = "
+            f"  (SELECT 'queued', 0, 0, NULL, NULL, NULL WHERE {again} "
+            f"   UNION ALL SELECT state, attempt, size, kind, message, exit_code WHERE NOT {again})",
             (
-                (job, task.output, "\n".join(task.members), task.inputs, run, replaces, task.stale, attach)
+                (job, task.output, "\n".join(task.members), task.inputs, run, replaces, task.stale, since)
                 for task in tasks
             ),
         )

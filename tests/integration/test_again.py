@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from sshmap import Cluster
+from sshmap.client.jobs import JobRun
 from sshmap.client.results import JobFailed, JobResult
 from sshmap.errors import DigestMismatch, OtherReceipt, SshmapError
 from sshmap.model import Verb
@@ -229,10 +231,7 @@ def test_failed_tasks_alone_run_again(loaded: Loaded, tmp_path: Path, log: Path,
 
 @pytest.mark.parametrize("verb", Verb, ids=lambda verb: str(verb.value))
 def test_clients_that_submit_one_job_share_it(loaded: Loaded, log: Path, runs: Callable[[], int], verb: Verb) -> None:
-    """Four clients at once: all succeed and see all of it done or kept, and each task runs once.
-
-    A fan-out's task may run again: what lies on all hosts is summed up before the job is planned on one.
-    """
+    """Four clients at once: all succeed and see all of it done or kept, and each task runs once."""
     command = FIRST[verb].format(log=log)
 
     def submit(_: int) -> JobResult:
@@ -241,9 +240,51 @@ def test_clients_that_submit_one_job_share_it(loaded: Loaded, log: Path, runs: C
 
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(submit, range(4)))
-    assert KEYS <= runs() <= KEYS * (4 if verb is Verb.FANOUT else 1)
+    assert runs() == KEYS
     assert {result.done + result.kept for result in results} == {KEYS}
     assert len({result.job for result in results}) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_fanout_that_ends_while_it_is_asked_for_again_is_not_run_again(
+    loaded: Loaded, tmp_path: Path, log: Path, runs: Callable[[], int], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Another client's run of it, begun before or after this one is asked, ends after this one has looked at what lies on the hosts."""
+    gate = tmp_path / "gate"
+    command = f"until test -e {gate}; do read -t 0.02 < <(:) || true; done; {FIRST[Verb.FANOUT].format(log=log)}"
+    look = JobRun._tally
+    looked: list[bool] = []
+
+    def submit() -> JobResult:
+        with loaded.beside() as other:
+            return other.submit(Verb.FANOUT, command)
+
+    def begin(pool: ThreadPoolExecutor) -> Future[JobResult]:
+        running = pool.submit(submit)
+        wait_until(lambda: sum(condition.running for condition in loaded.cluster.conditions()[0].values()) == 3)
+        return running
+
+    with ThreadPoolExecutor(1) as pool:
+        first = [begin(pool)] if when == "before" else []
+
+        def tally(job: JobRun) -> object:
+            found = look(job)
+            if threading.current_thread() is threading.main_thread():
+                looked.append(True)
+                running = first[0] if first else begin(pool)
+                gate.touch()
+                assert counts(running.result()) == (KEYS, 0, 0)
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(JobRun, "_tally", tally)
+            try:
+                result = loaded.submit(Verb.FANOUT, command)
+            finally:
+                gate.touch()
+    assert (counts(result), runs(), looked) == ((KEYS, 0, 0), KEYS, [True])
+    loaded.cluster.rm(loaded.key("out/k3/1_p"))
+    assert (counts(loaded.submit(Verb.FANOUT, command)), runs()) == ((1, 0, KEYS - 1), 1)
 
 
 def test_of_two_jobs_with_one_output_one_wins_each_key(loaded: Loaded) -> None:

@@ -44,7 +44,7 @@ def post(store: Store, count: int) -> list[Parcel]:
         spec = JobSpec(indir="sm://in/", outdir="sm://out/", maker=maker)
         run = queue.open_job(JOB, spec, digest_maker(maker))
         tasks = [NewTask(output="out/k/", members=("in/k",), inputs=digest_of(b"k"))]
-        queue.enqueue(JOB, run, tasks, replaces=False, attach=False)
+        queue.enqueue(JOB, run, tasks, replaces=False, since=run)
     (task,) = queue.claim(0, 1, fanouts=True)
     with store.ledger.change():
         for number in range(count):

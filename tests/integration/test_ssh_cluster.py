@@ -183,7 +183,7 @@ def test_daemons_open_no_port(cluster: Cluster, standing: SshdHosts) -> None:
 PEER_MAY_NOT = [
     m.Ls(prefix=""), m.Get(prefix=""), m.Remove(prefix="a"), m.Tally(outdir="a/"), m.Start(), m.Sweep(keep=()), m.Look(), m.Jobs(), m.Rise(),
     m.Eval(name="a/b", command="touch pwned"), m.Exec(command="touch pwned"), m.Halt(purge=True), m.Meet(peers=(), known_hosts=(), authorized=()),
-    m.Plan(job=JobSpec(indir="sm://a/", outdir="sm://b/", maker=Maker(verb=Verb.MAP, command="touch pwned"))),
+    *(kind(job=JobSpec(indir="sm://a/", outdir="sm://b/", maker=Maker(verb=Verb.MAP, command="touch pwned"))) for kind in (m.Plan, m.Recall)),
 ]  # fmt: skip
 
 
