@@ -7,6 +7,7 @@ before its transaction has ended.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from sshmap.protocol.messages import End, Handed, Put, PutResult, Stored, refuse
 from sshmap.store import locks
 from sshmap.store.commit import Finished, Store
 from sshmap.store.digest import Hasher, digest_fd
-from sshmap.store.files import link_or_copy, mapped_error
+from sshmap.store.files import is_trusted, link_or_copy, mapped_error, seal, sealed_at
 from sshmap.store.layout import remove_tree
 
 
@@ -27,6 +28,8 @@ class Content(NamedTuple):
 
     size: int
     digest: bytes
+    #: when it was sealed
+    sealed: int
 
 
 #: received keys that wait for a common transaction
@@ -105,15 +108,16 @@ class Receiver:
             return refused(mapped_error(content, put.name), put.name)
         self._size += content.size
         return Finished(
-            path=path, name=put.name, size=content.size, digest=content.digest, receipt=put.receipt, replace=put.replace
-        )
+            path=path, name=put.name, size=content.size, digest=content.digest, sealed=content.sealed, receipt=put.receipt,
+            replace=put.replace,
+        )  # fmt: skip
 
     def _write(self, path: Path, reader: FrameReader) -> Content | OSError:
         """Write a stream to a file up to its End; after a failed write the rest is read and dropped."""
         piece = reader.read()
         if isinstance(piece, Handed):
             return self._adopt(piece, path)
-        hasher, failure = Hasher(), None
+        hasher, failure, sealed = Hasher(), None, 0
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
         try:
             while isinstance(piece, memoryview):
@@ -121,23 +125,29 @@ class Receiver:
                 if failure is None:
                     failure = _write_all(fd, piece)
                 piece = reader.read()
+            sealed = seal(fd)
         finally:
             os.close(fd)
         if not isinstance(piece, End):
             path.unlink(missing_ok=True)
             raise ProtocolError("a stream of content was broken off")
-        return failure or _checked(Content(hasher.size, hasher.digest), piece)
+        return failure or _checked(Content(hasher.size, hasher.digest, sealed), piece)
 
     def _adopt(self, handed: Handed, path: Path) -> Content | OSError:
         """Give a file that was handed over a name here too; one that can still be written to is copied."""
         fd = self._take()
         try:
             link_or_copy(fd, path)
-            return _checked(Content(*digest_fd(fd)), handed)
         except OSError as exc:
             return exc
         finally:
             os.close(fd)
+        with path.open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            sealed = sealed_at(status)
+            if is_trusted(status, handed.size, sealed):
+                return Content(handed.size, handed.digest, sealed)
+            return _checked(Content(*digest_fd(file.fileno()), sealed or int(time.time())), handed)
 
     def _drain(self, reader: FrameReader) -> None:
         while isinstance(piece := reader.read(), memoryview):
@@ -177,7 +187,7 @@ class Receiver:
 
 
 def _checked(content: Content, announced: End | Handed) -> Content:
-    if (announced.size, announced.digest) != content:
+    if (announced.size, announced.digest) != (content.size, content.digest):
         raise DigestMismatch(
             f"content arrived damaged ({content.size} of {announced.size} bytes)", hint="run the command again"
         )

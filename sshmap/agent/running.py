@@ -8,13 +8,12 @@ import selectors
 from pathlib import Path
 
 from sshmap.agent.shell import Once, task_environment
-from sshmap.errors import DigestMismatch, HostLost, NothingMatched
+from sshmap.errors import HostLost, NothingMatched
 from sshmap.model import base_name, show
 from sshmap.protocol.framing import CHUNK, FrameWriter
 from sshmap.protocol.messages import Exited, Said
 from sshmap.store import locks
 from sshmap.store.commit import Store
-from sshmap.store.digest import digest_fd
 from sshmap.store.layout import remove_tree
 from sshmap.transport.channel import Channel
 
@@ -51,14 +50,7 @@ def _open_input(store: Store, name: str) -> int:
     row = store.keys.get(name)
     if row is None:
         raise NothingMatched(f"no such key: {show(name)}", hint="sshmap ls shows what there is")
-    fd = store.files.open(name)
-    digest = digest_fd(fd)[1]
-    if digest != row.digest and not store.stands(name, digest):
-        os.close(fd)
-        raise DigestMismatch(
-            f"{show(name)}: content does not match its digest",
-            hint=f"sshmap rm {show(name)}, then make or copy it again",
-        )
+    fd, _ = store.open_whole(row)
     os.set_blocking(fd, True)
     return fd
 

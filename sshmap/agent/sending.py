@@ -13,7 +13,7 @@ from sshmap.errors import DigestMismatch, NothingMatched, SshmapError
 from sshmap.model import Entry, show
 from sshmap.protocol.framing import CHUNK, FrameWriter
 from sshmap.protocol.messages import End, Get, Item, Problem, Served
-from sshmap.store.commit import Store
+from sshmap.store.commit import Store, damaged
 from sshmap.store.digest import Hasher
 
 #: bytes from which on it pays not to read content here
@@ -55,7 +55,7 @@ def _send(store: Store, entry: Entry, writer: FrameWriter, buffer: memoryview) -
         if entry.size >= WORTH_LEAVING and os.fstat(fd).st_size == entry.size and store.rests(entry.name, entry.digest):
             if writer.file(fd, entry.size):
                 return End(size=entry.size, digest=entry.digest)
-            raise _damaged(entry)
+            raise damaged(entry.name)
         while count := os.readv(fd, [buffer]):
             hasher.update(buffer[:count])
             writer.data(buffer[:count])
@@ -67,12 +67,5 @@ def _send(store: Store, entry: Entry, writer: FrameWriter, buffer: memoryview) -
             raise DigestMismatch(
                 f"{show(entry.name)}: was replaced or deleted while it was read", hint="run the command again"
             )
-        raise _damaged(entry)
+        raise damaged(entry.name)
     return End(size=hasher.size, digest=hasher.digest)
-
-
-def _damaged(entry: Entry) -> DigestMismatch:
-    return DigestMismatch(
-        f"{show(entry.name)}: content does not match its digest",
-        hint=f"sshmap rm {show(entry.name)}, then make or copy it again",
-    )

@@ -18,13 +18,13 @@ from sshmap.agent import keeper
 from sshmap.agent.expand import names_digest
 from sshmap.agent.shell import Request, Result, Shell, task_environment
 from sshmap.agent.wake import Sleeper, wake
-from sshmap.errors import CommandsFailed, DigestMismatch, NoSpace, NothingMatched, Refused, SshmapError
+from sshmap.errors import CommandsFailed, NoSpace, NothingMatched, Refused, SshmapError
 from sshmap.model import KeyName, Maker, TaskState, Verb, base_name, check_name, show
 from sshmap.placement import Ring
 from sshmap.store import locks
 from sshmap.store.commit import Finished, Store
 from sshmap.store.digest import digest_fd, digest_inputs
-from sshmap.store.files import copy, mapped_error
+from sshmap.store.files import copy, mapped_error, seal
 from sshmap.store.keys import Row
 from sshmap.store.layout import ClusterFile, Root, remove_tree
 from sshmap.store.queue import Queue, Task
@@ -199,20 +199,11 @@ class Worker:
         return rows
 
     def _check_content(self, row: Row) -> None:
-        """Read an input against its digest, so that nothing is made from damaged content."""
-        fd = self.store.files.open(row.name)
-        try:
-            digest = digest_fd(fd)[1]
-        finally:
-            os.close(fd)
-        if digest == row.digest:
-            return
-        if self.store.stands(row.name, digest):
+        """Hold an input against its digest, so that nothing is made from damaged content."""
+        fd, digest = self.store.open_whole(row)
+        os.close(fd)
+        if digest != row.digest:
             raise _changed(row.name)
-        raise DigestMismatch(
-            f"{show(row.name)}: content does not match its digest",
-            hint=f"sshmap rm {show(row.name)}, then make it again",
-        )
 
     def _unpack(self, maker: Maker, work: Path) -> None:
         for file in maker.shipped:
@@ -266,7 +257,7 @@ class Worker:
         self.cluster = cluster
 
     def _finished(self, path: Path, name: KeyName, task: Task) -> Finished:
-        """Make a command's output fit to become a key: a plain file of its own, read-only, digested."""
+        """Make a command's output fit to become a key: a plain file of its own, sealed, digested."""
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             status = os.fstat(fd)
@@ -275,13 +266,14 @@ class Worker:
                     f"the command replaced its output {path.name!r} by something that is not a plain file"
                 )
             if status.st_nlink > 1:
-                path = self._copied(fd)
-            else:
-                os.fchmod(fd, 0o444)
+                return self._finished(self._copied(fd), name, task)
+            sealed = seal(fd)
             size, digest = digest_fd(fd)
         finally:
             os.close(fd)
-        return Finished(path=path, name=name, size=size, digest=digest, receipt=task.receipt, replace=task.replaces)
+        return Finished(
+            path=path, name=name, size=size, digest=digest, sealed=sealed, receipt=task.receipt, replace=task.replaces
+        )
 
     def _copied(self, fd: int) -> Path:
         """Copy a file that has other names too, so that no later write through one of them reaches the key."""

@@ -15,7 +15,8 @@ for messages, 1 MiB for data. Unknown fields are ignored, unknown messages refus
 **Stream.** Content follows the message that announces it: data frames, then ``End`` with
 length and xxh3-128 digest. Only a matching ``End`` makes content count. Between hosts on one
 machine, which talk over a Unix socket, ``Handed`` with an open file (SCM_RIGHTS) may stand for
-all of it: the receiver links the file if nobody can write to it any more, and digests it.
+all of it: the receiver links the file if nobody can write to it any more, and digests it unless
+its seal is fresh (`sshmap.store.files`).
 
 **Conversations** (client → agent, agent → client)::
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ import msgspec
 from sshmap.errors import DigestMismatch, KeyExists, NoSpace, OtherReceipt
 from sshmap.model import Receipt, show
 from sshmap.store.digest import digest_fd
-from sshmap.store.files import KeyFiles
+from sshmap.store.files import KeyFiles, is_trusted
 from sshmap.store.keys import Keys, Row
 from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
@@ -38,6 +37,8 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     size: int
     digest: bytes
+    #: when the file was sealed, in seconds since the epoch
+    sealed: int
     receipt: Receipt | None = None
     #: swap a key that has another receipt
     replace: bool = False
@@ -65,6 +66,22 @@ class Store:
         except BaseException:
             self.recover()
             raise
+
+    def open_whole(self, row: Row) -> tuple[int, bytes]:
+        """Open a key whose content is as its row says, or as that of a swap; return descriptor and digest.
+
+        Raises:
+            DigestMismatch: it is damaged.
+        """
+        fd = self.files.open(row.name)
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, fd)
+            trusted = is_trusted(os.fstat(fd), row.size, row.mtime)
+            digest = row.digest if trusted else digest_fd(fd)[1]
+            if digest != row.digest and not self.stands(row.name, digest):
+                raise damaged(row.name)
+            undo.pop_all()
+        return fd, digest
 
     def stands(self, name: str, digest: bytes) -> bool:
         """Say whether content is what a key is, or is being swapped for at this moment."""
@@ -99,7 +116,7 @@ class Store:
         else:
             self.files.swap(item.path, item.name)
             self.ledger.db.execute("DELETE FROM swaps WHERE name = ?", (item.name,))
-        self.keys.insert(Row(item.name, item.size, item.digest, int(time.time()), item.receipt))
+        self.keys.insert(Row(item.name, item.size, item.digest, item.sealed, item.receipt))
         return True
 
     def _is_same(self, row: Row, item: Finished) -> bool:
@@ -172,7 +189,7 @@ class Store:
         try:
             if digest_fd(fd) == (size, digest):
                 # without a receipt, so that the task's next attempt swaps it again
-                self.keys.insert(Row(name, size, digest, int(time.time()), None))
+                self.keys.insert(Row(name, size, digest, int(os.fstat(fd).st_mtime), None))
                 self.ledger.bump()
         finally:
             os.close(fd)
@@ -181,6 +198,14 @@ class Store:
         """Close the ledger and all directories."""
         self.files.close()
         self.ledger.close()
+
+
+def damaged(name: str) -> DigestMismatch:
+    """Say that a key is not what it was."""
+    return DigestMismatch(
+        f"{show(name)}: content does not match its digest",
+        hint=f"sshmap rm {show(name)}, then make or copy it again",
+    )
 
 
 def _exists(row: Row, item: Finished) -> str:

@@ -70,7 +70,7 @@ def commit(store, receipt, replace):
     step()
     os.write(fd, NEW[5:])
     os.close(fd)
-    item = Finished(path=path, name=NAME, size=len(NEW), digest=digest_of(NEW), receipt=receipt, replace=replace)
+    item = Finished(path=path, name=NAME, size=len(NEW), digest=digest_of(NEW), sealed=1, receipt=receipt, replace=replace)
     store.prepare(item)
     with store.committing():
         store.settle(item)
@@ -126,7 +126,7 @@ def put(
     path.write_bytes(content)
     path.chmod(0o444)
     item = Finished(
-        path=path, name=name, size=len(content), digest=digest_of(content), receipt=receipt, replace=replace
+        path=path, name=name, size=len(content), digest=digest_of(content), sealed=1, receipt=receipt, replace=replace
     )
     try:
         store.prepare(item)
@@ -296,7 +296,15 @@ def test_swap_that_is_rolled_back_leaves_a_whole_key(root: Root) -> None:
             path = root.tmp / f"item{number}"
             path.write_bytes(NEW)
             items.append(
-                Finished(path=path, name=name, size=len(NEW), digest=digest_of(NEW), receipt=RECEIPT_NEW, replace=True)
+                Finished(
+                    path=path,
+                    name=name,
+                    size=len(NEW),
+                    digest=digest_of(NEW),
+                    sealed=1,
+                    receipt=RECEIPT_NEW,
+                    replace=True,
+                )
             )
             store.prepare(items[-1])
         with pytest.raises(KeyExists):
@@ -312,7 +320,9 @@ def test_recovery_goes_on_past_a_swap_whose_file_is_missing(root: Root) -> None:
         put(store, OLD, receipt=RECEIPT_OLD)
         put(store, OLD, name="bucket/other")
         store.prepare(
-            Finished(path=root.tmp / "x", name=NAME, size=3, digest=b"d" * 16, receipt=RECEIPT_NEW, replace=True)
+            Finished(
+                path=root.tmp / "x", name=NAME, size=3, digest=b"d" * 16, sealed=1, receipt=RECEIPT_NEW, replace=True
+            )
         )
         (root.data / NAME).unlink()
         store.recover()
@@ -337,7 +347,7 @@ def write(number):
     path.write_bytes(content)
     try:
         with store.committing():
-            fresh = store.settle(Finished(path=path, name="bucket/raced", size=len(content), digest=digest_of(content)))
+            fresh = store.settle(Finished(path=path, name="bucket/raced", size=len(content), digest=digest_of(content), sealed=1))
         outcomes.append("won %d" % number if fresh else "kept")
     except KeyExists:
         outcomes.append("refused")

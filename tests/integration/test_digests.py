@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable
@@ -11,12 +12,17 @@ import msgspec
 import pytest
 
 from sshmap import Cluster
+from sshmap.client.listing import Placed
 from sshmap.client.results import JobFailed, TransferFailed
 from sshmap.errors import DigestMismatch, SshmapError
 from sshmap.model import Verb
+from sshmap.store.files import is_trusted, sealed_at
+from sshmap.store.layout import Root
+from sshmap.store.ledger import Ledger
 from tests.integration import fleet
 
 CONTENT = bytes(range(256)) * 2000
+HOUR = 3600
 
 
 def flip(path: Path) -> None:
@@ -26,6 +32,17 @@ def flip(path: Path) -> None:
     path.chmod(0o644)
     path.write_bytes(content)
     path.chmod(0o444)
+
+
+def rot(path: Path) -> None:
+    """Flip one bit of a key that has lain here for an hour, with nothing else to see."""
+    data = next(parent for parent in path.parents if parent.name == "data")
+    made = path.stat().st_mtime_ns - HOUR * 10**9
+    flip(path)
+    os.utime(path, ns=(made, made))
+    with contextlib.closing(Ledger(Root(data.parent))) as ledger, ledger.change() as db:
+        db.execute("UPDATE keys SET mtime = mtime - ? WHERE name = ?", (HOUR, str(path.relative_to(data))))
+    assert sealed_at(path.stat()) == made // 10**9
 
 
 def truncate(path: Path) -> None:
@@ -58,7 +75,7 @@ def make_directory(path: Path) -> None:
     path.mkdir()
 
 
-DAMAGES = (flip, truncate, grow, empty, delete, make_directory)
+DAMAGES = (flip, rot, truncate, grow, empty, delete, make_directory)
 
 
 class Damaged(msgspec.Struct, frozen=True):
@@ -199,3 +216,17 @@ def test_damaged_output_is_not_read_by_the_next_job(damaged: Damaged) -> None:
         damaged.cluster.map(f"sm://{bucket}/parts/", f"sm://{bucket}/end/", "cat")
     assert caught.value.exit_code == 5
     assert not damaged.below("end/")
+
+
+def test_every_fresh_key_is_sealed(shared: Cluster, bucket: str) -> None:
+    """However it came: copied in, made by a command, sent on to another host, as it is or as a part of many."""
+    for number in range(6):
+        shared.put(CONTENT, f"sm://{bucket}/in/k{number}")
+    parts = "for n in 0 1 2 3 4 5; do cat $SSHMAP_FILE > ${n}_f; echo ${n} > ${n}_tiny; done; ls"
+    shared.map(f"sm://{bucket}/in/", f"sm://{bucket}/mapped/", "cat")
+    shared.fanout(f"sm://{bucket}/in/", f"sm://{bucket}/parts/", parts)
+    shared.merge(f"sm://{bucket}/parts/", f"sm://{bucket}/merged/", "xargs cat")
+    rows = [row for row in shared.ls(f"sm://{bucket}/", recursive=True) if isinstance(row, Placed)]
+    assert len(rows) == 6 + 6 + 6 * 12 + 6
+    roots = {row.name: fleet.root_of(shared.inventory, row.host) for row in rows}
+    assert [row for row in rows if not is_trusted((roots[row.name].data / row.name).stat(), row.size, row.mtime)] == []
