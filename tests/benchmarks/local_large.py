@@ -12,7 +12,7 @@ from tests.benchmarks.local_small import xargs
 from tests.benchmarks.measure import Side, alternate, call
 from tests.benchmarks.report import Row
 
-TIMES = 5
+TIMES, ROW = 3, 2
 _CUT = "cut -d, -f1-5"
 #: splits a CSV file by passenger_count into files of the working directory
 PARTITION = """awk -F, 'NR > 1 { print > ($4 "_trips.csv") }'"""
@@ -26,7 +26,7 @@ def cp_trips(arena: Arena) -> Iterator[Row]:
     )
     out = Side(lambda: sshmap("cp", "-r", source, f"{arena.top}/out/"), lambda: arena.fresh("out"))
     plain = Side(lambda: call(["cp", "-r", str(arena.trips), f"{arena.top}/plain"]), lambda: _gone(arena.top / "plain"))
-    took_in, took_out, limit = alternate(TIMES, into, out, plain)
+    took_in, took_out, limit = alternate(TIMES, into, out, plain, row=ROW)
     yield Row(f"cp -r in, {_size(arena)} vs cp -r", took_in, limit, 3)
     yield Row(f"cp -r out, {_size(arena)} vs cp -r", took_out, limit, 3)
 
@@ -36,7 +36,7 @@ def map_trips(arena: Arena) -> Iterator[Row]:
     sshmap, source = arena.cluster(), arena.held("trips")
     ours = Side(lambda: sshmap("map", source, "sm://cut/", _CUT), lambda: sshmap("rm", "-r", "sm://cut/"))
     plain = Side(lambda: xargs(arena.trips, arena.fresh("cut"), _CUT), lambda: arena.fresh("cut"))
-    took, limit = alternate(TIMES, ours, plain)
+    took, limit = alternate(TIMES, ours, plain, row=ROW)
     yield Row(f"map cut, {_size(arena)} vs xargs", took, limit, 1.15)
 
 
@@ -56,7 +56,7 @@ def shuffle(arena: Arena) -> Iterator[Row]:
         _partition(arena.trips, arena.fresh("split"), arena.fresh("merged"))
 
     took, limit = alternate(
-        TIMES, Side(ours, clear), Side(plain, lambda: (arena.fresh("split"), arena.fresh("merged")))
+        TIMES, Side(ours, clear), Side(plain, lambda: (arena.fresh("split"), arena.fresh("merged"))), row=ROW
     )
     yield Row(f"fanout and merge, {_size(arena)} vs xargs awk, cat", took, limit, 1.25)
 
