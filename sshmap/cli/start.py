@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -24,9 +25,11 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _terminate)
     _fill_closed_streams()
+    gc.disable()  # importing makes no garbage, and looking for it takes a tenth of a quick command
     try:
         from sshmap.cli.main import run  # from here on a signal is an orderly end
 
+        gc.enable()
         code = run(sys.argv[1:])
     except Interrupted:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))

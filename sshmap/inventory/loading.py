@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +55,8 @@ def load(path: Path) -> Inventory:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    import tomllib  # the built-in cluster needs no inventory
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sshmap.inventory import Host
-from sshmap.transport import local, openssh
+from sshmap.transport import local
 from sshmap.transport.channel import Channel
 from sshmap.transport.target import Target
 
@@ -26,9 +26,12 @@ def dial(host: Host, *, warm: bool = True) -> Channel:
 
 def open_command(host: Host, command: list[str]) -> Channel:
     """Open a channel to any command on an ssh host."""
+    # each only where it is used: paramiko takes longer to load than everything else together
     if host.transport == "openssh":
+        from sshmap.transport import openssh
+
         return openssh.connect(target_of(host), command)
-    from sshmap.transport import fabric  # paramiko takes longer to load than everything else together
+    from sshmap.transport import fabric
 
     return fabric.connect(target_of(host), command)
 
