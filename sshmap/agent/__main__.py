@@ -6,6 +6,7 @@ arguments work for an installed package and for the unpacked code on a host.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -16,17 +17,26 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("sshmap's agent; it is started by sshmap\n")
         return 2
     os.umask(0o022)
+    gc.disable()  # importing makes no garbage, and every session waits for it
     if argv[1] == "daemon":
         from sshmap.agent.daemon import main as run_daemon  # cotyledon is only loaded where it is used
 
+        _collect_again()
         run_daemon(argv[3])
         return 0
     from sshmap.agent.server import serve
     from sshmap.store.layout import Root
     from sshmap.transport.channel import FdChannel
 
+    _collect_again()
     serve(Root(argv[3]), FdChannel(0, 1, silence=None), peer=argv[1] == "peer")
     return 0
+
+
+def _collect_again() -> None:
+    """Leave out what was imported: it stays."""
+    gc.freeze()
+    gc.enable()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import subprocess
 import time
 from pathlib import Path
 
-from sshmap.agent import logind
 from sshmap.agent.keeper import below
 from sshmap.errors import HostNotReady
 from sshmap.store import locks
@@ -41,6 +40,8 @@ def pid_of(root: Root) -> int:
 def ensure_running(root: Root) -> None:
     """Start the daemon if there is none, in a session of its own; it takes its lock itself, so two starts are safe."""
     if not is_running(root):
+        from sshmap.agent import logind  # seldom needed, and it takes its time
+
         subprocess.Popen(
             logind.outliving(agent_argv("daemon", str(root.path))), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, cwd="/",

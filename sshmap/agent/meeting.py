@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from pathlib import Path
 
 import msgspec
@@ -102,7 +101,7 @@ def _sorted_lines(root: Root, path: Path) -> tuple[list[bytes], list[bytes]]:
 def _replace(path: Path, content: bytes, mode: int) -> None:
     """Write a file as a whole or not at all."""
     path = Path(os.path.realpath(path))
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    fresh = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     fresh.touch(mode=mode)
     fresh.write_bytes(content)
     fresh.chmod(mode)

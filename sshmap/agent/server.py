@@ -16,9 +16,8 @@ from typing import Any
 
 import msgspec
 
-from sshmap.agent import lifecycle, logind
+from sshmap.agent import lifecycle
 from sshmap.agent.condition import condition, job_rows, purge
-from sshmap.agent.examination import examine
 from sshmap.agent.expand import job_id, tally
 from sshmap.agent.listing import Listings
 from sshmap.agent.meeting import forget, meet
@@ -245,6 +244,8 @@ class ServedSession:
 
     def examine(self, _: m.Examine) -> None:
         """Find out what only the host can."""
+        from sshmap.agent.examination import examine  # brings the courier with it
+
         self.writer.message(examine(self._root))
 
     def jobs(self, _: m.Jobs) -> None:
@@ -253,6 +254,8 @@ class ServedSession:
 
     def rise(self, _: m.Rise) -> None:
         """Start the daemon, and say what may end it."""
+        from sshmap.agent import logind  # no other request asks it
+
         lifecycle.start(self._root)
         seen = condition(self.store)
         told = tuple(f"{problem}: {mend}" for problem, mend in logind.findings())

@@ -29,6 +29,7 @@ def main() -> NoReturn:
     try:
         from sshmap.cli.main import run  # from here on a signal is an orderly end
 
+        gc.freeze()
         gc.enable()
         code = run(sys.argv[1:])
     except Interrupted:

@@ -24,7 +24,7 @@ MESSAGE, DATA = 0, 1
 CHUNK = 256 * 1024
 MAX_DATA = 1024 * 1024
 MAX_MESSAGE = 16 * 1024 * 1024
-_BUFFER = 512 * 1024
+_BUFFER = 1024 * 1024
 _FLUSH_AT = 128 * 1024
 
 
@@ -200,9 +200,8 @@ class FrameReader:
             bigger = bytearray(need)
             bigger[: self._end - self._start] = self._view[self._start : self._end]
             self._buffer, self._view = bigger, memoryview(bigger)
-        elif self._start + max(need, _BUFFER // 2) > len(self._buffer):
-            rest = bytes(self._view[self._start : self._end])
-            self._buffer[: len(rest)] = rest
+        elif self._start + max(need, _BUFFER // 4) > len(self._buffer):
+            self._view[: self._end - self._start] = self._view[self._start : self._end]
         elif self._start != self._end:
             return
         self._end -= self._start

@@ -6,7 +6,6 @@ Knows names and modes only; what lies in the ledger and in `data/` is not its bu
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 import msgspec
@@ -104,7 +103,7 @@ class Root:
 
     def write_cluster(self, cluster: ClusterFile) -> None:
         """Write cluster.json, whole or not at all."""
-        fresh = self.path / f".cluster.{os.getpid()}.{secrets.token_hex(4)}"
+        fresh = self.path / f".cluster.{os.getpid()}.{os.urandom(4).hex()}"
         fresh.write_bytes(msgspec.json.format(msgspec.json.encode(cluster)))
         fresh.replace(self.cluster_file)
 

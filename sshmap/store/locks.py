@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import struct
 import sys
 import threading
@@ -113,7 +112,7 @@ def own_maintenance(root: Root, limit: float = 10.0) -> None:
 
 def scratch_dir(root: Root) -> Path:
     """Make a directory in tmp/ that names this process as its owner."""
-    path = root.tmp / f"{os.getpid()}.{_started(os.getpid())}.{secrets.token_hex(3)}"
+    path = root.tmp / f"{os.getpid()}.{_started(os.getpid())}.{os.urandom(3).hex()}"
     path.mkdir(mode=0o700)
     return path
 

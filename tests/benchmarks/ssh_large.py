@@ -11,7 +11,7 @@ from tests.benchmarks.login import pipe
 from tests.benchmarks.measure import Side, alternate
 from tests.benchmarks.report import Row
 
-TIMES, ROW = 3, 2
+TIMES, TURNS, ROW = 5, 3, 2
 
 
 class _Copies(NamedTuple):
@@ -25,7 +25,7 @@ def ssh_cp_big(arena: Arena) -> Iterator[Row]:
     """Copy one big file in and out, through either transport."""
     fabric, openssh, plain = _sshmap(arena, "fabric"), _sshmap(arena, "openssh"), _plain(arena)
     sides = [side for copies in (fabric, openssh, plain) for side in copies]
-    took = alternate(TIMES, *sides, row=ROW)
+    took = alternate(TIMES, *sides)
     size = f"{arena.scaled(1024)} MiB"
     for name, (took_in, took_out), bounds in (("fabric", took[0:2], (2, 2.5)), ("openssh", took[2:4], (1.5, 1.5))):
         yield Row(f"cp in, {size}, {name} vs ssh cat", took_in, took[4], bounds[0])
@@ -60,7 +60,7 @@ def _plain(arena: Arena) -> _Copies:
 def ssh_shuffle(arena: Arena) -> Iterator[Row]:
     """Fan the CSV files out by passenger count and merge them: from host to host through sshd, and between local hosts."""
     took, limit = alternate(
-        TIMES, _shuffle(arena, arena.ssh_cluster()), _shuffle(arena, arena.cluster(SSH_HOSTS)), row=ROW
+        TURNS, _shuffle(arena, arena.ssh_cluster()), _shuffle(arena, arena.cluster(SSH_HOSTS)), row=ROW
     )
     yield Row(f"fanout and merge, {arena.scaled(1000)} MB vs local hosts", took, limit, 1.5)
 
