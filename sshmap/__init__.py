@@ -9,10 +9,10 @@ Importing this module is quick; `Cluster` is loaded when it is first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sshmap.version import __version__
 
+#: as typing has it, which takes longer to import than the start of an agent should
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sshmap.client.cluster import Cluster
 

@@ -12,10 +12,15 @@ import sys
 
 
 def main(argv: list[str]) -> int:
-    """Run one of: ``serve`` a client, serve a ``peer``, be the ``daemon``."""
-    if len(argv) != 4 or argv[2] != "--root" or argv[1] not in ("serve", "peer", "daemon"):
+    """Run one of: ``serve`` a client, ``alone`` without help of the daemon, serve a ``peer``, be the ``daemon``."""
+    if len(argv) != 4 or argv[2] != "--root" or argv[1] not in ("serve", "alone", "peer", "daemon"):
         sys.stderr.write("sshmap's agent; it is started by sshmap\n")
         return 2
+    if argv[1] == "serve":
+        from sshmap.agent.door import pass_on  # the path is set by now
+
+        if pass_on(argv[3]):
+            return 0
     os.umask(0o022)
     gc.disable()  # importing makes no garbage, and every session waits for it
     if argv[1] == "daemon":

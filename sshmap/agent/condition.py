@@ -7,6 +7,7 @@ import platform
 import sys
 
 from sshmap.agent import lifecycle
+from sshmap.agent.door import runtime_id
 from sshmap.agent.meeting import met, public_key
 from sshmap.protocol.messages import Condition, JobRow
 from sshmap.store import locks
@@ -31,7 +32,7 @@ def condition(store: Store) -> Condition:
     return Condition(
         host=cluster.host, keys=count, size=size, free=free, cores=os.cpu_count() or 1, workers=cluster.workers or os.cpu_count() or 1,
         daemon=bool(pid), pid=pid, queued=active.get("queued", 0), running=active.get("running", 0) + active.get("sending", 0),
-        version=__version__, runtime=lifecycle.runtime_id(), platform=_platform(), public_key=public_key(root), met=met(root),
+        version=__version__, runtime=runtime_id(), platform=_platform(), public_key=public_key(root), met=met(root),
         root_id=cluster.root_id, findings=tuple(findings),
     )  # fmt: skip
 

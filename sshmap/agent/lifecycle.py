@@ -9,11 +9,12 @@ import subprocess
 import time
 from pathlib import Path
 
+from sshmap.agent.door import runtime_id
 from sshmap.agent.keeper import below
 from sshmap.errors import HostNotReady
 from sshmap.store import locks
 from sshmap.store.layout import Root
-from sshmap.transport.argv import ENTRY, agent_argv
+from sshmap.transport.argv import agent_argv
 from sshmap.transport.local import dial_socket
 
 LOCK = "daemon"
@@ -46,12 +47,6 @@ def ensure_running(root: Root) -> None:
             logind.outliving(agent_argv("daemon", str(root.path))), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, cwd="/",
         )  # fmt: skip
-
-
-def runtime_id() -> str:
-    """Return the id of the code this process runs from; empty for an installed package."""
-    folder = ENTRY.parents[2]
-    return folder.name if folder.parent.name == "runtime" else ""
 
 
 def note_daemon(root: Root) -> None:

@@ -1,4 +1,4 @@
-"""The warm agent's door: a Unix socket in the root, a thread per session."""
+"""The warm agent: behind a Unix socket in the root, a thread per session."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 import socket
 import threading
 
+from sshmap.agent.door import admitted
 from sshmap.agent.server import serve
 from sshmap.store.layout import Root
-from sshmap.transport.local import short_path
+from sshmap.transport.channel import FdChannel
+from sshmap.transport.sockets import PATH_LIMIT, short_path
 from sshmap.transport.unix import UnixChannel
 
 
@@ -27,7 +29,7 @@ class Listener:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(short_path(fresh, folder if len(os.fsencode(fresh)) > 100 else -1))
+        self._socket.bind(short_path(fresh, folder if len(os.fsencode(fresh)) > PATH_LIMIT else -1))
         os.close(folder)
         os.chmod(fresh, 0o600)
         self._socket.listen(64)
@@ -37,5 +39,16 @@ class Listener:
         """Accept until the process ends."""
         while True:
             connection, _ = self._socket.accept()
-            channel = UnixChannel(connection, silence=None)
-            threading.Thread(target=serve, args=(self._root, channel), kwargs={"warm": True}, daemon=True).start()
+            threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
+
+    def _admit(self, connection: socket.socket) -> None:
+        """Serve a client of this machine on the connection, one of ssh on what comes through it."""
+        try:
+            passed = admitted(connection)
+        except OSError:
+            connection.close()
+            return
+        if passed:
+            serve(self._root, FdChannel(*passed, on_close=connection.close, silence=None), warm=True)
+        else:
+            serve(self._root, UnixChannel(connection, silence=None), warm=True)

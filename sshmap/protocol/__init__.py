@@ -2,6 +2,8 @@ r"""The protocol between a client and an agent, on one page.
 
 It runs over any pair of byte streams (a Unix socket, the pipes of a child, an ssh
 channel) and carries one request at a time; a session serves requests one after another.
+A session is served by the agent in the daemon, which is warm, also one that ssh began
+(`sshmap.agent.door`), and by an agent of its own where that one does not answer.
 
 **Marker.** The client sends ``sshmap <32 hex digits>\\n`` with random digits. The agent
 sends the same line back before anything else. What stands before it (banners, prints of

@@ -13,7 +13,7 @@ def dial(host: Host, *, warm: bool = True) -> Channel:
 
     Args:
         host: where to.
-        warm: whether an agent inside the daemon may answer, where it can be reached directly.
+        warm: whether an agent inside the daemon may answer.
 
     Raises:
         HostLost: the host cannot be reached.
@@ -21,7 +21,7 @@ def dial(host: Host, *, warm: bool = True) -> Channel:
     """
     if host.is_local:
         return local.connect(host.root) if warm else local.start_child(host.root)
-    return open_command(host, [launcher(host.root), "serve"])
+    return open_command(host, [launcher(host.root), "serve" if warm else "alone"])
 
 
 def open_command(host: Host, command: list[str]) -> Channel:

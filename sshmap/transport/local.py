@@ -9,13 +9,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from pathlib import Path
 
 from sshmap.transport.argv import agent_argv
 from sshmap.transport.channel import FdChannel
+from sshmap.transport.sockets import connected
 from sshmap.transport.unix import BUFFER, UnixChannel
-
-_PATH_LIMIT = 100
 
 
 def connect(root: str) -> FdChannel:
@@ -26,24 +24,8 @@ def connect(root: str) -> FdChannel:
 
 def dial_socket(path: str) -> FdChannel | None:
     """Reach a warm agent; None if there is none."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    folder = -1
-    try:
-        if len(os.fsencode(path)) > _PATH_LIMIT:
-            folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
-        sock.connect(short_path(path, folder))
-    except OSError:
-        sock.close()
-        return None
-    finally:
-        if folder >= 0:
-            os.close(folder)
-    return UnixChannel(sock)
-
-
-def short_path(path: str, folder: int) -> str:
-    """Name a socket through an open directory, where the path is longer than the system allows."""
-    return path if folder < 0 else f"/proc/self/fd/{folder}/{Path(path).name}"
+    sock = connected(path)
+    return UnixChannel(sock) if sock else None
 
 
 def start_child(root: str) -> FdChannel:
@@ -51,7 +33,7 @@ def start_child(root: str) -> FdChannel:
     ours, theirs = socket.socketpair()
     with theirs:
         child = subprocess.Popen(
-            agent_argv("serve", root),
+            agent_argv("alone", root),
             stdin=theirs.fileno(),
             stdout=theirs.fileno(),
             stderr=subprocess.DEVNULL,
