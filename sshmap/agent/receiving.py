@@ -19,8 +19,9 @@ from sshmap.protocol.messages import End, Handed, Put, PutResult, Stored, refuse
 from sshmap.store import locks
 from sshmap.store.commit import Finished, Store
 from sshmap.store.digest import Hasher, digest_fd
-from sshmap.store.files import is_trusted, link_or_copy, mapped_error, seal, sealed_at
+from sshmap.store.files import is_trusted, mapped_error, seal, sealed_at
 from sshmap.store.layout import remove_tree
+from sshmap.store.writing import link_or_copy, write_all
 
 
 class Content(NamedTuple):
@@ -123,7 +124,7 @@ class Receiver:
             while isinstance(piece, memoryview):
                 hasher.update(piece)
                 if failure is None:
-                    failure = _write_all(fd, piece)
+                    failure = _written(fd, piece)
                 piece = reader.read()
             sealed = seal(fd)
         finally:
@@ -194,10 +195,9 @@ def _checked(content: Content, announced: End | Handed) -> Content:
     return content
 
 
-def _write_all(fd: int, piece: memoryview) -> OSError | None:
+def _written(fd: int, piece: memoryview) -> OSError | None:
     try:
-        while piece:
-            piece = piece[os.write(fd, piece) :]
+        write_all(fd, piece)
     except OSError as exc:
         return exc
     return None

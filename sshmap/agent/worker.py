@@ -24,10 +24,11 @@ from sshmap.placement import Ring
 from sshmap.store import locks
 from sshmap.store.commit import Finished, Store
 from sshmap.store.digest import digest_fd, digest_inputs
-from sshmap.store.files import copy, mapped_error, seal
+from sshmap.store.files import mapped_error, seal
 from sshmap.store.keys import Row
 from sshmap.store.layout import ClusterFile, Root, remove_tree
 from sshmap.store.queue import Queue, Task
+from sshmap.store.writing import copy
 
 #: seconds after which an idle worker looks into the ledger without being woken
 IDLE_LOOK = 30.0

@@ -26,6 +26,7 @@ from sshmap.errors import (
 from sshmap.model import check_name, show
 from sshmap.protocol.messages import End, Get, Item, Problem, Served
 from sshmap.store.digest import Hasher
+from sshmap.store.writing import write_all
 from sshmap.transport.session import Session
 
 
@@ -159,8 +160,7 @@ class _Fresh:
 
     def write(self, piece: memoryview) -> None:
         """Append some content."""
-        while piece:
-            piece = piece[os.write(self._fd, piece) :]
+        write_all(self._fd, piece)
 
     def finish(self) -> None:
         """Give the file its name; what had it before is replaced."""

@@ -247,46 +247,6 @@ def is_trusted(status: os.stat_result, size: int, sealed: int) -> bool:
     return (status.st_size, sealed_at(status)) == (size, sealed) and sealed > 0 and 0 <= time.time() - sealed < TRUSTED
 
 
-def link_or_copy(fd: int, path: Path) -> None:
-    """Give an open file another name, or copy it where it could still be written to or lies on another file system.
-
-    Raises:
-        OSError: it is not a plain file, or the disk refuses.
-    """
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a plain file")
-    sealed = not status.st_mode & 0o222 and status.st_uid == os.geteuid()
-    if not (sealed and _linked(fd, path)):
-        copy(fd, path)
-
-
-def _linked(fd: int, path: Path) -> bool:
-    """Link an open file, which only Linux can and only within a file system; say whether it did."""
-    try:
-        folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        os.link(str(fd), path, src_dir_fd=folder, follow_symlinks=True)
-    except OSError:
-        return False
-    finally:
-        os.close(folder)
-    return True
-
-
-def copy(fd: int, path: Path) -> None:
-    """Copy an open file, from its beginning, to a new one that is read-only."""
-    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-    try:
-        offset = 0
-        while count := os.sendfile(out, fd, offset, 1 << 30):
-            offset += count
-    finally:
-        os.close(out)
-
-
 def _split(name: str) -> tuple[str, str]:
     folder, _, base = name.rpartition("/")
     return folder, base

@@ -1,0 +1,66 @@
+"""Writing the content of files.
+
+In pieces of less than 64 KiB: for more at once Linux takes larger blocks of free memory, and on
+a virtual machine those may have gone back to the machine below, which is slow to return them.
+On one such machine 700 MB took 2.2 s in pieces of 1 MiB, 1.5 s of 64 KiB and 0.26 s of 48 KiB.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+#: bytes that are written at once
+PIECE = 48 * 1024
+
+
+def write_all(fd: int, content: memoryview) -> None:
+    """Write all of some content where the file stands.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    while content:
+        content = content[os.write(fd, content[:PIECE]) :]
+
+
+def link_or_copy(fd: int, path: Path) -> None:
+    """Give an open file another name, or copy it where it could still be written to or lies on another file system.
+
+    Raises:
+        OSError: it is not a plain file, or the disk refuses.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a plain file")
+    sealed = not status.st_mode & 0o222 and status.st_uid == os.geteuid()
+    if not (sealed and _linked(fd, path)):
+        copy(fd, path)
+
+
+def _linked(fd: int, path: Path) -> bool:
+    """Link an open file, which only Linux can and only within a file system; say whether it did."""
+    try:
+        folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        os.link(str(fd), path, src_dir_fd=folder, follow_symlinks=True)
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
+    return True
+
+
+def copy(fd: int, path: Path) -> None:
+    """Copy an open file, from its beginning, to a new one that is read-only."""
+    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    try:
+        offset = 0
+        while count := os.sendfile(out, fd, offset, PIECE):
+            offset += count
+    finally:
+        os.close(out)
