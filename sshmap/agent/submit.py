@@ -23,7 +23,8 @@ T = TypeVar("T")
 _BATCH = 2000
 _MOST_PROBLEMS = 100
 _MOST_FAILURES = 1000
-_FASTEST, _SLOWEST = 0.01, 0.03
+#: seconds between looks at the ledger, and which part of a job's time so far they are between these
+_FASTEST, _SLOWEST, _SHARE = 0.003, 0.25, 0.005
 #: seconds between looks whether the daemon lives
 _DAEMON_LOOK = 1.0
 #: seconds without progress while only files for peers that do not answer are left
@@ -115,24 +116,25 @@ class Submission:
             HostLost: the client left; the job goes on without it.
             HostNotReady: the daemon or those of its processes that are needed do not stay up.
         """
-        pause, version, looked, moved = _FASTEST, -1, 0.0, time.monotonic()
-        progress, deserted = Progress(), 0
+        version, looked, begun = -1, 0.0, time.monotonic()
+        progress, moved, deserted = Progress(), begun, 0
         while True:
+            cost = 0.0
             if time.monotonic() - looked > _DAEMON_LOOK:
                 lifecycle.ensure_running(self._store.root)
                 deserted = self._look_for_hands(progress, deserted)
                 looked = time.monotonic()
             if (now := self._store.ledger.data_version()) != version:
-                version, began = now, time.monotonic()
+                version, look = now, time.monotonic()
                 if (latest := self._progress()) != progress:
                     progress, moved, deserted = latest, time.monotonic(), 0
                     report(progress)
-                pause = max(_FASTEST, 5 * (time.monotonic() - began))
+                cost = time.monotonic() - look
             if self._is_over(progress, moved):
                 return self._finished(progress)
-            if left(pause):
+            pause = min(_SLOWEST, max(_FASTEST, _SHARE * (time.monotonic() - begun)))
+            if left(max(pause, 5 * cost)):
                 raise HostLost("the client left")
-            pause = min(_SLOWEST, pause * 1.3)
 
     def _look_for_hands(self, progress: Progress, deserted: int) -> int:
         """Count the looks at which nobody was there to do what is left."""
