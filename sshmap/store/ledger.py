@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 from sshmap.errors import DigestMismatch, HostNotReady, NoSpace, Refused
-from sshmap.store.layout import Root
+from sshmap.store import locks
+from sshmap.store.layout import Root, remove_tree
 
 VERSION = 2
 BUSY_SECONDS = 60.0
@@ -65,13 +67,15 @@ class Ledger:
 
     Raises:
         Refused: the ledger was written by a later version.
+        DigestMismatch: the ledger file is damaged.
     """
 
     def __init__(self, root: Root) -> None:
         self.root = root
         with mapped(root):
-            self.db = sqlite3.connect(root.ledger, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            self.db.execute("PRAGMA journal_mode=WAL")
+            if not root.ledger.exists():
+                _make(root)
+            self.db = _connect(root.ledger)
             self.db.execute("PRAGMA synchronous=NORMAL")
             self.db.execute("PRAGMA journal_size_limit=67108864")
             self._migrate()
@@ -79,13 +83,12 @@ class Ledger:
 
     def _migrate(self) -> None:
         version = self._version()
+        if version == 0:
+            raise sqlite3.DatabaseError("it is empty")
         if version < VERSION:
             self.db.execute("BEGIN IMMEDIATE")
             version = self._version()
-            if version == 0:
-                for statement in SCHEMA.split(";\n"):
-                    self.db.execute(statement)
-            elif version == 1:
+            if version == 1:
                 self._give_outbox_digests()
             self.db.execute(f"PRAGMA user_version={max(version, VERSION)}")
             self.db.execute("COMMIT")
@@ -138,6 +141,28 @@ class Ledger:
     def close(self) -> None:
         """Close the connection."""
         self.db.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _make(root: Root) -> None:
+    """Make an empty ledger aside and give it its name in one step; another process may be faster.
+
+    Rejected: to make it in its place. Who turns on WAL mode there while another does is told at
+    once that the database is locked, however long it would wait.
+    """
+    scratch = locks.scratch_dir(root)
+    try:
+        fresh = scratch / root.ledger.name
+        with contextlib.closing(_connect(fresh)) as db:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT")
+        with contextlib.suppress(FileExistsError):
+            root.ledger.hardlink_to(fresh)
+    finally:
+        remove_tree(scratch)
 
 
 @contextlib.contextmanager
