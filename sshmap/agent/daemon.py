@@ -33,13 +33,17 @@ SLOT_LIMIT = 30.0
 
 
 def run_daemon(root: Root) -> None:
-    """Run the daemon of a root until it is told to stop; return at once if there is one already."""
+    """Run the daemon of a root until it is told to stop; return at once if there is one already.
+
+    Its stdout ends when it has its lock: by that, whoever starts it knows.
+    """
     if not locks.try_lock(root, LOCK):
         return
+    note_daemon(root)
+    os.dup2(2, 1)
     cluster = root.read_cluster()
     locks.share_maintenance(root)
     recover(root)
-    note_daemon(root)
     count = cluster.workers or os.cpu_count() or 1
     manager = cotyledon.ServiceManager(graceful_shutdown_timeout=GRACE, mp_context=multiprocessing.get_context("spawn"))
     manager.add(ListenerService, args=(str(root.path),))
@@ -159,7 +163,6 @@ def main(root: str) -> None:
     log = os.open(place.logs / "daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    os.dup2(log, 1)
     os.dup2(log, 2)
     os.umask(0o022)
     run_daemon(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import time
@@ -32,26 +33,33 @@ def is_running(root: Root) -> bool:
 
 def pid_of(root: Root) -> int:
     """Return the daemon's process id, 0 if there is none."""
-    if not is_running(root):
-        return 0
-    text = _read(root, "daemon.pid")
-    return int(text) if text.isdigit() else 0
+    return locks.holder_of(root, LOCK) or 0
 
 
 def ensure_running(root: Root) -> None:
-    """Start the daemon if there is none, in a session of its own; it takes its lock itself, so two starts are safe."""
-    if not is_running(root):
-        from sshmap.agent import logind  # seldom needed, and it takes its time
+    """Start the daemon if there is none, in a session of its own, and wait until it is known by its lock.
 
-        subprocess.Popen(
-            logind.outliving(agent_argv("daemon", str(root.path))), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True, cwd="/",
-        )  # fmt: skip
+    It takes the lock itself, so two starts are safe, and closes its stdout then. Whoever calls `stop`
+    after this does not miss it.
+    """
+    if is_running(root):
+        return
+    from sshmap.agent import logind  # seldom needed, and it takes its time
+
+    known, starting = os.pipe()
+    with open(known, "rb", buffering=0) as ended:
+        with open(starting, "wb", buffering=0) as stdout:
+            subprocess.Popen(
+                logind.outliving(agent_argv("daemon", str(root.path))), stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.DEVNULL,
+                start_new_session=True, cwd="/",
+            )  # fmt: skip
+        poll = select.poll()
+        poll.register(ended)
+        poll.poll(START_LIMIT * 1000)
 
 
 def note_daemon(root: Root) -> None:
-    """Write down which process and which code the daemon is."""
-    (root.locks / "daemon.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+    """Write down which code the daemon is."""
     (root.locks / "daemon.runtime").write_text(f"{runtime_id()}\n", encoding="ascii")
 
 
@@ -99,9 +107,13 @@ def stop(root: Root) -> bool:
     Raises:
         HostNotReady: it does not end.
     """
-    pid = pid_of(root)
-    if not pid:
+    pid = locks.holder_of(root, LOCK)
+    if pid is None:
         return False
+    if not pid:
+        raise HostNotReady(
+            f"the daemon of {root.path} runs in another container", hint="sshmap down where it was started"
+        )
     family = [pid, *below(pid)]
     _signal(pid, signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE

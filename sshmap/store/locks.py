@@ -45,32 +45,40 @@ def try_lock(root: Root, name: str, seconds: float = 0.0) -> bool:
 
 
 def is_held(root: Root, name: str) -> bool:
-    """Say whether some process holds the lock, without taking it even for a moment.
+    """Say whether some process holds the lock, without taking it even for a moment."""
+    return holder_of(root, name) is not None
 
-    Rejected: to try to take it, which fasteners offers: who really wants it then could fail.
+
+def holder_of(root: Root, name: str) -> int | None:
+    """Return the id of the process that holds the lock, 0 if that is one of another container; None if nobody does.
+
+    Rejected: to try to take it, which fasteners offers: who really wants it then could fail. And
+    a file with the holder's id, which is that of the former one for a moment.
     """
     path = root.locks / name
     with _guard:
         if path in _held:
-            return True
+            return os.getpid()
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            return False
+            return None
         try:
-            return _is_locked(fd)
+            return _in_the_way(fd)
         finally:
             os.close(fd)
 
 
-def _is_locked(fd: int) -> bool:
-    """Ask the kernel for what stands in the way of a lock on a whole file; see fcntl(2), F_GETLK."""
+def _in_the_way(fd: int) -> int | None:
+    """Ask the kernel whose lock stands in the way of one on a whole file; see fcntl(2), F_GETLK."""
     kind, whence, start, length, pid = fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0
     if sys.platform == "darwin":
         answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack("qqihh", start, length, pid, kind, whence))
-        return bool(struct.unpack("qqihh", answer)[3] != fcntl.F_UNLCK)
-    answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack("hhqqi4x", kind, whence, start, length, pid))
-    return bool(struct.unpack("hhqqi4x", answer)[0] != fcntl.F_UNLCK)
+        _, _, pid, kind, _ = struct.unpack("qqihh", answer)
+    else:
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack("hhqqi4x", kind, whence, start, length, pid))
+        kind, _, _, _, pid = struct.unpack("hhqqi4x", answer)
+    return None if kind == fcntl.F_UNLCK else max(0, pid)
 
 
 def share_maintenance(root: Root, limit: float = 10.0) -> None:

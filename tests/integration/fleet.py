@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sshmap.agent import keeper
+from sshmap.agent import keeper, lifecycle
 from sshmap.inventory import Host, Inventory
 from sshmap.store.layout import Root
 from tests.conftest import wait_until
@@ -73,12 +73,8 @@ _MARKS = {"worker": "sshmap-worker", "courier": "sshmap-courier", "listener": "s
 
 
 def daemon_of(root: Root) -> int:
-    """Return the manager of a root's daemon, 0 if none lives; found without touching its lock."""
-    try:
-        pid = int((root.locks / "daemon.pid").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return 0
-    return pid if str(root.path) in arguments_of(pid) and is_alive(pid) else 0
+    """Return the manager of a root's daemon, 0 if none lives."""
+    return lifecycle.pid_of(root)
 
 
 def process_of(root: Root, role: str) -> int:

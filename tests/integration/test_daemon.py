@@ -157,6 +157,16 @@ def test_down_leaves_keys_and_no_process(inventory: Inventory, tmp_path: Path) -
         cluster.down()
 
 
+def test_down_ends_a_daemon_that_was_only_just_started(roots: Path) -> None:
+    """A session that starts the daemon and does not need it leaves it in its first moments; it is not missed."""
+    inventory = fleet.local_inventory(roots, hosts=1)
+    for _ in range(5):
+        with Cluster(inventory) as cluster:
+            assert not list(cluster.ls())
+            assert cluster.down()["h0"].was_running
+        wait_until(lambda: not fleet.processes_at(roots), limit=5, what="a daemon has outlived down")
+
+
 def test_down_with_purge_removes_the_roots(inventory: Inventory) -> None:
     """Nothing of the roots is left, not even after a purge of what is purged; `up` makes new ones."""
     with Cluster(inventory) as cluster:
