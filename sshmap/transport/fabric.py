@@ -37,6 +37,8 @@ WINDOW = 4 << 20
 # what paramiko logs is told by our errors; its tracebacks are not for users
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
+#: what paramiko raises in the middle of a call when the connection goes
+_BROKEN = (OSError, EOFError, paramiko.SSHException)
 _MARKED = "known_hosts holds a form for this host that only OpenSSH can judge"
 
 
@@ -66,7 +68,7 @@ def connect(target: Target, command: list[str]) -> FabricChannel:
     began = time.monotonic()
     try:
         channel = _start(connection, command)
-    except (paramiko.SSHException, OSError, EOFError) as exc:
+    except _BROKEN as exc:
         connection.close()
         if time.monotonic() - began >= SESSION_SECONDS:
             raise HostLost(f"session: no answer from {connection.host} within {SESSION_SECONDS} s") from exc
@@ -209,8 +211,8 @@ class FabricChannel:
             self._channel.sendall(b"".join(pieces))
         except TimeoutError as exc:
             raise HostLost(f"no sign of life for {SILENCE:.0f} seconds", hint="sshmap health") from exc
-        except OSError as exc:
-            raise HostLost(f"the connection broke: {exc}") if self._received else self._explained() from exc
+        except _BROKEN as exc:
+            raise _broken(exc) if self._received else self._explained() from exc
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
         """Send nothing: what goes out has to be encrypted here."""
@@ -223,6 +225,8 @@ class FabricChannel:
             piece = self._channel.recv(len(buffer))
         except TimeoutError as exc:
             raise HostLost(f"no sign of life for {SILENCE:.0f} seconds", hint="sshmap health") from exc
+        except _BROKEN as exc:
+            raise _broken(exc) from exc
         if not piece and not self._received:
             raise self._explained()
         self._received = True
@@ -254,7 +258,7 @@ class FabricChannel:
     def _explained(self) -> HostLost:
         self._drain.join(2)
         self._channel.status_event.wait(2)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*_BROKEN):
             # a login shell that ends at once may have talked before the first send failed
             self._complaint = self._channel.recv(4096) + self._complaint
         code = self._channel.exit_status
@@ -265,11 +269,16 @@ class FabricChannel:
         )
 
     def _drain_stderr(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*_BROKEN):
             while piece := self._channel.recv_stderr(32768):
                 self._complaint = (self._complaint + piece)[-4096:]
 
     def close(self) -> None:
         """Close the channel and its connection."""
-        self._channel.close()
+        with contextlib.suppress(*_BROKEN):
+            self._channel.close()
         self._connection.close()
+
+
+def _broken(exc: Exception) -> HostLost:
+    return HostLost(f"the connection broke: {str(exc) or type(exc).__name__}")
