@@ -119,12 +119,28 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 
 def is_alive(pid: int) -> bool:
     """Say whether a process runs; one that waits to be reaped does not."""
+    return _state_of(Path(f"/proc/{pid}")) not in ("", "Z", "X")
+
+
+def _state_of(process: Path) -> str:
+    """Return the letter that the kernel has for the state of a process or thread, nothing if it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[
-            0
-        ] not in ("Z", "X")
+        return (process / "stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[0]
     except (OSError, IndexError):
-        return False
+        return ""
+
+
+def freeze(pid: int) -> None:
+    """Stop a process, and wait until none of its threads runs on; a process that is gone already is fine."""
+
+    def stands_still() -> bool:
+        try:
+            return all(_state_of(thread) in ("T", "Z", "X", "") for thread in Path(f"/proc/{pid}/task").iterdir())
+        except OSError:
+            return True
+
+    kill(pid, signal.SIGSTOP)
+    wait_until(stands_still, what=f"process {pid} does not stop")
 
 
 def processes_at(path: Path) -> dict[int, str]:

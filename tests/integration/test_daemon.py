@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -189,7 +188,7 @@ def test_down_ends_a_process_that_is_stopped(roots: Path, role: str) -> None:
     with Cluster(inventory) as cluster:
         cluster.up()
         frozen = fleet.await_process(fleet.root_of(inventory, "h0"), role)
-        fleet.kill(frozen, signal.SIGSTOP)
+        fleet.freeze(frozen)
         began = time.monotonic()
         cluster.down()
         assert time.monotonic() - began < 15

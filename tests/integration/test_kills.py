@@ -243,7 +243,7 @@ def test_shell_that_is_gone_says_that_it_began_nothing(started: Started, tmp_pat
 def test_shell_that_dies_before_it_hears_of_a_command_began_nothing(started: Started, tmp_path: Path) -> None:
     """A task is not said to have failed whose command was never begun."""
     (tmp_path / "request").write_bytes(b"")
-    fleet.kill(started.bash, signal.SIGSTOP)
+    fleet.freeze(started.bash)
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(started.shell.run, started.request)
         wait_until(lambda: (tmp_path / "request").stat().st_size, what="no request")
@@ -293,7 +293,7 @@ def test_next_daemon_ends_what_a_killed_tree_left(roots: Path, tmp_path: Path, m
         (tmp_path / "go").touch()
         tree = [pid for pid in fleet.tree_of(root) if pid not in commands]
         for pid in tree:
-            fleet.kill(pid, signal.SIGSTOP)
+            fleet.freeze(pid)
         for pid in tree:
             fleet.kill(pid)
         cluster.up()

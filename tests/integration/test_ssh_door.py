@@ -112,7 +112,7 @@ def test_session_that_ends_leaves_nothing_open_in_the_daemon(standing: SshdHosts
 
 def test_agent_that_stands_still_is_not_waited_for(cluster: Cluster, root: Root) -> None:
     listener = listener_of(root)
-    fleet.kill(listener, signal.SIGSTOP)
+    fleet.freeze(listener)
     try:
         assert server_of(cluster) != listener
     finally:

@@ -259,7 +259,7 @@ def stopped(host: Sshd) -> Iterator[None]:
     """Have the sshd of a host and its sessions stand still meanwhile: connections are accepted, and nobody speaks."""
     pids = host.tree()
     for pid in pids:
-        fleet.kill(pid, signal.SIGSTOP)
+        fleet.freeze(pid)
     try:
         yield
     finally:
