@@ -73,7 +73,11 @@ class Ledger:
     def __init__(self, root: Root) -> None:
         self.root = root
         with mapped(root):
+            # in this order: another process may be making the ledger, and its journal comes after it
+            journal = root.ledger.with_name(f"{root.ledger.name}-wal").exists()
             if not root.ledger.exists():
+                if journal:
+                    raise sqlite3.DatabaseError("it is missing, but its journal is there")
                 _make(root)
             self.db = _connect(root.ledger)
             self.db.execute("PRAGMA synchronous=NORMAL")

@@ -79,6 +79,16 @@ def test_ledger_that_was_emptied_is_damaged_and_not_a_new_one(root: Root) -> Non
     assert root.ledger.read_bytes() == b""
 
 
+def test_ledger_that_is_missing_beside_its_journal_is_damaged_and_not_a_new_one(root: Root) -> None:
+    with contextlib.closing(Ledger(root)) as ledger:
+        with ledger.change():
+            ledger.bump()
+        root.ledger.unlink()
+        with pytest.raises(DigestMismatch, match="its journal is there"):
+            Ledger(root)
+    assert not root.ledger.exists()
+
+
 def test_ledger_that_was_overwritten_is_damaged(root: Root) -> None:
     root.ledger.write_bytes(b"no database, but some text" * 100)
     with pytest.raises(DigestMismatch, match="is damaged"):
