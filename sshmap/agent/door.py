@@ -5,13 +5,15 @@ the same runtime is asked, and what it does not take at once is served here. On 
 
     \0                         →            a knock; no marker begins so
                                ←  \0        somebody is there
-    \0 with stdin and stdout   →            the session; it ends with this connection
+    \0 with stdin and stdout   →            the session
+                               ←  \0        taken; the connection ends with the session
 
 Imports next to nothing, as it comes before everything else. Only owners of the root get here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -41,12 +43,17 @@ def pass_on(root: str) -> bool:
             if door.recv(1) != KNOCK:
                 return False
             socket.send_fds(door, [KNOCK], [0, 1])
+            # from here on it may use them, so there is no way back until it is gone without a word
+            door.settimeout(None)
+            if door.recv(1) != KNOCK:
+                return False
         except OSError:
             return False
         # sshd waits for the last process that holds them
         os.close(0)
         os.close(1)
-        _await_end(door)
+        with contextlib.suppress(OSError):
+            door.recv(1)
     return True
 
 
@@ -57,14 +64,6 @@ def _is_same(root: str) -> bool:
             return file.read().strip() == runtime_id() != ""
     except OSError:
         return False
-
-
-def _await_end(door: socket.socket) -> None:
-    door.settimeout(None)
-    try:
-        door.recv(1)
-    except OSError:
-        return
 
 
 def admitted(door: socket.socket) -> tuple[int, int] | None:
@@ -79,10 +78,14 @@ def admitted(door: socket.socket) -> tuple[int, int] | None:
     door.recv(1)
     door.sendall(KNOCK)
     _, fds, _, _ = socket.recv_fds(door, 1, 2)
-    for fd in fds:
-        os.set_inheritable(fd, False)  # noqa: FBT003  # takes no name
-    if len(fds) != 2:
+    try:
+        if len(fds) != 2:
+            raise ConnectionResetError
+        for fd in fds:
+            os.set_inheritable(fd, False)  # noqa: FBT003  # takes no name
+        door.sendall(KNOCK)
+    except OSError:
         for fd in fds:
             os.close(fd)
-        raise ConnectionResetError
+        raise
     return fds[0], fds[1]

@@ -113,7 +113,7 @@ def _make_key(root: str) -> None:
 
 
 def _drop_others(root: str, keep: str) -> None:
-    """Delete former runtimes; a process that still runs from one has loaded what it needs."""
+    """Delete former runtimes; a process that still runs from one has loaded what it needs, but for the doctor's part."""
     folder = os.path.join(root, "runtime")
     for name in os.listdir(folder):
         if name != keep and not name.startswith(keep):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 
 from sshmap.agent.door import admitted
 from sshmap.agent.server import serve
@@ -13,6 +14,9 @@ from sshmap.store.layout import Root
 from sshmap.transport.channel import FdChannel
 from sshmap.transport.sockets import PATH_LIMIT, short_path
 from sshmap.transport.unix import UnixChannel
+
+#: seconds until the next try to accept a session
+_PAUSE = 0.1
 
 
 class Listener:
@@ -38,7 +42,12 @@ class Listener:
     def run_forever(self) -> None:
         """Accept until the process ends."""
         while True:
-            connection, _ = self._socket.accept()
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                # no descriptor is free, for one; whoever waits gets an agent of its own meanwhile
+                time.sleep(_PAUSE)
+                continue
             threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
 
     def _admit(self, connection: socket.socket) -> None:

@@ -9,13 +9,16 @@ import os
 import socket
 
 PATH_LIMIT = 100
+#: seconds that it may take until a connection is queued
+SECONDS = 1.0
 
 
 def connected(path: str) -> socket.socket | None:
-    """Connect to a Unix socket; None if nobody listens there."""
+    """Connect to a Unix socket; None if nobody listens there, or nobody has taken the connections before."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     folder = -1
     try:
+        sock.settimeout(SECONDS)
         if len(os.fsencode(path)) > PATH_LIMIT:
             folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
         sock.connect(short_path(path, folder))
@@ -25,6 +28,7 @@ def connected(path: str) -> socket.socket | None:
     finally:
         if folder >= 0:
             os.close(folder)
+    sock.settimeout(None)
     return sock
 
 

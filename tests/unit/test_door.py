@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import queue
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sshmap.agent.door import KNOCK, admitted
+from sshmap.agent.listener import Listener
+from sshmap.store.layout import Root
+from sshmap.transport.sockets import connected
+
+PACKAGE = Path(__file__).parents[2]
+
+#: has its stdin and stdout passed on, and says whether they were
+PASSING = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from sshmap.agent import door
+door._is_same = lambda root: True
+print("passed on:", door.pass_on(sys.argv[2]))
+"""
+
+
+class Exhausted:
+    """A listening socket that cannot accept at first, and after one connection never returns."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening, self._calls = listening, 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """Accept the third time."""
+        self._calls += 1
+        if self._calls < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        if self._calls > 3:
+            threading.Event().wait()
+        return self._listening.accept()
 
 
 @pytest.fixture
@@ -25,6 +61,7 @@ def knock(caller: socket.socket, fds: list[int]) -> None:
     caller.sendall(KNOCK)
     assert caller.recv(1) == KNOCK
     socket.send_fds(caller, [KNOCK], fds)
+    caller.recv(1)
 
 
 def test_client_is_left_to_speak_for_itself(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -58,7 +95,56 @@ def test_too_few_descriptors_are_refused(ends: tuple[socket.socket, socket.socke
     calling.start()
     with pytest.raises(ConnectionResetError):
         admitted(door)
+    door.close()
     calling.join()
+
+
+def test_session_that_nobody_takes_is_served_where_it_is(tmp_path: Path) -> None:
+    """An agent that ends with the descriptors in its hands has not begun."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+        door.bind(str(tmp_path / "agent.sock"))
+        door.listen(1)
+        with subprocess.Popen(
+            [sys.executable, "-c", PASSING, str(PACKAGE), str(tmp_path)], stdout=subprocess.PIPE
+        ) as process:
+            connection, _ = door.accept()
+            with connection:
+                assert connection.recv(1) == KNOCK
+                connection.sendall(KNOCK)
+                _, fds, _, _ = socket.recv_fds(connection, 1, 2)
+            for fd in fds:
+                os.close(fd)
+            assert process.communicate(timeout=30)[0] == b"passed on: False\n"
+
+
+def test_full_queue_of_a_hung_agent_is_nobody(tmp_path: Path) -> None:
+    path = str(tmp_path / "agent.sock")
+    with contextlib.ExitStack() as stack:
+        hung = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        hung.bind(path)
+        hung.listen(1)
+        queued = 0
+        while (caller := connected(path)) is not None:
+            stack.enter_context(caller)
+            queued += 1
+            assert queued < 10
+        assert queued > 0
+
+
+def test_agent_that_has_no_descriptor_left_accepts_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Root(tmp_path / "root")
+    root.create()
+    listener = Listener(root)
+    taken: queue.Queue[socket.socket] = queue.Queue()
+    monkeypatch.setattr(listener, "_admit", taken.put)
+    ours = listener._socket
+    monkeypatch.setattr(listener, "_socket", Exhausted(ours))
+    threading.Thread(target=listener.run_forever, daemon=True).start()
+    caller = connected(str(root.socket))
+    assert caller
+    with ours, caller, taken.get(timeout=30) as served:
+        served.sendall(b"x")
+        assert caller.recv(1) == b"x"
 
 
 def test_caller_that_leaves_after_knocking_is_gone(ends: tuple[socket.socket, socket.socket]) -> None:
