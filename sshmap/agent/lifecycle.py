@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from sshmap.agent import logind
 from sshmap.agent.door import runtime_id
 from sshmap.agent.keeper import below
 from sshmap.errors import HostNotReady
@@ -44,8 +45,6 @@ def ensure_running(root: Root) -> None:
     """
     if is_running(root):
         return
-    from sshmap.agent import logind  # seldom needed, and it takes its time
-
     known, starting = os.pipe()
     with open(known, "rb", buffering=0) as ended:
         with open(starting, "wb", buffering=0) as stdout:
@@ -79,11 +78,16 @@ def start(root: Root) -> None:
     deadline = time.monotonic() + START_LIMIT
     if is_running(root) and _read(root, "daemon.runtime") != runtime_id():
         stop(root)
-    ensure_running(root)
-    while not (is_running(root) and _answers(root)):
+    pause = 0.02
+    while True:
+        # again and again: what runs may be on its way out
+        ensure_running(root)
+        if _answers(root):
+            return
         if time.monotonic() > deadline:
             raise HostNotReady(f"the daemon of {root.path} does not come up", hint=f"see {root.logs / 'daemon.log'}")
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(0.5, pause * 1.1)
 
 
 def _answers(root: Root) -> bool:

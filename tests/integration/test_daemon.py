@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import msgspec
 import pytest
 
 from sshmap import Cluster
-from sshmap.agent import submit
+from sshmap.agent import lifecycle, submit
 from sshmap.agent.server import serve
 from sshmap.errors import HostNotReady, RingChanged
 from sshmap.inventory import Inventory
@@ -30,16 +31,49 @@ from tests.conftest import wait_until
 from tests.contract.talk import put
 from tests.integration import fleet
 
-#: Asks a hundred times a second whether a lock is held, as sessions do.
+#: holds the daemon's lock and does nothing else
+LEAVING = """
+assert locks.try_lock(root, "daemon")
+print(flush=True)
+sys.stdin.read()
+"""
+
+#: starts the daemon, and says when it has looked for the first time whether there is one
+STARTING = """
+look = lifecycle.ensure_running
+def looked(root):
+    look(root)
+    print(flush=True)
+lifecycle.ensure_running = looked
+lifecycle.start(root)
+"""
+
+#: Asks all the time whether the lock is held, as sessions do.
 PROBER = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from sshmap.store import locks
-from sshmap.store.layout import Root
 print(flush=True)
 while True:
-    locks.is_held(Root(sys.argv[2]), "daemon")
+    locks.is_held(root, "daemon")
 """
+
+
+@contextlib.contextmanager
+def beside(script: str, root: Root) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a script in another process, from its first line of output on."""
+    imports = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from sshmap.agent import lifecycle"
+    )
+    names = "from sshmap.store import locks; from sshmap.store.layout import Root; root = Root(Path(sys.argv[2]))"
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", f"{imports}\n{names}\n{script}", str(fleet.PACKAGE), str(root.path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def reordered(inventory: Inventory) -> Inventory:
@@ -83,6 +117,22 @@ def test_up_twice_and_at_once_starts_one_daemon(inventory: Inventory) -> None:
         cluster.down()
 
 
+def test_up_waits_for_a_daemon_on_its_way_out_and_starts_the_next(roots: Path) -> None:
+    """Who holds the lock answers no more, and is gone a moment later."""
+    inventory = fleet.local_inventory(roots, hosts=1)
+    root = fleet.root_of(inventory, "h0")
+    with Cluster(inventory) as cluster:
+        cluster.up()
+        cluster.down()
+        with beside(LEAVING, root) as leaving:
+            assert lifecycle.pid_of(root) == leaving.pid
+            with beside(STARTING, root) as starting:
+                leaving.kill()
+                assert starting.wait(30) == 0
+        assert lifecycle.pid_of(root) not in (0, leaving.pid)
+        assert cluster.down()["h0"].was_running
+
+
 def test_daemon_starts_while_others_look_at_its_lock(roots: Path) -> None:
     """Whoever looks whether the lock is held does not keep the daemon from taking it."""
     inventory = fleet.local_inventory(roots, hosts=1)
@@ -90,22 +140,14 @@ def test_daemon_starts_while_others_look_at_its_lock(roots: Path) -> None:
     with Cluster(inventory) as cluster:
         cluster.up()
         cluster.down()
-        prober = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", PROBER, str(fleet.PACKAGE), str(root.path)], stdout=subprocess.PIPE
-        )
-        with prober:
-            assert prober.stdout is not None
-            prober.stdout.readline()
-            try:
-                for _ in range(3):
-                    began = time.monotonic()
-                    conditions, failures = cluster.up()
-                    assert not failures
-                    assert conditions["h0"].daemon
-                    assert time.monotonic() - began < 10
-                    cluster.down()
-            finally:
-                prober.kill()
+        with beside(PROBER, root):
+            for _ in range(3):
+                began = time.monotonic()
+                conditions, failures = cluster.up()
+                assert not failures
+                assert conditions["h0"].daemon
+                assert time.monotonic() - began < 10
+                cluster.down()
 
 
 def test_idle_daemon_ends_by_itself(roots: Path) -> None:
