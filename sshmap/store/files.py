@@ -6,7 +6,8 @@ the link; openat2, which Python 3.11 does not offer.
 
 A finished file is sealed before its content is digested: read-only, with a time stamp that
 says when. A later write changes the stamp, so what was sealed a short while ago and still
-has it need not be read again to be known as whole.
+has it need not be read again to be known as whole. (A write through a mapping made before may
+not; those of a command end with it.)
 """
 
 from __future__ import annotations
@@ -244,7 +245,9 @@ def sealed_at(status: os.stat_result) -> int:
 
 def is_trusted(status: os.stat_result, size: int, sealed: int) -> bool:
     """Say whether a file's content is what it was when it was sealed, without reading it."""
-    return (status.st_size, sealed_at(status)) == (size, sealed) and sealed > 0 and 0 <= time.time() - sealed < TRUSTED
+    # the monotonic clock begins with the machine: after a power cut a file may have its size and stamp without its content
+    limit = min(TRUSTED, time.monotonic())
+    return (status.st_size, sealed_at(status)) == (size, sealed) and sealed > 0 and 0 <= time.time() - sealed < limit
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,22 @@ def test_other_size_or_time_than_noted_is_not_trusted(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("age", "expected"), [(TRUSTED - 60, True), (TRUSTED, False), (-60, False)])
-def test_seal_is_trusted_for_a_while_and_never_from_the_future(path: Path, age: int, expected: bool) -> None:
+def test_seal_is_trusted_for_a_while_and_never_from_the_future(
+    path: Path, age: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 10.0 * TRUSTED)
     made = path.stat().st_mtime_ns - age * 10**9
     os.utime(path, ns=(made, made))
     assert trusted(path) is expected
+
+
+def test_seal_from_before_the_machine_started_is_not_trusted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = path.stat().st_mtime_ns - 60 * 10**9
+    os.utime(path, ns=(made, made))
+    monkeypatch.setattr(time, "monotonic", lambda: 90.0)
+    assert trusted(path)
+    monkeypatch.setattr(time, "monotonic", lambda: 30.0)
+    assert not trusted(path)
 
 
 def test_file_system_that_rounds_time_stamps_has_no_seals(path: Path) -> None:
