@@ -126,12 +126,15 @@ class Receiver:
                 if failure is None:
                     failure = _written(fd, piece)
                 piece = reader.read()
-            sealed = seal(fd)
+            if not isinstance(piece, End):
+                path.unlink(missing_ok=True)
+                raise ProtocolError("a stream of content was broken off")
+            try:
+                sealed = seal(fd)
+            except OSError as exc:
+                failure = failure or exc
         finally:
             os.close(fd)
-        if not isinstance(piece, End):
-            path.unlink(missing_ok=True)
-            raise ProtocolError("a stream of content was broken off")
         return failure or _checked(Content(hasher.size, hasher.digest, sealed), piece)
 
     def _adopt(self, handed: Handed, path: Path) -> Content | OSError:
@@ -139,16 +142,17 @@ class Receiver:
         fd = self._take()
         try:
             link_or_copy(fd, path)
+            with path.open("rb", buffering=0) as file:
+                status = os.fstat(file.fileno())
+                sealed = sealed_at(status)
+                if is_trusted(status, handed.size, sealed):
+                    return Content(handed.size, handed.digest, sealed)
+                content = Content(*digest_fd(file.fileno()), sealed or int(time.time()))
         except OSError as exc:
             return exc
         finally:
             os.close(fd)
-        with path.open("rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            sealed = sealed_at(status)
-            if is_trusted(status, handed.size, sealed):
-                return Content(handed.size, handed.digest, sealed)
-            return _checked(Content(*digest_fd(file.fileno()), sealed or int(time.time())), handed)
+        return _checked(content, handed)
 
     def _drain(self, reader: FrameReader) -> None:
         while isinstance(piece := reader.read(), memoryview):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sshmap.agent import receiving
 from sshmap.protocol.messages import Handed, Problem, Put, PutResult
 from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
@@ -99,6 +101,20 @@ def test_file_of_other_content_than_announced_is_refused_and_leaves_nothing(
     assert problem_of(hand_one(handing, source, content=b"other")) == "DigestMismatch"
     assert left_in(root) == []
     assert put(handing, "b/k", b"content").fresh
+
+
+def test_disk_that_refuses_in_the_end_costs_one_key_and_not_the_session(
+    handing: Session, monkeypatch: pytest.MonkeyPatch, root: Root
+) -> None:
+    def full(_: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(receiving, "seal", full)
+        result = put(handing, "b/k", CONTENT)
+    assert problem_of(result) == "NoSpace"
+    assert left_in(root) == []
+    assert problem_of(put(handing, "b/k", CONTENT)) == ""
 
 
 def test_file_with_a_bad_name_is_refused_and_the_next_is_not_taken_for_it(handing: Session, source: Path) -> None:
