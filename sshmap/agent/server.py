@@ -90,11 +90,14 @@ def _heartbeat(writer: FrameWriter) -> Iterator[None]:
                     return
             before = writer.sends
 
-    threading.Thread(target=beat, daemon=True).start()
+    beating = threading.Thread(target=beat, daemon=True)
+    beating.start()
     try:
         yield
     finally:
         over.set()
+        # the channel's descriptors will be another's soon
+        beating.join(HEARTBEAT)
 
 
 class ServedSession:

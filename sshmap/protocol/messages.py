@@ -7,7 +7,7 @@ import msgspec
 from sshmap.errors import BY_NAME, SshmapError
 from sshmap.model import Entry, JobSpec, Maker, Peer, Receipt, Shipped
 
-VERSION = 1
+VERSION = 2
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag=True, omit_defaults=True):
