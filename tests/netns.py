@@ -37,7 +37,9 @@ def run(*argv: str) -> str:
     program = shutil.which(argv[0], path=path)
     if program is None:
         pytest.fail(f"no program {argv[0]}: {_MISSING}", pytrace=False)
-    done = subprocess.run([program, *argv[1:]], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, *argv[1:]], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
+    )  # fmt: skip
     if done.returncode:
         pytest.fail(f"{' '.join(argv)}: {done.stderr.strip()}\n{_MISSING}", pytrace=False)
     return done.stdout
