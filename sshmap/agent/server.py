@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from sshmap.agent import lifecycle
+from sshmap.agent import lifecycle, logind
 from sshmap.agent.condition import condition, job_rows, purge
 from sshmap.agent.expand import job_id, tally
 from sshmap.agent.listing import Listings
@@ -257,8 +257,6 @@ class ServedSession:
 
     def rise(self, _: m.Rise) -> None:
         """Start the daemon, and say what may end it."""
-        from sshmap.agent import logind  # no other request asks it
-
         lifecycle.start(self._root)
         seen = condition(self.store)
         told = tuple(f"{problem}: {mend}" for problem, mend in logind.findings())
