@@ -199,7 +199,7 @@ def base_name(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
+class Indir(msgspec.Struct, frozen=True, kw_only=True):
     """INDIR of a job, read: which keys it takes, and from where their paths count."""
 
     #: all its keys start with this
@@ -214,7 +214,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         return not self.pattern or re.fullmatch(self.pattern, name) is not None
 
 
-def parse_source(text: str) -> Source:
+def parse_indir(text: str) -> Indir:
     """Read INDIR: a directory ending in ``/``, or a glob whose ``*`` stays within a part.
 
     Raises:
@@ -224,10 +224,10 @@ def parse_source(text: str) -> Source:
     if not name:
         raise UsageError(f"{text} names no bucket", hint="name one: sm://bucket/")
     if "*" not in name:
-        return Source(prefix=_directory(text, name), below=name)
+        return Indir(prefix=_directory(text, name), below=name)
     literal = name[: name.index("*")]
     pattern = "[^/]*".join(re.escape(piece) for piece in name.split("*"))
-    return Source(
+    return Indir(
         prefix=literal,
         below=literal[: literal.rfind("/") + 1],
         pattern=pattern + (".+" if name.endswith("/") else ""),
@@ -254,13 +254,13 @@ def _directory(text: str, name: str) -> str:
     return name
 
 
-def check_job(spec: JobSpec) -> Source:
+def check_job(spec: JobSpec) -> Indir:
     """Check a job before any host hears of it and read its INDIR.
 
     Raises:
         UsageError: a directory is wrong, OUTDIR lies inside INDIR, or the command is empty.
     """
-    source = parse_source(spec.indir)
+    source = parse_indir(spec.indir)
     outdir = parse_outdir(spec.outdir)
     if not spec.maker.command.strip():
         raise UsageError("the command is empty", hint="give the shell command as the last argument, in quotes")

@@ -76,7 +76,7 @@ class Ring:
         return totals
 
 
-def difference(theirs: Sequence[tuple[str, float]], ours: Sequence[tuple[str, float]]) -> str:
+def ring_difference(theirs: Sequence[tuple[str, float]], ours: Sequence[tuple[str, float]]) -> str:
     """Say in words how two rings differ, for the one who has to mend it."""
     old, new = dict(theirs), dict(ours)
     said = [f"{name} is gone" for name in old if name not in new]

@@ -17,19 +17,19 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("sshmap's agent; it is started by sshmap\n")
         return 2
     if argv[1] == "serve":
-        from sshmap.agent.door import pass_on  # the path is set by now
+        from sshmap.agent.host.handoff import pass_on  # the path is set by now
 
         if pass_on(argv[3]):
             return 0
     os.umask(0o022)
     gc.disable()  # importing makes no garbage, and every session waits for it
     if argv[1] == "daemon":
-        from sshmap.agent.daemon import main as run_daemon  # cotyledon is only loaded where it is used
+        from sshmap.agent.manager import main as run_daemon  # cotyledon is only loaded where it is used
 
         _collect_again()
         run_daemon(argv[3])
         return 0
-    from sshmap.agent.server import serve
+    from sshmap.agent.session.server import serve
     from sshmap.store.layout import Root
     from sshmap.transport.channel import FdChannel
 

@@ -11,7 +11,7 @@ from sshmap.cli.app import app, ask, settings
 from sshmap.cli.printers import clean, human_size
 from sshmap.cli.progress import hosts_counted, is_shown
 from sshmap.cli.verbs_data import Json
-from sshmap.client.results import Condition, raise_failures
+from sshmap.client.results import Status, raise_failures
 from sshmap.errors import HostLost, SshmapError, UsageError
 from sshmap.inventory import Host, Inventory
 from sshmap.inventory.ranges import fold
@@ -28,14 +28,12 @@ def up() -> None:
         settings.cluster() as cluster,
         hosts_counted("up", len(cluster.inventory.hosts), shown=is_shown(quiet=settings.quiet)) as step,
     ):
-        conditions, failures = cluster.up(step)
-    for name, condition in conditions.items():
-        printer.note(
-            f"up: {name}: {condition.workers} workers, {condition.keys} keys, {human_size(condition.free)} free"
-        )
-        for finding in condition.findings:
+        statuses, failures = cluster.up(step)
+    for name, status in statuses.items():
+        printer.note(f"up: {name}: {status.workers} workers, {status.keys} keys, {human_size(status.free)} free")
+        for finding in status.findings:
             printer.note(f"note: {name}: {finding}")
-    raise_failures(failures, dict(conditions))
+    raise_failures(failures, dict(statuses))
 
 
 @app.command()
@@ -49,15 +47,15 @@ def down(
     printer = settings.printer()
     with settings.cluster(autostart=False) as cluster:
         if purge:
-            conditions, failures = cluster.conditions()
-            raise_failures(failures, dict(conditions))
-            for name, condition in conditions.items():
-                printer.note(f"{name}: {condition.keys} keys of {human_size(condition.size)}")
+            statuses, failures = cluster.statuses()
+            raise_failures(failures, dict(statuses))
+            for name, status in statuses.items():
+                printer.note(f"{name}: {status.keys} keys of {human_size(status.size)}")
             if not yes and sys.stdin.isatty():
                 ask("delete the roots of all these hosts?")
-        for name, halted in cluster.down(purge=purge).items():
+        for name, stopped in cluster.down(purge=purge).items():
             printer.note(
-                f"down: {name}{'' if halted.was_running else ' (no daemon was running)'}{', root deleted' if purge else ''}"
+                f"down: {name}{'' if stopped.was_running else ' (no daemon was running)'}{', root deleted' if purge else ''}"
             )
 
 
@@ -66,18 +64,18 @@ def health(only: Only = "", without: Without = "", json: Json = False) -> None:
     """Say of every host whether it is healthy; exit code 3 if one is not."""
     with settings.cluster(autostart=False) as cluster:
         names = [host.name for host in cluster.inventory.select(only, without)]
-        conditions, failures = cluster.conditions(names)
-    rows = [_health(name, conditions.get(name), failures.get(name)) for name in names]
+        statuses, failures = cluster.statuses(names)
+    rows = [_health(name, statuses.get(name), failures.get(name)) for name in names]
     settings.printer(json=json).health(rows)
     if bad := [row for row in rows if not row["healthy"]]:
         raise HostLost(f"{len(bad)} of {len(rows)} hosts are unhealthy")
 
 
-def _health(name: str, condition: Condition | None, failure: SshmapError | None) -> dict[str, object]:
+def _health(name: str, status: Status | None, failure: SshmapError | None) -> dict[str, object]:
     reasons = [failure.message] if failure else []
-    if condition:
-        reasons += condition.findings
-        reasons += [] if condition.daemon else ["the daemon is not running: sshmap up"]
+    if status:
+        reasons += status.findings
+        reasons += [] if status.daemon else ["the daemon is not running: sshmap up"]
     return {"host": name, "healthy": not reasons, "reason": "; ".join(reasons)}
 
 
@@ -98,13 +96,13 @@ def hosts(
         if resolved:
             printer.table(_origins(cluster.inventory, chosen))
             return
-        conditions, failures = cluster.conditions([host.name for host in chosen])
+        statuses, failures = cluster.statuses([host.name for host in chosen])
         shares = cluster.inventory.ring.shares()
-        printer.table([_row(host, shares[host.name], conditions.get(host.name), exact=json) for host in chosen])
+        printer.table([_row(host, shares[host.name], statuses.get(host.name), exact=json) for host in chosen])
     raise_failures(failures, {})
 
 
-def _row(host: Host, share: float, state: Condition | None, *, exact: bool) -> dict[str, object]:
+def _row(host: Host, share: float, state: Status | None, *, exact: bool) -> dict[str, object]:
     """Describe a host; sizes exactly, or for people."""
     size = (lambda number: number) if exact else human_size
     return {

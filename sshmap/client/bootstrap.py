@@ -169,7 +169,7 @@ def install(host: Host, python: str, runtime: Runtime) -> Facts:
 @contextlib.contextmanager
 def _installing(host: Host, python: str, runtime: str) -> Iterator[tuple[Channel, Iterator[str]]]:
     """Run the installer on a host; yield the way to it and its answers."""
-    program = resources.files("sshmap.agent").joinpath("installer.py").read_bytes()
+    program = resources.files("sshmap.agent").joinpath("host", "installer.py").read_bytes()
     loader = f"import sys;exec(compile(sys.stdin.buffer.read({len(program)}),'installer','exec'))\n".encode()
     marker = secrets.token_hex(8)
     request = {"root": host.root, "runtime": runtime, "marker": marker}

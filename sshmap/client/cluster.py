@@ -20,10 +20,10 @@ from typing import BinaryIO, Self, Unpack
 import msgspec
 
 from sshmap.client import download, upload
+from sshmap.client.conversations import Links
 from sshmap.client.jobs import JobRun, Options
-from sshmap.client.links import Links
 from sshmap.client.listing import ListingCache, Placed, list_keys
-from sshmap.client.results import Condition, Counted, Finding, JobResult, Spoken, Transfer, raise_failures, silent
+from sshmap.client.results import Counted, Finding, JobResult, Spoken, Status, Transfer, raise_failures, silent
 from sshmap.errors import HostLost, InvalidKey, NothingMatched, SshmapError, UsageError
 from sshmap.inventory import Inventory, builtin, discover
 from sshmap.model import Verb, check_name, check_prefix, parse_name
@@ -199,7 +199,7 @@ class Cluster:
         """
         name = check_name(parse_name(key))
         request = m.Eval(name=name, command=command)
-        return run_once(self._links.session(self._links.ring.place(name)), request, out, err)
+        return stream_command(self._links.session(self._links.ring.place(name)), request, out, err)
 
     def map(self, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
         """Run a command on each key of INDIR where it lies, one output each.
@@ -229,15 +229,15 @@ class Cluster:
         """Run a job of any shape; see `map`."""
         return JobRun(self._links, verb, indir, outdir, command, **options).run()
 
-    def conditions(self, names: Iterable[str] | None = None) -> tuple[dict[str, Condition], dict[str, SshmapError]]:
-        """Look at hosts, all if none are named; return conditions and failures by host."""
+    def statuses(self, names: Iterable[str] | None = None) -> tuple[dict[str, Status], dict[str, SshmapError]]:
+        """Look at hosts, all if none are named; return statuses and failures by host."""
 
-        def look(session: Session) -> Condition:
+        def get_status(session: Session) -> Status:
             began = time.monotonic()
-            seen = session.ask(m.Look(), m.Condition)
-            return Condition(**msgspec.structs.asdict(seen), round_trip=time.monotonic() - began)
+            seen = session.ask(m.GetStatus(), m.Status)
+            return Status(**msgspec.structs.asdict(seen), round_trip=time.monotonic() - began)
 
-        return self._links.gather(lambda host: self._links.ask(host, look), names)
+        return self._links.gather(lambda host: self._links.ask(host, get_status), names)
 
     def jobs(self) -> dict[str, list[m.JobRow]]:
         """Return the jobs every host knows.
@@ -251,8 +251,8 @@ class Cluster:
         raise_failures(failures, dict(answers))
         return {host: list(answer.jobs) for host, answer in answers.items()}
 
-    def up(self, report: Counted = silent) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
-        """Set every host up and start its daemon, telling of each that is done; return conditions and failures by host."""
+    def up(self, report: Counted = silent) -> tuple[dict[str, m.Status], dict[str, SshmapError]]:
+        """Set every host up and start its daemon, telling of each that is done; return statuses and failures by host."""
         from sshmap.client.setup import bring_up  # what it ships is put together only here
 
         return bring_up(self._links, report)
@@ -271,12 +271,12 @@ class Cluster:
 
         def run(host: str) -> Spoken:
             out, err = io.BytesIO(), io.BytesIO()
-            code = run_once(self._links.session(host), m.Exec(command=command), out, err)
+            code = stream_command(self._links.session(host), m.Exec(command=command), out, err)
             return Spoken(exit_code=code, stdout=out.getvalue(), stderr=err.getvalue())
 
         return self._links.gather(run, names)
 
-    def down(self, *, purge: bool = False) -> dict[str, m.Halted]:
+    def down(self, *, purge: bool = False) -> dict[str, m.DaemonStopped]:
         """Stop every host's daemon; with ``purge`` delete the roots and all keys.
 
         Raises:
@@ -285,14 +285,14 @@ class Cluster:
         self._links.close()
         quiet = Links(self.inventory, autostart=False)
 
-        def halt(host: str) -> m.Halted:
+        def stop_daemon(host: str) -> m.DaemonStopped:
             session = quiet.open(host, warm=False)
             try:
-                return session.ask(m.Halt(purge=purge), m.Halted)
+                return session.ask(m.StopDaemon(purge=purge), m.DaemonStopped)
             finally:
                 session.close()
 
-        answers, failures = self._links.gather(halt)
+        answers, failures = self._links.gather(stop_daemon)
         raise_failures(failures, dict(answers))
         return answers
 
@@ -301,7 +301,7 @@ class Cluster:
         return self._links.ring.place(check_name(parse_name(key)))
 
 
-def run_once(session: Session, request: m.Eval | m.Exec, out: BinaryIO, err: BinaryIO) -> int:
+def stream_command(session: Session, request: m.Eval | m.Exec, out: BinaryIO, err: BinaryIO) -> int:
     """Run a command once and pass on what it says; return its exit code.
 
     Raises:

@@ -1,6 +1,6 @@
 """`doctor`: what may be wrong with the hosts, the way to them and this machine, each with what mends it.
 
-Installs nothing and starts nothing: hosts that were never set up are examined as well. Some functions
+Installs nothing and starts nothing: hosts that were never set up are diagnosis as well. Some functions
 collect, the others judge what was collected and do no I/O.
 """
 
@@ -15,7 +15,7 @@ import msgspec
 
 from sshmap.client import bootstrap
 from sshmap.client.bootstrap import Facts
-from sshmap.client.links import Links
+from sshmap.client.conversations import Links
 from sshmap.client.results import Finding
 from sshmap.client.runtime import wanted
 from sshmap.errors import HostNotReady, SshmapError
@@ -48,27 +48,27 @@ def examine(links: Links, hosts: Iterable[Host]) -> list[Finding]:
     findings = judge_laptop(chosen.values(), agent_keys(), ssh=shutil.which("ssh") is not None)
     for name, error in failures.items():
         findings.append(Finding(host=name, problem=error.message, mend=error.hint or _try(chosen[name]), blocks=True))
-    conditions = {name: condition for name, (_, condition) in found.items() if condition}
+    statuses = {name: status for name, (_, status) in found.items() if status}
     for some, _ in found.values():
         findings += some
     order = {"": -1, **{name: number for number, name in enumerate(chosen)}}
-    return sorted([*findings, *judge_twins(conditions)], key=lambda finding: order[finding.host])
+    return sorted([*findings, *judge_twins(statuses)], key=lambda finding: order[finding.host])
 
 
-def _examine_host(links: Links, host: Host) -> tuple[list[Finding], m.Condition | None]:
+def _examine_host(links: Links, host: Host) -> tuple[list[Finding], m.Status | None]:
     with links.gate(host):
         findings = [] if host.is_local else judge_visit(host, visit(host))
     if any(finding.blocks for finding in findings):
         return findings, None
     try:
-        condition, examined = links.ask(
-            host.name, lambda session: (session.ask(m.Look(), m.Condition), session.ask(m.Examine(), m.Examined))
+        status, diagnosis = links.ask(
+            host.name, lambda session: (session.ask(m.GetStatus(), m.Status), session.ask(m.Diagnose(), m.Diagnosis))
         )
     except SshmapError as exc:
         # what was found before is worth telling, too
         findings.append(Finding(host=host.name, problem=exc.message, mend=exc.hint or "sshmap up", blocks=True))
         return findings, None
-    return [*findings, *judge_condition(host, condition), *judge_examined(host.name, examined)], condition
+    return [*findings, *judge_condition(host, status), *judge_diagnosis(host.name, diagnosis)], status
 
 
 def visit(host: Host) -> Visit:
@@ -151,18 +151,18 @@ def judge_clock(name: str, skew: float) -> list[Finding]:
     return [Finding(host=name, problem=problem, mend="timedatectl set-ntp true, as root on it")]
 
 
-def judge_condition(host: Host, condition: m.Condition) -> list[Finding]:
+def judge_condition(host: Host, status: m.Status) -> list[Finding]:
     """Judge what the agent of a host says of it."""
     name = host.name
-    findings = [Finding(host=name, problem=problem, mend="free some space") for problem in condition.findings]
-    if not host.is_local and condition.runtime != wanted(condition.platform):
+    findings = [Finding(host=name, problem=problem, mend="free some space") for problem in status.findings]
+    if not host.is_local and status.runtime != wanted(status.platform):
         findings.append(Finding(host=name, problem="it runs other code than this machine", mend="sshmap up"))
-    if not condition.daemon:
+    if not status.daemon:
         findings.append(Finding(host=name, problem="its daemon is not running", mend="sshmap up", blocks=True))
     return findings
 
 
-def judge_examined(name: str, examined: m.Examined) -> list[Finding]:
+def judge_diagnosis(name: str, diagnosis: m.Diagnosis) -> list[Finding]:
     """Judge what a host found out about its peers and its login service."""
     findings = [
         Finding(
@@ -170,17 +170,17 @@ def judge_examined(name: str, examined: m.Examined) -> list[Finding]:
             problem=f"it does not reach {peer}: {why}",
             mend='sshmap up; if they are not meant to reach each other: shuffle = "relay" in the inventory',
         )
-        for peer, why in examined.unreached.items()
+        for peer, why in diagnosis.unreached.items()
     ]
-    return findings + [Finding(host=name, problem=problem, mend=mend) for problem, mend in examined.findings]
+    return findings + [Finding(host=name, problem=problem, mend=mend) for problem, mend in diagnosis.findings]
 
 
-def judge_twins(conditions: dict[str, m.Condition]) -> list[Finding]:
+def judge_twins(statuses: dict[str, m.Status]) -> list[Finding]:
     """Find roots that the inventory has under two names: keys would be placed on a host that is none."""
     first: dict[str, str] = {}
     findings = []
-    for name, condition in conditions.items():
-        other = first.setdefault(condition.root_id, name)
+    for name, status in statuses.items():
+        other = first.setdefault(status.root_id, name)
         if other != name:
             findings.append(
                 Finding(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from sshmap.client.links import Links
+from sshmap.client.conversations import Links
 from sshmap.client.results import Transfer, silent
 from sshmap.errors import (
     DigestMismatch,

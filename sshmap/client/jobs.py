@@ -17,7 +17,7 @@ from typing import TypedDict, Unpack
 import msgspec
 import xxhash
 
-from sshmap.client.links import Links
+from sshmap.client.conversations import Links
 from sshmap.client.relay import Relays
 from sshmap.client.results import HostResult, JobFailed, JobResult, TaskFailure, raise_failures
 from sshmap.errors import HostLost, NothingMatched, SshmapError, UsageError
@@ -110,8 +110,8 @@ class JobRun:
         check_job(self.spec)
         self._report = options.get("report")
         self._plans: dict[str, m.Planned] = {}
-        self._tallies: dict[str, list[m.TallyRow]] = {}
-        #: on each host, the run that holds what was in hand before the tallies
+        self._counts: dict[str, list[m.OutputCount]] = {}
+        #: on each host, the run that holds what was in hand before the counts
         self._since: dict[str, int] = {}
         self._progress: dict[str, m.Progress] = {}
         #: what each host kept when the job was first started there
@@ -144,11 +144,11 @@ class JobRun:
     def _plan(self) -> dict[str, SshmapError]:
         """Plan the job on every host; return the hosts that are lost."""
         lost: dict[str, SshmapError] = {}
-        tallies: dict[str, list[m.TallyRow]] = {}
+        counts: dict[str, list[m.OutputCount]] = {}
         if self.spec.maker.verb is Verb.FANOUT:
-            tallies, lost = self._tally()
+            counts, lost = self._count_outputs()
         names = [host.name for host in self._links.hosts if host.name not in lost]
-        self._tallies = tallies
+        self._counts = counts
         plans, failures = self._links.gather(
             lambda name: self._links.ask(name, lambda session: self._plan_one(session, name)), names
         )
@@ -165,7 +165,7 @@ class JobRun:
             if session.ask(m.Ship(file=attachment.file), m.Wanted).wanted:
                 self._ship(session, attachment)
         return session.ask(
-            m.Plan(job=self.spec, tallies=tuple(self._tallies.get(name, ())), since=self._since.get(name, 0)), m.Planned
+            m.Plan(job=self.spec, counts=tuple(self._counts.get(name, ())), since=self._since.get(name, 0)), m.Planned
         )
 
     @staticmethod
@@ -186,7 +186,7 @@ class JobRun:
         if not any(plan.inputs for plan in plans.values()) and not lost:
             raise NothingMatched(f"no key matches INDIR {self.spec.indir}", hint="sshmap ls shows what there is")
 
-    def _tally(self) -> tuple[dict[str, list[m.TallyRow]], dict[str, SshmapError]]:
+    def _count_outputs(self) -> tuple[dict[str, list[m.OutputCount]], dict[str, SshmapError]]:
         """Sum up what all hosts hold below OUTDIR and deal it out to the hosts of the inputs.
 
         Files on their way arrive before one host is asked and after another: before any is, all note what is in hand.
@@ -196,33 +196,33 @@ class JobRun:
             lambda name: self._links.ask(name, lambda session: session.ask(m.Recall(job=self.spec), m.Recalled).run)
         )
 
-        def ask(name: str) -> list[m.TallyRow]:
+        def ask(name: str) -> list[m.OutputCount]:
             return self._links.ask(
                 name,
                 lambda session: [
                     row
-                    for page in session.stream(m.Tally(outdir=outdir), m.Served)
-                    if isinstance(page, m.Tallies)
+                    for page in session.stream(m.CountOutputs(outdir=outdir), m.Served)
+                    if isinstance(page, m.OutputCounts)
                     for row in page.rows
                 ],
             )
 
         answers, more = self._links.gather(ask, self._since)
-        sums: dict[tuple[str, Receipt | None], m.TallyRow] = {}
+        sums: dict[tuple[str, Receipt | None], m.OutputCount] = {}
         for rows in answers.values():
             for row in rows:
                 key = (row.output, row.receipt)
                 sums[key] = _add(sums[key], row) if key in sums else row
-        dealt: dict[str, list[m.TallyRow]] = {}
+        dealt: dict[str, list[m.OutputCount]] = {}
         for row in sums.values():
             dealt.setdefault(self._links.ring.place(base_name(row.output.rstrip("/"))), []).append(row)
         return dealt, lost | more
 
-    def _start(self, name: str) -> m.Finished:
+    def _start(self, name: str) -> m.RunEnded:
         """Start the job on one host and follow it; after a broken session, plan and start again, which attaches."""
         first = True
 
-        def converse(session: Session) -> m.Finished:
+        def converse(session: Session) -> m.RunEnded:
             nonlocal first
             if not first:
                 self._plans[name] = self._merged(self._plans[name], self._plan_one(session, name))
@@ -235,13 +235,13 @@ class JobRun:
 
         return self._links.ask(name, converse)
 
-    def _follow(self, name: str, session: Session) -> m.Finished:
-        for message in session.stream(m.Start(attach=name in self._progress), m.Finished):
+    def _follow(self, name: str, session: Session) -> m.RunEnded:
+        for message in session.stream(m.Start(attach=name in self._progress), m.RunEnded):
             if isinstance(message, m.Progress):
                 self._advance(name, message)
-            elif isinstance(message, m.Finished):
+            elif isinstance(message, m.RunEnded):
                 return message
-        raise AssertionError("the stream ends with Finished")
+        raise AssertionError("the stream ends with RunEnded")
 
     @staticmethod
     def _merged(before: m.Planned, now: m.Planned) -> m.Planned:
@@ -264,7 +264,7 @@ class JobRun:
             failed=sum(part.failed for part in parts), size=sum(part.size for part in parts),
         )  # fmt: skip
 
-    def _sweep(self, finished: dict[str, m.Finished]) -> None:
+    def _sweep(self, finished: dict[str, m.RunEnded]) -> None:
         """After a fan-out that replaces: delete what other work left beside the fresh outputs."""
         stale = [row for answer in finished.values() for row in answer.stale]
         if self.spec.replace and stale:
@@ -274,7 +274,7 @@ class JobRun:
             )
             raise_failures(failures, {})
 
-    def _result(self, finished: dict[str, m.Finished], lost: dict[str, SshmapError], seconds: float) -> JobResult:
+    def _result(self, finished: dict[str, m.RunEnded], lost: dict[str, SshmapError], seconds: float) -> JobResult:
         hosts = {}
         for name, answer in finished.items():
             kept = self._kept.get(name, answer.kept)
@@ -296,7 +296,7 @@ class JobRun:
         }
         return result
 
-    def _stuck(self, finished: dict[str, m.Finished]) -> dict[str, SshmapError]:
+    def _stuck(self, finished: dict[str, m.RunEnded]) -> dict[str, SshmapError]:
         waiting: dict[str, int] = {}
         why: dict[str, str] = {}
         for answer in finished.values():
@@ -329,6 +329,6 @@ class JobRun:
         return plan.inputs - last.kept - last.done - last.failed
 
 
-def _add(one: m.TallyRow, other: m.TallyRow) -> m.TallyRow:
+def _add(one: m.OutputCount, other: m.OutputCount) -> m.OutputCount:
     names = (int.from_bytes(one.names, "big") ^ int.from_bytes(other.names, "big")).to_bytes(16, "big")
-    return m.TallyRow(one.output, one.receipt, one.count + other.count, names)
+    return m.OutputCount(one.output, one.receipt, one.count + other.count, names)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import cachetools
 
-from sshmap.client.links import Links
+from sshmap.client.conversations import Links
 from sshmap.client.results import raise_failures
 from sshmap.model import Entry
 from sshmap.protocol.messages import Listed, Listing, Ls

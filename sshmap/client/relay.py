@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections.abc import Iterable
 
-from sshmap.client.links import Links
+from sshmap.client.conversations import Links
 from sshmap.errors import HostKeyRefused, SshmapError
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
@@ -91,9 +91,9 @@ def carry_some(source: Session, target: Session) -> int:
     """
     ids: list[int] = []
     for message in source.stream(m.Relay(peer=target.host), m.Served):
-        if isinstance(message, m.Parcel):
+        if isinstance(message, m.RelayItem):
             ids.append(message.id)
-            target.writer.message(m.Introduce(maker=message.maker), flush=False)
+            target.writer.message(m.DefineMaker(maker=message.maker), flush=False)
             put = m.Put(name=message.name, receipt=message.receipt, replace=message.replace)
             target.writer.message(put, flush=False)
             _pass_on(source, target)

@@ -57,7 +57,7 @@ class TransferFailed(SshmapError):
         self.result = result
 
 
-class Condition(messages.Condition, frozen=True, kw_only=True):
+class Status(messages.Status, frozen=True, kw_only=True):
     """A host's condition, and how far away it is."""
 
     #: seconds between question and answer

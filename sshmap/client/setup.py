@@ -12,8 +12,8 @@ from typing import NamedTuple
 import msgspec
 
 from sshmap.client import bootstrap
+from sshmap.client.conversations import Links, again
 from sshmap.client.doctor import judge_clock, skew_of
-from sshmap.client.links import Links, again
 from sshmap.client.results import Counted
 from sshmap.client.runtime import wanted
 from sshmap.errors import HostNotReady, ProtocolError, SshmapError
@@ -25,33 +25,33 @@ from sshmap.transport.dial import target_of
 from sshmap.transport.target import Resolved, known_keys, resolve
 
 
-def bring_up(links: Links, report: Counted) -> tuple[dict[str, m.Condition], dict[str, SshmapError]]:
-    """Bring all hosts up, telling of each that is done; return conditions and failures by host."""
+def bring_up(links: Links, report: Counted) -> tuple[dict[str, m.Status], dict[str, SshmapError]]:
+    """Bring all hosts up, telling of each that is done; return statuses and failures by host."""
     hosts = {host.name: host for host in links.hosts}
 
-    def reported(name: str) -> m.Condition:
+    def reported(name: str) -> m.Status:
         try:
             return _raise(links, hosts[name])
         finally:
             report(1, 0)
 
-    conditions, failures = links.gather(reported)
-    remote = [hosts[name] for name in conditions if not hosts[name].is_local]
+    statuses, failures = links.gather(reported)
+    remote = [hosts[name] for name in statuses if not hosts[name].is_local]
     if len(remote) > 1:
         places, unresolved = links.gather(lambda name: _locate(hosts[name]), [host.name for host in remote])
-        _, strangers = links.gather(lambda name: _introduce(links, name, conditions, hosts, places), list(places))
+        _, strangers = links.gather(lambda name: _introduce(links, name, statuses, hosts, places), list(places))
         failures |= unresolved | strangers
-    return {name: answer for name, answer in conditions.items() if name not in failures}, failures
+    return {name: answer for name, answer in statuses.items() if name not in failures}, failures
 
 
-def _raise(links: Links, host: Host) -> m.Condition:
+def _raise(links: Links, host: Host) -> m.Status:
     """Have the host run our code and its daemon."""
     if host.is_local:
-        return links.ask(host.name, lambda session: session.ask(m.Rise(), m.Condition))
+        return links.ask(host.name, lambda session: session.ask(m.StartDaemon(), m.Status))
     try:
-        condition = links.session(host.name).ask(m.Rise(), m.Condition)
-        if condition.runtime == wanted(condition.platform):
-            return condition
+        status = links.session(host.name).ask(m.StartDaemon(), m.Status)
+        if status.runtime == wanted(status.platform):
+            return status
     except (HostNotReady, ProtocolError):
         pass
     links.drop(host.name)
@@ -59,9 +59,9 @@ def _raise(links: Links, host: Host) -> m.Condition:
     with links.gate(host):
         facts = again(lambda: bootstrap.set_up(host))
     late = judge_clock(host.name, skew_of(facts.clock, before, time.time()))
-    condition = links.session(host.name).ask(m.Rise(), m.Condition)
+    status = links.session(host.name).ask(m.StartDaemon(), m.Status)
     told = tuple(f"{finding.problem}: {finding.mend}" for finding in late)
-    return msgspec.structs.replace(condition, findings=condition.findings + told)
+    return msgspec.structs.replace(status, findings=status.findings + told)
 
 
 class _Place(NamedTuple):
@@ -77,7 +77,7 @@ def _locate(host: Host) -> _Place:
 
 
 def _introduce(
-    links: Links, name: str, conditions: dict[str, m.Condition], hosts: dict[str, Host], places: dict[str, _Place]
+    links: Links, name: str, statuses: dict[str, m.Status], hosts: dict[str, Host], places: dict[str, _Place]
 ) -> None:
     """Tell one host about the others, unless it knows."""
     others = [other for other in places if other != name]
@@ -92,10 +92,10 @@ def _introduce(
         )
         for other in others
     )
-    request = m.Meet(
+    request = m.SetPeers(
         peers=peers,
         known_hosts=tuple(line for other in others for line in places[other].known_hosts),
-        authorized=tuple(conditions[other].public_key for other in others if conditions[other].public_key),
+        authorized=tuple(statuses[other].public_key for other in others if statuses[other].public_key),
     )
-    if digest_of(msgspec.json.encode(request)).hex() != conditions[name].met:
-        links.ask(name, lambda session: session.ask(request, m.Met))
+    if digest_of(msgspec.json.encode(request)).hex() != statuses[name].peers_digest:
+        links.ask(name, lambda session: session.ask(request, m.PeersSet))

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from sshmap.client.links import AGAIN, Links, worth_another
+from sshmap.client.conversations import AGAIN, Links, worth_another
 from sshmap.client.results import Transfer, silent
 from sshmap.errors import HostLost, SshmapError, UsageError
 from sshmap.model import KeyName, base_name, show

@@ -3,7 +3,7 @@ r"""The protocol between a client and an agent, on one page.
 It runs over any pair of byte streams (a Unix socket, the pipes of a child, an ssh
 channel) and carries one request at a time; a session serves requests one after another.
 A session is served by the agent in the daemon, which is warm, also one that ssh began
-(`sshmap.agent.door`), and by an agent of its own where that one does not answer.
+(`sshmap.agent.host.handoff`), and by an agent of its own where that one does not answer.
 
 **Marker.** The client sends ``sshmap <32 hex digits>\\n`` with random digits. The agent
 sends the same line back before anything else. What stands before it (banners, prints of
@@ -28,25 +28,25 @@ its seal is fresh (`sshmap.store.files`).
     Get{prefix, exact}                        Item{name, size}, data*, End | Problem; … ; Served{count}
     Remove{prefix, exact, counting}           Removed{count, size}
     Recall{job}                               Recalled{run}
-    Tally{outdir}                             Tallies{rows}* Served
+    CountOutputs{outdir}                             OutputCounts{rows}* Served
     Ship{file}                                Wanted{wanted}; if so: data*, End → Synced
-    Plan{job, tallies, since}                 Planned{inputs, fresh, kept, problems}
-    Start{}                                   Progress{…}* Finished{…} | Problem
+    Plan{job, counts, since}                 Planned{inputs, fresh, kept, problems}
+    Start{}                                   Progress{…}* RunEnded{…} | Problem
     Sweep{outdir, keep}                       Removed{count, size}
     Eval{name, command}                       data* (stdout), Said{stderr}*, Exited{code}
     Exec{command}                             as Eval
-    Relay{peer}                               Parcel{id, name, …}, data*, End; … ; Served{count}
+    Relay{peer}                               RelayItem{id, name, …}, data*, End; … ; Served{count}
     Delivered{peer, ids, refused}             Served{}
-    Look{}                                    Condition{…}
-    Examine{}                                 Examined{unreached, findings}
+    GetStatus{}                                    Status{…}
+    Diagnose{}                                 Diagnosis{unreached, findings}
     Jobs{}                                    JobList{jobs}
-    Rise{}                                    Condition{…}
-    Meet{peers, known_hosts, authorized}      Met{}
-    Halt{purge}                               Halted{was_running}
+    StartDaemon{}                                    Status{…}
+    SetPeers{peers, known_hosts, authorized}      PeersSet{}
+    StopDaemon{purge}                               DaemonStopped{was_running}
 
 The agent sends ``Tick{}`` whenever it was silent for 3 seconds, so silence of 12 seconds
 means that it is lost. A request that fails as a whole is answered by ``Problem``. Where
-only files for peers that do not answer are left of a job, ``Finished`` names the peers; a
+only files for peers that do not answer are left of a job, ``RunEnded`` names the peers; a
 client that carries such files sends ``Start`` again, which follows on.
 A peer's courier speaks the same protocol and is served ``Hello Has Put Sync Ping`` only.
 

@@ -30,7 +30,7 @@ from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
 
 
-class Finished(msgspec.Struct, frozen=True, kw_only=True):
+class Staged(msgspec.Struct, frozen=True, kw_only=True):
     """A file in tmp/ that is complete and wants to become a key."""
 
     path: Path
@@ -95,13 +95,13 @@ class Store:
         )
         return self.ledger.db.execute(query, (name, digest)).fetchone() is not None
 
-    def prepare(self, item: Finished) -> None:
+    def prepare(self, item: Staged) -> None:
         """Note a swap that is about to happen, if the commit will be one; outside any transaction."""
         if item.replace and (row := self.keys.get(item.name)) and row.receipt != item.receipt:
             with self.ledger.change() as db:
                 db.execute("INSERT OR REPLACE INTO swaps VALUES (?, ?, ?)", (item.name, item.size, item.digest))
 
-    def settle(self, item: Finished) -> bool:
+    def commit(self, item: Staged) -> bool:
         """Make the file a key; within a transaction. Return whether it is new.
 
         Raises:
@@ -119,7 +119,7 @@ class Store:
         self.keys.insert(Row(item.name, item.size, item.digest, item.sealed, item.receipt))
         return True
 
-    def _is_same(self, row: Row, item: Finished) -> bool:
+    def _is_same(self, row: Row, item: Staged) -> bool:
         if row.receipt == item.receipt or item.receipt is None:
             if row.digest == item.digest:
                 return True
@@ -208,7 +208,7 @@ def damaged(name: str) -> DigestMismatch:
     )
 
 
-def _exists(row: Row, item: Finished) -> str:
+def _exists(row: Row, item: Staged) -> str:
     if row.receipt is not None and row.receipt == item.receipt:
         return f"{show(item.name)}: the command gave other content than when it made this key: it is not deterministic"
     return f"{show(item.name)} exists with other content ({row.size} bytes, not {item.size})"

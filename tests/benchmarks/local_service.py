@@ -8,8 +8,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 
-from sshmap.agent import lifecycle
-from sshmap.agent.worker import IDLE_LOOK
+from sshmap.agent.daemon.worker import IDLE_LOOK
+from sshmap.agent.host import lifecycle
 from sshmap.inventory import Inventory
 from sshmap.store.commit import Store
 from sshmap.store.digest import EMPTY

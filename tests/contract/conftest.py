@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sshmap.agent.server import serve
+from sshmap.agent.session.server import serve
 from sshmap.protocol.messages import Hello
 from sshmap.store.layout import Root
 from sshmap.transport import fabric, local, memory, openssh

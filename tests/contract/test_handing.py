@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sshmap.agent import receiving
+from sshmap.agent.session import receiving
 from sshmap.protocol.messages import Handed, Problem, Put, PutResult
 from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root

@@ -8,12 +8,12 @@ from sshmap.errors import NothingMatched, ProtocolError, RingChanged, SshmapErro
 from sshmap.model import Maker, Receipt, Shipped, Verb
 from sshmap.protocol.messages import (
     VERSION,
+    DefineMaker,
     End,
     Get,
+    GetStatus,
     Has,
     Hello,
-    Introduce,
-    Look,
     Ls,
     Message,
     Ping,
@@ -99,7 +99,7 @@ def test_of_two_puts_of_one_name_the_first_counts(session: Session) -> None:
 
 def test_put_refuses_a_key_that_other_work_made(session: Session) -> None:
     maker = Maker(verb=Verb.MAP, command="cat")
-    session.writer.message(Introduce(maker=maker), flush=False)
+    session.writer.message(DefineMaker(maker=maker), flush=False)
     for made in (b"1", b"2"):
         session.writer.message(Put(name="b/k", receipt=Receipt(made, b"inputs")), flush=False)
         send_content(session, b"content")
@@ -316,7 +316,7 @@ def test_peer_may_put_and_ask_whether_a_key_is_there(open_session: OpenSession) 
 
 @pytest.mark.parametrize(
     "request_",
-    [Ls(prefix=""), Get(prefix="b/"), Remove(prefix="b/"), Look()],
+    [Ls(prefix=""), Get(prefix="b/"), Remove(prefix="b/"), GetStatus()],
     ids=lambda message: type(message).__name__,
 )
 def test_peer_may_do_nothing_else(open_session: OpenSession, request_: Message) -> None:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sshmap.agent import keeper, lifecycle
+from sshmap.agent.execution import supervisor
+from sshmap.agent.host import lifecycle
 from sshmap.inventory import Host, Inventory
 from sshmap.store.layout import Root
 from tests.conftest import wait_until
@@ -69,7 +70,12 @@ def arguments_of(pid: int) -> str:
 
 
 #: what the command line of a process of the daemon holds, by its role
-_MARKS = {"worker": "sshmap-worker", "courier": "sshmap-courier", "listener": "sshmap-listener", "keeper": "keeper.py"}
+_MARKS = {
+    "worker": "sshmap-worker",
+    "courier": "sshmap-courier",
+    "listener": "sshmap-listener",
+    "supervisor": "supervisor.py",
+}
 
 
 def daemon_of(root: Root) -> int:
@@ -105,7 +111,7 @@ def tree_of(root: Root) -> list[int]:
 
 def children_of(pid: int) -> list[int]:
     """Return the children of a process, whichever of its threads made them; none if it is gone."""
-    return keeper.children(pid)
+    return supervisor.children(pid)
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

@@ -252,7 +252,7 @@ def test_fanout_that_ends_while_it_is_asked_for_again_is_not_run_again(
     """Another client's run of it, begun before or after this one is asked, ends after this one has looked at what lies on the hosts."""
     gate = tmp_path / "gate"
     command = f"until test -e {gate}; do read -t 0.02 < <(:) || true; done; {FIRST[Verb.FANOUT].format(log=log)}"
-    look = JobRun._tally
+    look = JobRun._count_outputs
     looked: list[bool] = []
 
     def submit() -> JobResult:
@@ -261,7 +261,7 @@ def test_fanout_that_ends_while_it_is_asked_for_again_is_not_run_again(
 
     def begin(pool: ThreadPoolExecutor) -> Future[JobResult]:
         running = pool.submit(submit)
-        wait_until(lambda: sum(condition.running for condition in loaded.cluster.conditions()[0].values()) == 3)
+        wait_until(lambda: sum(condition.running for condition in loaded.cluster.statuses()[0].values()) == 3)
         return running
 
     with ThreadPoolExecutor(1) as pool:
@@ -277,7 +277,7 @@ def test_fanout_that_ends_while_it_is_asked_for_again_is_not_run_again(
             return found
 
         with monkeypatch.context() as patched:
-            patched.setattr(JobRun, "_tally", tally)
+            patched.setattr(JobRun, "_count_outputs", tally)
             try:
                 result = loaded.submit(Verb.FANOUT, command)
             finally:
@@ -352,7 +352,7 @@ def test_input_swapped_while_its_task_runs_is_not_mixed_up(loaded: Loaded, tmp_p
 
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(submit)
-        wait_until(lambda: sum(condition.running for condition in loaded.cluster.conditions()[0].values()) == 3)
+        wait_until(lambda: sum(condition.running for condition in loaded.cluster.statuses()[0].values()) == 3)
         for number in range(KEYS):
             loaded.change(f"in/x/k{number}", b"changed %d\n" % number)
         (tmp_path / "go").touch()

@@ -17,7 +17,7 @@ from sshmap.errors import KeyExists, SshmapError
 from sshmap.inventory import Inventory
 from sshmap.model import Receipt
 from sshmap.store import locks
-from sshmap.store.commit import Finished, Store
+from sshmap.store.commit import Staged, Store
 from sshmap.store.digest import digest_fd, digest_of
 from sshmap.store.layout import Root
 from tests.integration import fleet
@@ -33,7 +33,7 @@ import os, shutil, sys
 sys.path.insert(0, sys.argv[1])
 from sshmap.model import Receipt
 from sshmap.store import locks
-from sshmap.store.commit import Finished, Store
+from sshmap.store.commit import Staged, Store
 from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
 
@@ -70,10 +70,10 @@ def commit(store, receipt, replace):
     step()
     os.write(fd, NEW[5:])
     os.close(fd)
-    item = Finished(path=path, name=NAME, size=len(NEW), digest=digest_of(NEW), sealed=1, receipt=receipt, replace=replace)
+    item = Staged(path=path, name=NAME, size=len(NEW), digest=digest_of(NEW), sealed=1, receipt=receipt, replace=replace)
     store.prepare(item)
     with store.committing():
-        store.settle(item)
+        store.commit(item)
         store.ledger.bump()
     shutil.rmtree(scratch)
 
@@ -125,22 +125,22 @@ def put(
     path = scratch / "1"
     path.write_bytes(content)
     path.chmod(0o444)
-    item = Finished(
+    item = Staged(
         path=path, name=name, size=len(content), digest=digest_of(content), sealed=1, receipt=receipt, replace=replace
     )
     try:
         store.prepare(item)
         with store.committing():
-            return store.settle(item)
+            return store.commit(item)
     finally:
         shutil.rmtree(scratch)
 
 
-def settle_all(store: Store, items: list[Finished]) -> None:
+def settle_all(store: Store, items: list[Staged]) -> None:
     """Commit several items in one transaction."""
     with store.committing():
         for item in items:
-            store.settle(item)
+            store.commit(item)
 
 
 def read(store: Store, name: str = NAME) -> bytes | None:
@@ -296,7 +296,7 @@ def test_swap_that_is_rolled_back_leaves_a_whole_key(root: Root) -> None:
             path = root.tmp / f"item{number}"
             path.write_bytes(NEW)
             items.append(
-                Finished(
+                Staged(
                     path=path,
                     name=name,
                     size=len(NEW),
@@ -320,7 +320,7 @@ def test_recovery_goes_on_past_a_swap_whose_file_is_missing(root: Root) -> None:
         put(store, OLD, receipt=RECEIPT_OLD)
         put(store, OLD, name="bucket/other")
         store.prepare(
-            Finished(
+            Staged(
                 path=root.tmp / "x", name=NAME, size=3, digest=b"d" * 16, sealed=1, receipt=RECEIPT_NEW, replace=True
             )
         )
@@ -335,7 +335,7 @@ import shutil, sys, threading
 sys.path.insert(0, sys.argv[1])
 from sshmap.errors import KeyExists
 from sshmap.store import locks
-from sshmap.store.commit import Finished, Store
+from sshmap.store.commit import Staged, Store
 from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
 
@@ -347,7 +347,7 @@ def write(number):
     path.write_bytes(content)
     try:
         with store.committing():
-            fresh = store.settle(Finished(path=path, name="bucket/raced", size=len(content), digest=digest_of(content), sealed=1))
+            fresh = store.commit(Staged(path=path, name="bucket/raced", size=len(content), digest=digest_of(content), sealed=1))
         outcomes.append("won %d" % number if fresh else "kept")
     except KeyExists:
         outcomes.append("refused")

@@ -16,12 +16,13 @@ import msgspec
 import pytest
 
 from sshmap import Cluster
-from sshmap.agent import lifecycle, submit
-from sshmap.agent.server import serve
+from sshmap.agent.host import lifecycle
+from sshmap.agent.session import submit
+from sshmap.agent.session.server import serve
 from sshmap.errors import HostNotReady, RingChanged
 from sshmap.inventory import Inventory
 from sshmap.model import JobSpec, Maker, Verb
-from sshmap.protocol.messages import Finished, Hello, Plan, Planned, Start
+from sshmap.protocol.messages import Hello, Plan, Planned, RunEnded, Start
 from sshmap.store import locks
 from sshmap.store.layout import Root
 from sshmap.transport import memory
@@ -60,7 +61,7 @@ while True:
 def beside(script: str, root: Root) -> Iterator[subprocess.Popen[bytes]]:
     """Run a script in another process, from its first line of output on."""
     imports = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from sshmap.agent import lifecycle"
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from sshmap.agent.host import lifecycle"
     )
     names = "from sshmap.store import locks; from sshmap.store.layout import Root; root = Root(Path(sys.argv[2]))"
     process = subprocess.Popen(
@@ -100,9 +101,9 @@ def test_up_twice_and_at_once_starts_one_daemon(inventory: Inventory) -> None:
 
     def up(_: int) -> dict[str, int]:
         with Cluster(inventory) as cluster:
-            conditions, failures = cluster.up()
+            statuses, failures = cluster.up()
             assert not failures
-            return {name: condition.pid for name, condition in conditions.items()}
+            return {name: condition.pid for name, condition in statuses.items()}
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(up, range(4)))
@@ -143,9 +144,9 @@ def test_daemon_starts_while_others_look_at_its_lock(roots: Path) -> None:
         with beside(PROBER, root):
             for _ in range(3):
                 began = time.monotonic()
-                conditions, failures = cluster.up()
+                statuses, failures = cluster.up()
                 assert not failures
-                assert conditions["h0"].daemon
+                assert statuses["h0"].daemon
                 assert time.monotonic() - began < 10
                 cluster.down()
 
@@ -320,7 +321,7 @@ def test_unused_daemon_waits_without_work(roots: Path) -> None:
     with Cluster(inventory) as cluster:
         cluster.up()
     root = fleet.root_of(inventory, "h0")
-    fleet.await_process(root, "keeper")
+    fleet.await_process(root, "supervisor")
 
     def ticks() -> int:
         fields = [
@@ -366,4 +367,4 @@ def test_job_ends_with_the_reason_when_no_worker_stays_up(tmp_path: Path, monkey
         spec = JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(verb=Verb.MAP, command="cat"))
         assert session.ask(Plan(job=spec), Planned).fresh == 1
         with pytest.raises(HostNotReady, match="the daemon's worker does not stay up"):
-            list(session.stream(Start(), Finished))
+            list(session.stream(Start(), RunEnded))

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pytest
 
 from sshmap import Cluster
-from sshmap.agent.shell import Request, Shell, task_environment
+from sshmap.agent.execution.shell import Request, Shell, task_environment
 from sshmap.client.results import JobFailed
 from sshmap.errors import SshmapError
 from sshmap.inventory import Inventory
@@ -31,7 +31,7 @@ from tests.integration import fleet
 
 #: read at import: a fixture cleans the environment before each test
 ROUNDS = int(os.environ.get("SSHMAP_KILL_ROUNDS", "6"))
-ROLES = ("worker", "courier", "listener", "daemon", "keeper", "client")
+ROLES = ("worker", "courier", "listener", "daemon", "supervisor", "client")
 KEYS = 200
 COMMANDS = {
     Verb.MAP: 'read -r line; echo "$SSHMAP_NAME: $line"; for i in {1..300}; do echo $i; done',
@@ -81,7 +81,7 @@ def give_until_done(inventory_file: Path, arguments: list[str], most: int = 6) -
 def litter_after_a_visit(inventory: Inventory) -> list[str]:
     """Return what lies in the hosts' tmp/ and belongs to no living process, after a session has been there."""
     with Cluster(inventory) as cluster:
-        cluster.conditions()
+        cluster.statuses()
     return [litter for host in inventory.hosts for litter in fleet.litter_in(fleet.root_of(inventory, host.name))]
 
 
@@ -174,8 +174,8 @@ def test_command_of_a_killed_worker_ends_and_runs_again(roots: Path, tmp_path: P
         cluster.down()
 
 
-def test_command_of_a_killed_keeper_ends(roots: Path, tmp_path: Path, mark: str) -> None:
-    """When the keeper is shot, the command does not run on by itself beside its next attempt."""
+def test_command_of_a_killed_supervisor_ends(roots: Path, tmp_path: Path, mark: str) -> None:
+    """When the supervisor is shot, the command does not run on by itself beside its next attempt."""
     inventory = fleet.local_inventory(roots, hosts=1)
     with Cluster(inventory) as cluster:
         cluster.up()
@@ -183,15 +183,15 @@ def test_command_of_a_killed_keeper_ends(roots: Path, tmp_path: Path, mark: str)
         thread, _ = submit_beside(inventory, busy_command(mark, tmp_path))
         wait_until(lambda: len(fleet.processes_marked(f"sleep {mark}")) >= 4)
         (tmp_path / "go").touch()
-        fleet.kill(fleet.await_process(fleet.root_of(inventory, "h0"), "keeper"))
-        wait_until(nothing_marked(mark), limit=10, what="the command of a killed keeper runs on")
+        fleet.kill(fleet.await_process(fleet.root_of(inventory, "h0"), "supervisor"))
+        wait_until(nothing_marked(mark), limit=10, what="the command of a killed supervisor runs on")
         thread.join(30)
         cluster.map("sm://in/", "sm://out/", busy_command(mark, tmp_path))
         assert cluster.get("sm://out/a") == b"content"
         cluster.down()
 
 
-@pytest.mark.parametrize("victim", ["$PPID", '"$(ps -o ppid= -p $PPID | tr -d " ")"'], ids=["keeper", "worker"])
+@pytest.mark.parametrize("victim", ["$PPID", '"$(ps -o ppid= -p $PPID | tr -d " ")"'], ids=["supervisor", "worker"])
 def test_command_that_kills_what_runs_it_harms_only_its_task(roots: Path, victim: str) -> None:
     """It is given up after some attempts at most; tasks that were claimed with it but never begun are done."""
     inventory = fleet.local_inventory(roots, hosts=1)
@@ -213,7 +213,7 @@ class Started(NamedTuple):
 
     shell: Shell
     request: Request
-    keeper: int
+    supervisor: int
     bash: int
 
 
@@ -234,8 +234,8 @@ def started(tmp_path: Path) -> Iterator[Started]:
 
 def test_shell_that_is_gone_says_that_it_began_nothing(started: Started, tmp_path: Path) -> None:
     """So its worker can start another one; the command it was given has not run."""
-    fleet.kill(started.keeper)
-    wait_until(lambda: not fleet.is_alive(started.bash), what="bash outlives its keeper")
+    fleet.kill(started.supervisor)
+    wait_until(lambda: not fleet.is_alive(started.bash), what="bash outlives its supervisor")
     assert (started.shell.run(started.request), started.shell.alive) == (None, False)
     assert not (tmp_path / "ran").exists()
 
@@ -247,7 +247,7 @@ def test_shell_that_dies_before_it_hears_of_a_command_began_nothing(started: Sta
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(started.shell.run, started.request)
         wait_until(lambda: (tmp_path / "request").stat().st_size, what="no request")
-        fleet.kill(started.keeper)
+        fleet.kill(started.supervisor)
         assert (result.result(), started.shell.alive) == (None, False)
     assert not (tmp_path / "ran").exists()
 

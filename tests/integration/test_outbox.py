@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from sshmap import Cluster
-from sshmap.agent.outgoing import lose, settle, sweep
+from sshmap.agent.shuffle import acknowledge, lose, sweep
 from sshmap.client import relay
 from sshmap.errors import DigestMismatch, HostLost
 from sshmap.model import JobId, JobSpec, Maker, TaskState, Verb
@@ -65,7 +65,7 @@ def files(store: Store) -> list[str]:
 
 def test_file_that_somebody_else_has_brought_is_not_lost(store: Store) -> None:
     parcels = post(store, 2)
-    settle(store, parcels, {})
+    acknowledge(store, parcels, {})
     lose(store, parcels[0])
     assert (states(store), files(store)) == ({"done": 1}, [])
 
@@ -79,7 +79,7 @@ def test_task_of_a_lost_file_runs_again_and_its_other_files_go(store: Store) -> 
 
 def test_files_of_a_task_go_when_one_is_refused(store: Store) -> None:
     parcels = post(store, 3)
-    settle(store, parcels[:1], {parcels[0].id: Problem.of(DigestMismatch("damaged"), parcels[0].name)})
+    acknowledge(store, parcels[:1], {parcels[0].id: Problem.of(DigestMismatch("damaged"), parcels[0].name)})
     assert (states(store), files(store)) == ({"failed": 1}, [])
 
 

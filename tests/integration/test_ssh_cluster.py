@@ -60,9 +60,9 @@ def cluster(standing: SshdHosts, transport: str) -> Iterator[Cluster]:
 def up(inventory: Inventory) -> None:
     """Bring all hosts up."""
     with Cluster(inventory) as cluster:
-        conditions, failures = cluster.up()
+        statuses, failures = cluster.up()
     assert failures == {}
-    assert [*conditions] == [host.name for host in inventory.hosts]
+    assert [*statuses] == [host.name for host in inventory.hosts]
 
 
 def contents(cluster: Cluster, prefix: str) -> dict[str, bytes]:
@@ -181,8 +181,8 @@ def test_daemons_open_no_port(cluster: Cluster, standing: SshdHosts) -> None:
 
 
 PEER_MAY_NOT = [
-    m.Ls(prefix=""), m.Get(prefix=""), m.Remove(prefix="a"), m.Tally(outdir="a/"), m.Start(), m.Sweep(keep=()), m.Look(), m.Jobs(), m.Rise(),
-    m.Eval(name="a/b", command="touch pwned"), m.Exec(command="touch pwned"), m.Halt(purge=True), m.Meet(peers=(), known_hosts=(), authorized=()),
+    m.Ls(prefix=""), m.Get(prefix=""), m.Remove(prefix="a"), m.CountOutputs(outdir="a/"), m.Start(), m.Sweep(keep=()), m.GetStatus(), m.Jobs(), m.StartDaemon(),
+    m.Eval(name="a/b", command="touch pwned"), m.Exec(command="touch pwned"), m.StopDaemon(purge=True), m.SetPeers(peers=(), known_hosts=(), authorized=()),
     *(kind(job=JobSpec(indir="sm://a/", outdir="sm://b/", maker=Maker(verb=Verb.MAP, command="touch pwned"))) for kind in (m.Plan, m.Recall)),
 ]  # fmt: skip
 
@@ -373,7 +373,7 @@ def test_down_keeps_the_data_and_up_goes_on_with_it(standing: SshdHosts) -> None
     with Cluster(inventory) as cluster:
         cluster.put(b"content", "sm://down/in/k")
         cluster.down()
-        assert [condition.daemon for condition in cluster.conditions()[0].values()] == [False] * 3
+        assert [condition.daemon for condition in cluster.statuses()[0].values()] == [False] * 3
     up(inventory)
     with Cluster(inventory) as cluster:
         assert cluster.map("sm://down/in/", "sm://down/out/", "tr a-z A-Z").done == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
-from sshmap.agent import logind
+from sshmap.agent.host import logind
 from sshmap.client.results import Finding
 from sshmap.store.layout import Root
 from tests import sshd
@@ -42,9 +42,9 @@ def standing(make_sshd_hosts: Callable[[], SshdHosts], tmp_path_factory: pytest.
     hosts.add()
     hosts.add(environment={"PATH": f"{programs}:/usr/bin:/bin"})
     with Cluster(hosts.inventory()) as cluster:
-        conditions, failures = cluster.up()
+        statuses, failures = cluster.up()
     assert failures == {}
-    assert [any("KillUserProcesses" in text for text in condition.findings) for condition in conditions.values()] == [
+    assert [any("KillUserProcesses" in text for text in condition.findings) for condition in statuses.values()] == [
         False,
         True,
     ]

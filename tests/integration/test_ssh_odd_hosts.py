@@ -46,7 +46,7 @@ class OddHosts:
         with Cluster(
             Inventory(hosts=tuple(self.inventory(host, "fabric").hosts[0] for host in hosts.hosts), origin="test")
         ) as cluster:
-            self.conditions, self.failures = cluster.up()
+            self.statuses, self.failures = cluster.up()
 
     def inventory(self, host: Sshd, transport: str) -> Inventory:
         """Return an inventory in which a host keeps its place and the others are left out of the way."""
@@ -145,7 +145,7 @@ def test_host_behind_two_gateways_is_reached_through_both(odd: OddHosts, transpo
 
 def test_right_python_is_found_behind_wrong_ones(odd: OddHosts) -> None:
     assert odd.mixed.name not in odd.failures, odd.failures[odd.mixed.name]
-    assert odd.conditions[odd.mixed.name].platform[0] == platform.python_version().rpartition(".")[0]
+    assert odd.statuses[odd.mixed.name].platform[0] == platform.python_version().rpartition(".")[0]
     assert str(odd.hosts.top / "bin" / "bad") not in (odd.mixed.root / "agent").read_text(encoding="utf-8")
 
 

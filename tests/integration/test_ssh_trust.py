@@ -26,9 +26,9 @@ def transport(request: pytest.FixtureRequest) -> str:
 def refusal(inventory: Inventory) -> HostKeyRefused:
     """Bring a host up that has to be refused, and return why."""
     with Cluster(inventory) as cluster:
-        conditions, failures = cluster.up()
+        statuses, failures = cluster.up()
     ((name, error),) = failures.items()
-    assert (conditions, name) == ({}, inventory.hosts[0].name)
+    assert (statuses, name) == ({}, inventory.hosts[0].name)
     assert isinstance(error, HostKeyRefused), error
     return error
 

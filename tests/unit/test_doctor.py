@@ -10,7 +10,7 @@ from sshmap.client.bootstrap import LEAST_FREE, Facts
 from sshmap.client.doctor import Visit
 from sshmap.client.results import Finding
 from sshmap.inventory import Host
-from sshmap.protocol.messages import Condition, Examined
+from sshmap.protocol.messages import Diagnosis, Status
 
 HOST = Host(name="h1", address="example.org")
 FACTS = Facts(
@@ -20,7 +20,7 @@ FACTS = Facts(
 WELL = Visit(facts=FACTS, noise=b"\n", took=0.5, skew=1.0)
 
 
-def condition(name: str, root_id: str = "", **fields: object) -> Condition:
+def status(name: str, root_id: str = "", **fields: object) -> Status:
     known = {
         "host": name,
         "keys": 0,
@@ -31,12 +31,12 @@ def condition(name: str, root_id: str = "", **fields: object) -> Condition:
         "daemon": True,
         "root_id": root_id or name,
     }
-    return msgspec.convert({**known, **fields}, Condition)
+    return msgspec.convert({**known, **fields}, Status)
 
 
 def test_well_host_has_no_findings() -> None:
     assert doctor.judge_visit(HOST, WELL) == []
-    assert doctor.judge_examined("h1", Examined()) == []
+    assert doctor.judge_diagnosis("h1", Diagnosis()) == []
 
 
 @pytest.mark.parametrize(
@@ -91,21 +91,21 @@ def test_missing_ssh_program_matters_to_ssh_hosts_alone() -> None:
 
 
 def test_one_root_under_two_names_is_found() -> None:
-    conditions = {"h1": condition("h1", "one"), "h2": condition("h2", "two"), "h3": condition("h3", "one")}
-    (finding,) = doctor.judge_twins(conditions)
+    statuses = {"h1": status("h1", "one"), "h2": status("h2", "two"), "h3": status("h3", "one")}
+    (finding,) = doctor.judge_twins(statuses)
     assert (finding.host, finding.problem, finding.blocks) == ("h3", "it is the same root as h1", True)
 
 
 def test_peer_that_is_not_reached_is_found_with_the_reason() -> None:
-    examined = Examined(unreached={"h2": "connection refused"}, findings=(("odd", "mend it"),))
-    reached, odd = doctor.judge_examined("h1", examined)
+    diagnosis = Diagnosis(unreached={"h2": "connection refused"}, findings=(("odd", "mend it"),))
+    reached, odd = doctor.judge_diagnosis("h1", diagnosis)
     assert reached.problem == "it does not reach h2: connection refused"
     assert odd == Finding(host="h1", problem="odd", mend="mend it")
 
 
 def test_stopped_daemon_blocks_and_names_up() -> None:
     local = Host(name="h1", connect="local", root="/r")
-    (finding,) = doctor.judge_condition(local, condition("h1", daemon=False))
+    (finding,) = doctor.judge_condition(local, status("h1", daemon=False))
     assert (finding.mend, finding.blocks) == ("sshmap up", True)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sshmap.agent.expand import (
-    combine,
+from sshmap.agent.session.expand import (
     fanout_tasks,
     group_name,
     job_id,
@@ -14,11 +13,10 @@ from sshmap.agent.expand import (
     judge_key,
     map_tasks,
     merge_tasks,
-    names_digest,
-    tally,
 )
-from sshmap.model import JobSpec, Maker, Receipt, Shipped, Verb, parse_source
-from sshmap.protocol.messages import TallyRow
+from sshmap.agent.shuffle import combine, count_outputs, names_digest
+from sshmap.model import JobSpec, Maker, Receipt, Shipped, Verb, parse_indir
+from sshmap.protocol.messages import OutputCount
 from sshmap.store.digest import digest_inputs
 from sshmap.store.keys import merge_group
 from sshmap.store.queue import NewTask
@@ -38,12 +36,12 @@ def job(**changes: object) -> JobSpec:
 
 
 def outputs(indir: str, *names: str) -> list[str]:
-    return [task.output for task in map_tasks(parse_source(indir), "out/", [(name, b"") for name in names])]
+    return [task.output for task in map_tasks(parse_indir(indir), "out/", [(name, b"") for name in names])]
 
 
 def merged(*names: str, indir: str = "sm://in/") -> dict[str, tuple[str, ...]]:
     rows = sorted((merge_group(name), name, b"") for name in names)
-    return {task.output: task.members for task in merge_tasks(parse_source(indir), "out/", rows)}
+    return {task.output: task.members for task in merge_tasks(parse_indir(indir), "out/", rows)}
 
 
 def test_map_keeps_the_path_below_indir() -> None:
@@ -55,17 +53,17 @@ def test_map_of_a_glob_keeps_the_path_from_the_star_on_and_skips_the_rest() -> N
 
 
 def test_map_task_knows_its_input_and_its_digest() -> None:
-    (task,) = map_tasks(parse_source("sm://in/"), "out/", [("in/a", b"digest")])
+    (task,) = map_tasks(parse_indir("sm://in/"), "out/", [("in/a", b"digest")])
     assert (task.members, task.inputs) == (("in/a",), digest_inputs([("in/a", b"digest")]))
 
 
 def test_fanout_has_a_directory_per_input_named_after_it() -> None:
-    tasks = fanout_tasks(parse_source("sm://in/"), "out/", [("in/a", b""), ("in/d/b.csv", b"")])
+    tasks = fanout_tasks(parse_indir("sm://in/"), "out/", [("in/a", b""), ("in/d/b.csv", b"")])
     assert [(task.output, task.members) for task in tasks] == [("out/a/", ("in/a",)), ("out/b.csv/", ("in/d/b.csv",))]
 
 
 def test_fanout_skips_what_the_glob_does_not_match() -> None:
-    tasks = fanout_tasks(parse_source("sm://in/*.csv"), "out/", [("in/a.csv", b""), ("in/b.txt", b"")])
+    tasks = fanout_tasks(parse_indir("sm://in/*.csv"), "out/", [("in/a.csv", b""), ("in/b.txt", b"")])
     assert [task.output for task in tasks] == ["out/a.csv/"]
 
 
@@ -93,7 +91,7 @@ def test_merge_leaves_out_what_the_glob_does_not_match() -> None:
 
 def test_merge_inputs_are_told_by_name_and_content() -> None:
     rows = [[("a", "in/1/a", b"1")], [("a", "in/1/a", b"2")], [("a", "in/2/a", b"1")]]
-    digests = {task.inputs for row in rows for task in merge_tasks(parse_source("sm://in/"), "out/", row)}
+    digests = {task.inputs for row in rows for task in merge_tasks(parse_indir("sm://in/"), "out/", row)}
     assert len(digests) == 3
 
 
@@ -116,39 +114,39 @@ def test_other_work_is_another_job() -> None:
 
 
 def test_missing_output_is_run() -> None:
-    fate = judge_key(TASK, MAKER, {}, replace=False)
-    assert (fate.kept, fate.refused) == (False, False)
+    decision = judge_key(TASK, MAKER, {}, replace=False)
+    assert (decision.kept, decision.refused) == (False, False)
 
 
 def test_output_with_an_equal_receipt_is_kept_even_with_replace() -> None:
     for replace in (False, True):
-        fate = judge_key(TASK, MAKER, {"out/x": OURS}, replace=replace)
-        assert (fate.kept, fate.refused) == (True, False)
+        decision = judge_key(TASK, MAKER, {"out/x": OURS}, replace=replace)
+        assert (decision.kept, decision.refused) == (True, False)
 
 
 def test_output_of_other_work_is_refused_and_named() -> None:
-    fate = judge_key(TASK, MAKER, {"out/x": THEIRS}, replace=False)
-    assert (fate.kept, fate.refused, fate.rival) == (False, True, THEIRS)
+    decision = judge_key(TASK, MAKER, {"out/x": THEIRS}, replace=False)
+    assert (decision.kept, decision.refused, decision.rival) == (False, True, THEIRS)
 
 
 def test_output_that_was_copied_in_is_refused() -> None:
-    fate = judge_key(TASK, MAKER, {"out/x": None}, replace=False)
-    assert (fate.kept, fate.refused, fate.rival) == (False, True, None)
+    decision = judge_key(TASK, MAKER, {"out/x": None}, replace=False)
+    assert (decision.kept, decision.refused, decision.rival) == (False, True, None)
 
 
 def test_replace_runs_what_would_be_refused() -> None:
     for there in (THEIRS, None):
-        fate = judge_key(TASK, MAKER, {"out/x": there}, replace=True)
-        assert (fate.kept, fate.refused) == (False, False)
+        decision = judge_key(TASK, MAKER, {"out/x": there}, replace=True)
+        assert (decision.kept, decision.refused) == (False, False)
 
 
 def test_fanout_without_outputs_is_run() -> None:
-    fate = judge_fanout(FANOUT, MAKER, None, [], replace=False)
-    assert (fate.kept, fate.refused, fate.task.stale) == (False, False, False)
+    decision = judge_fanout(FANOUT, MAKER, None, [], replace=False)
+    assert (decision.kept, decision.refused, decision.task.stale) == (False, False, False)
 
 
 def test_fanout_is_kept_if_all_its_files_are_there() -> None:
-    assert judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), [TallyRow("out/x/", OURS, 2, TWO)], replace=False).kept
+    assert judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), [OutputCount("out/x/", OURS, 2, TWO)], replace=False).kept
 
 
 def test_fanout_that_made_no_file_is_kept() -> None:
@@ -157,24 +155,24 @@ def test_fanout_that_made_no_file_is_kept() -> None:
 
 def test_fanout_is_run_again_if_a_file_is_missing_or_another() -> None:
     one, other = names_digest(["a"]), names_digest(["a", "c"])
-    for row in (TallyRow("out/x/", OURS, 1, one), TallyRow("out/x/", OURS, 2, other)):
-        fate = judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), [row], replace=False)
-        assert (fate.kept, fate.refused) == (False, False)
+    for row in (OutputCount("out/x/", OURS, 1, one), OutputCount("out/x/", OURS, 2, other)):
+        decision = judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), [row], replace=False)
+        assert (decision.kept, decision.refused) == (False, False)
 
 
 def test_fanout_is_run_again_if_its_record_is_of_other_work() -> None:
-    assert not judge_fanout(FANOUT, MAKER, (THEIRS, 2, TWO), [TallyRow("out/x/", OURS, 2, TWO)], replace=False).kept
+    assert not judge_fanout(FANOUT, MAKER, (THEIRS, 2, TWO), [OutputCount("out/x/", OURS, 2, TWO)], replace=False).kept
 
 
 def test_fanout_among_files_of_other_work_is_refused() -> None:
-    rows = [TallyRow("out/x/", OURS, 2, TWO), TallyRow("out/x/", THEIRS, 1, TWO)]
-    fate = judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), rows, replace=False)
-    assert (fate.kept, fate.refused, fate.rival) == (False, True, THEIRS)
+    rows = [OutputCount("out/x/", OURS, 2, TWO), OutputCount("out/x/", THEIRS, 1, TWO)]
+    decision = judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), rows, replace=False)
+    assert (decision.kept, decision.refused, decision.rival) == (False, True, THEIRS)
 
 
 def test_fanout_with_replace_is_marked_so_that_the_others_go() -> None:
-    fate = judge_fanout(FANOUT, MAKER, None, [TallyRow("out/x/", None, 1, TWO)], replace=True)
-    assert (fate.kept, fate.refused, fate.task.stale) == (False, False, True)
+    decision = judge_fanout(FANOUT, MAKER, None, [OutputCount("out/x/", None, 1, TWO)], replace=True)
+    assert (decision.kept, decision.refused, decision.task.stale) == (False, False, True)
 
 
 @given(st.sets(base_names), st.data())
@@ -185,12 +183,12 @@ def test_digests_of_two_halves_combine_to_that_of_the_whole(names: set[str], dat
 
 def test_tally_counts_by_directory_and_receipt() -> None:
     keys = [("out/x/a", OURS), ("out/x/b", OURS), ("out/x/c", THEIRS), ("out/y/a", None)]
-    assert list(tally("out/", keys)) == [
-        TallyRow("out/x/", OURS, 2, TWO),
-        TallyRow("out/x/", THEIRS, 1, names_digest(["c"])),
-        TallyRow("out/y/", None, 1, names_digest(["a"])),
+    assert list(count_outputs("out/", keys)) == [
+        OutputCount("out/x/", OURS, 2, TWO),
+        OutputCount("out/x/", THEIRS, 1, names_digest(["c"])),
+        OutputCount("out/y/", None, 1, names_digest(["a"])),
     ]
 
 
 def test_tally_leaves_out_keys_directly_in_outdir() -> None:
-    assert list(tally("out/", [("out/a", OURS)])) == []
+    assert list(count_outputs("out/", [("out/a", OURS)])) == []

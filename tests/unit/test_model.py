@@ -16,9 +16,9 @@ from sshmap.model import (
     check_name,
     check_prefix,
     is_remote,
+    parse_indir,
     parse_name,
     parse_outdir,
-    parse_source,
 )
 
 GOOD_NAMES = [
@@ -119,7 +119,7 @@ def test_prefix_that_no_key_has_is_refused(prefix: str) -> None:
 def test_both_schemes_name_the_same_key(scheme: str) -> None:
     assert is_remote(f"{scheme}b/k")
     assert parse_name(f"{scheme}b/k") == "b/k"
-    assert parse_source(f"{scheme}in/").prefix == "in/"
+    assert parse_indir(f"{scheme}in/").prefix == "in/"
 
 
 @pytest.mark.parametrize("text", ["b/k", "/b/k", "s3://b/k", "SM://b/k", ""])
@@ -135,13 +135,13 @@ def test_base_name_is_the_last_part() -> None:
 
 
 def test_directory_takes_all_keys_below_it() -> None:
-    source = parse_source("sm://in/2024/")
+    source = parse_indir("sm://in/2024/")
     assert (source.prefix, source.below, source.pattern) == ("in/2024/", "in/2024/", "")
     assert source.picks("in/2024/a/b")
 
 
 def test_star_does_not_cross_a_slash() -> None:
-    source = parse_source("sm://in/*/*_5")
+    source = parse_indir("sm://in/*/*_5")
     assert source.picks("in/a/b_5")
     assert source.picks("in//_5")
     assert not source.picks("in/a_5")
@@ -150,19 +150,19 @@ def test_star_does_not_cross_a_slash() -> None:
 
 
 def test_glob_counts_paths_from_the_part_its_first_star_is_in() -> None:
-    source = parse_source("sm://in/day=*/part*")
+    source = parse_indir("sm://in/day=*/part*")
     assert (source.prefix, source.below) == ("in/day=", "in/")
 
 
 def test_glob_ending_in_slash_takes_all_below_what_it_matches() -> None:
-    source = parse_source("sm://in/*/")
+    source = parse_indir("sm://in/*/")
     assert source.picks("in/a/b")
     assert source.picks("in/a/b/c")
     assert not source.picks("in/a")
 
 
 def test_only_star_is_special_in_a_glob() -> None:
-    source = parse_source("sm://in/[ab].?+*")
+    source = parse_indir("sm://in/[ab].?+*")
     assert source.picks("in/[ab].?+x")
     assert not source.picks("in/a.xx")
 
@@ -170,7 +170,7 @@ def test_only_star_is_special_in_a_glob() -> None:
 @pytest.mark.parametrize("text", ["sm://in", "sm://in/dir", "sm://"])
 def test_indir_without_trailing_slash_is_refused_with_the_slash_in_the_hint(text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_source(text)
+        parse_indir(text)
     assert caught.value.hint.endswith("/")
 
 

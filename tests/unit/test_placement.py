@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sshmap.model import HostName
-from sshmap.placement import Ring, difference, numeric_prefix
+from sshmap.placement import Ring, numeric_prefix, ring_difference
 
 THREE = Ring([("a", 1.0), ("b", 1.0), ("c", 1.0)])
 TWELVE = Ring([(f"h{number:02}", (1.0, 2.0, 0.5)[number % 3]) for number in range(12)])
@@ -150,4 +150,4 @@ def test_a_whole_weight_is_the_same_as_its_float() -> None:
     ],
 )
 def test_difference_of_two_rings_is_said_in_words(ours: list[tuple[str, float]], words: str) -> None:
-    assert difference([("a", 1.0), ("b", 1.0)], ours) == words
+    assert ring_difference([("a", 1.0), ("b", 1.0)], ours) == words

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sshmap.agent.shell import KEPT, Tail, plain_exec
+from sshmap.agent.execution.shell import KEPT, Tail, plain_exec
 
 PLAIN = [
     "cat",

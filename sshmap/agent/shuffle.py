@@ -1,17 +1,20 @@
-"""Files of the outbox on their way out, whoever carries them: the courier, or a client that relays."""
+"""The bookkeeping of the fan-out: files in the outbox, their way out, and what has arrived around the cluster."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+from collections.abc import Iterable, Iterator
 
-from sshmap.agent.wake import wake
+from sshmap.agent.host.wake import wake
+from sshmap.model import Receipt, base_name
 from sshmap.protocol.framing import FrameWriter
-from sshmap.protocol.messages import End, Handed, Parcel, Problem, Relay, Served
-from sshmap.store import queue as store_queue
+from sshmap.protocol.messages import End, Handed, OutputCount, Problem, Relay, RelayItem, Served
 from sshmap.store.commit import Store
+from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
-from sshmap.store.queue import Queue
+from sshmap.store.queue import Parcel, Queue
 from sshmap.transport.session import Session
 
 #: files sent before their answers are awaited
@@ -35,7 +38,7 @@ class Outgoing:
         FileNotFoundError: it is lost, so its task has to run again.
     """
 
-    def __init__(self, root: Root, parcel: store_queue.Parcel) -> None:
+    def __init__(self, root: Root, parcel: Parcel) -> None:
         self._parcel = parcel
         self._fd = os.open(root.outbox / str(parcel.id), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
@@ -57,7 +60,7 @@ class Outgoing:
         os.close(self._fd)
 
 
-def settle(store: Store, arrived: list[store_queue.Parcel], refused: dict[int, Problem]) -> None:
+def acknowledge(store: Store, arrived: list[Parcel], refused: dict[int, Problem]) -> None:
     """Take files out of the outbox that have arrived or were refused; the tasks of the latter fail, with all their files."""
     queue = Queue(store.ledger)
     with store.ledger.change():
@@ -72,7 +75,7 @@ def settle(store: Store, arrived: list[store_queue.Parcel], refused: dict[int, P
     wake(store.root, "worker")
 
 
-def lose(store: Store, parcel: store_queue.Parcel) -> None:
+def lose(store: Store, parcel: Parcel) -> None:
     """Have a task run again whose file in the outbox is lost, unless somebody else has brought it to its host meanwhile."""
     queue = Queue(store.ledger)
     with store.ledger.change():
@@ -109,7 +112,7 @@ def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:
         with contextlib.closing(outgoing):
             assert maker is not None, "a job's maker is remembered with the job"
             writer.message(
-                Parcel(id=parcel.id, name=parcel.name, receipt=parcel.receipt, maker=maker, replace=parcel.replaces),
+                RelayItem(id=parcel.id, name=parcel.name, receipt=parcel.receipt, maker=maker, replace=parcel.replaces),
                 flush=False,
             )
             outgoing.stream(writer)
@@ -117,3 +120,29 @@ def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:
         if size > AHEAD_SIZE:
             break
     writer.message(Served(count=count))
+
+
+def names_digest(bases: Iterable[str]) -> bytes:
+    """Digest a set of base names so that the digests of its parts can be combined by xor."""
+    total = 0
+    for base in bases:
+        total ^= int.from_bytes(digest_of(base.encode()), "big")
+    return total.to_bytes(16, "big")
+
+
+def combine(one: bytes, other: bytes) -> bytes:
+    """Combine the digests of two disjoint sets of names."""
+    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).to_bytes(16, "big")
+
+
+def count_outputs(outdir: str, keys: Iterable[tuple[str, Receipt | None]]) -> Iterator[OutputCount]:
+    """Sum up keys below OUTDIR, which come in order, by directory and receipt."""
+    located = (
+        (name[: name.find("/", len(outdir)) + 1], name, receipt) for name, receipt in keys if "/" in name[len(outdir) :]
+    )
+    for output, rows in itertools.groupby(located, key=lambda row: row[0]):
+        groups: dict[Receipt | None, list[str]] = {}
+        for _, name, receipt in rows:
+            groups.setdefault(receipt, []).append(base_name(name))
+        for receipt, bases in groups.items():
+            yield OutputCount(output, receipt, len(bases), names_digest(bases))

@@ -8,8 +8,8 @@ import socket
 import threading
 import time
 
-from sshmap.agent.door import admitted
-from sshmap.agent.server import serve
+from sshmap.agent.host.handoff import admitted
+from sshmap.agent.session.server import serve
 from sshmap.store.layout import Root
 from sshmap.transport.channel import FdChannel
 from sshmap.transport.sockets import PATH_LIMIT, short_path

@@ -1,4 +1,4 @@
-"""What comes through the door of the warm agent: clients of this machine, and sessions with their descriptors."""
+"""What comes through the connection of the warm agent: clients of this machine, and sessions with their descriptors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from sshmap.agent.door import KNOCK, admitted
-from sshmap.agent.listener import Listener
+from sshmap.agent.host.handoff import REQUEST, admitted
+from sshmap.agent.session.listener import Listener
 from sshmap.store.layout import Root
 from sshmap.transport.sockets import connected
 
@@ -26,9 +26,9 @@ PACKAGE = Path(__file__).parents[2]
 PASSING = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from sshmap.agent import door
-door._is_same = lambda root: True
-print("passed on:", door.pass_on(sys.argv[2]))
+from sshmap.agent.host import handoff
+handoff._is_same = lambda root: True
+print("passed on:", handoff.pass_on(sys.argv[2]))
 """
 
 
@@ -58,25 +58,25 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def knock(caller: socket.socket, fds: list[int]) -> None:
     """Knock, wait for the answer, send descriptors."""
-    caller.sendall(KNOCK)
-    assert caller.recv(1) == KNOCK
-    socket.send_fds(caller, [KNOCK], fds)
+    caller.sendall(REQUEST)
+    assert caller.recv(1) == REQUEST
+    socket.send_fds(caller, [REQUEST], fds)
     caller.recv(1)
 
 
 def test_client_is_left_to_speak_for_itself(ends: tuple[socket.socket, socket.socket]) -> None:
-    caller, door = ends
+    caller, connection = ends
     caller.sendall(b"sshmap 00\n")
-    assert admitted(door) is None
-    assert door.recv(100) == b"sshmap 00\n"
+    assert admitted(connection) is None
+    assert connection.recv(100) == b"sshmap 00\n"
 
 
 def test_descriptors_arrive_and_are_not_passed_on_to_commands(ends: tuple[socket.socket, socket.socket]) -> None:
-    caller, door = ends
+    caller, connection = ends
     from_client, to_agent = os.pipe()
     calling = threading.Thread(target=knock, args=(caller, [from_client, to_agent]))
     calling.start()
-    passed = admitted(door)
+    passed = admitted(connection)
     calling.join()
     assert passed
     try:
@@ -90,27 +90,27 @@ def test_descriptors_arrive_and_are_not_passed_on_to_commands(ends: tuple[socket
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_descriptors_are_refused(ends: tuple[socket.socket, socket.socket], count: int) -> None:
-    caller, door = ends
+    caller, connection = ends
     calling = threading.Thread(target=knock, args=(caller, [caller.fileno()] * count))
     calling.start()
     with pytest.raises(ConnectionResetError):
-        admitted(door)
-    door.close()
+        admitted(connection)
+    connection.close()
     calling.join()
 
 
 def test_session_that_nobody_takes_is_served_where_it_is(tmp_path: Path) -> None:
     """An agent that ends with the descriptors in its hands has not begun."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
-        door.bind(str(tmp_path / "agent.sock"))
-        door.listen(1)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(tmp_path / "agent.sock"))
+        listening.listen(1)
         with subprocess.Popen(
             [sys.executable, "-c", PASSING, str(PACKAGE), str(tmp_path)], stdout=subprocess.PIPE
         ) as process:
-            connection, _ = door.accept()
+            connection, _ = listening.accept()
             with connection:
-                assert connection.recv(1) == KNOCK
-                connection.sendall(KNOCK)
+                assert connection.recv(1) == REQUEST
+                connection.sendall(REQUEST)
                 _, fds, _, _ = socket.recv_fds(connection, 1, 2)
             for fd in fds:
                 os.close(fd)
@@ -148,8 +148,8 @@ def test_agent_that_has_no_descriptor_left_accepts_later(tmp_path: Path, monkeyp
 
 
 def test_caller_that_leaves_after_knocking_is_gone(ends: tuple[socket.socket, socket.socket]) -> None:
-    caller, door = ends
-    caller.sendall(KNOCK)
+    caller, connection = ends
+    caller.sendall(REQUEST)
     caller.close()
     with pytest.raises(OSError, match=r"."):
-        admitted(door)
+        admitted(connection)

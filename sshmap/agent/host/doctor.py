@@ -5,25 +5,25 @@ from __future__ import annotations
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
-from sshmap.agent import logind
-from sshmap.agent.courier import open_peer
+from sshmap.agent.host import logind
+from sshmap.agent.host.peers import open_peer
 from sshmap.errors import SshmapError
 from sshmap.model import Peer
-from sshmap.protocol.messages import Examined, Ping, Served
+from sshmap.protocol.messages import Diagnosis, Ping, Served
 from sshmap.store.layout import Root
 
 #: peers asked at the same time
 AT_ONCE = 8
 
 
-def examine(root: Root) -> Examined:
+def diagnose(root: Root) -> Diagnosis:
     """Try all peers as the courier does, and ask the login service."""
     cluster = root.read_cluster()
     peers = [peer for peer in cluster.peers if peer.name != cluster.host and cluster.shuffle != "relay"]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda peer: _reach(root, peer), peers))
     unreached = {peer.name: why for peer, why in zip(peers, answers, strict=True) if why}
-    return Examined(unreached=unreached, findings=logind.findings())
+    return Diagnosis(unreached=unreached, findings=logind.findings())
 
 
 def _reach(root: Root, peer: Peer) -> str:

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from sshmap.model import JobId, JobSpec, Receipt, Source, base_name
+from sshmap.model import Indir, JobId, JobSpec, Receipt, base_name
 from sshmap.placement import numeric_prefix
-from sshmap.protocol.messages import TallyRow
+from sshmap.protocol.messages import OutputCount
 from sshmap.store.digest import digest_inputs, digest_of
 from sshmap.store.queue import NewTask
 
 
-class Fate(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be done about a task."""
 
     task: NewTask
@@ -36,7 +36,7 @@ def job_id(spec: JobSpec) -> JobId:
     return JobId(digest_of(text).hex()[:12])
 
 
-def map_tasks(source: Source, outdir: str, inputs: Iterable[tuple[str, bytes]]) -> Iterator[NewTask]:
+def map_tasks(source: Indir, outdir: str, inputs: Iterable[tuple[str, bytes]]) -> Iterator[NewTask]:
     """Make the tasks of a map."""
     for name, digest in inputs:
         if source.picks(name):
@@ -45,14 +45,14 @@ def map_tasks(source: Source, outdir: str, inputs: Iterable[tuple[str, bytes]]) 
             )
 
 
-def fanout_tasks(source: Source, outdir: str, inputs: Iterable[tuple[str, bytes]]) -> Iterator[NewTask]:
+def fanout_tasks(source: Indir, outdir: str, inputs: Iterable[tuple[str, bytes]]) -> Iterator[NewTask]:
     """Make the tasks of a fan-out."""
     for name, digest in inputs:
         if source.picks(name):
             yield NewTask(output=f"{outdir}{base_name(name)}/", members=(name,), inputs=digest_inputs([(name, digest)]))
 
 
-def merge_tasks(source: Source, outdir: str, inputs: Iterable[tuple[str, str, bytes]]) -> Iterator[NewTask]:
+def merge_tasks(source: Indir, outdir: str, inputs: Iterable[tuple[str, str, bytes]]) -> Iterator[NewTask]:
     """Make the tasks of a merge from inputs ordered by group and name."""
     for _, rows in itertools.groupby(inputs, key=lambda row: row[0]):
         members = [(name, digest) for _, name, digest in rows if source.picks(name)]
@@ -73,52 +73,26 @@ def group_name(bases: list[str]) -> str:
     return numeric_prefix(first)
 
 
-def judge_key(task: NewTask, maker: bytes, existing: dict[str, Receipt | None], *, replace: bool) -> Fate:
+def judge_key(task: NewTask, maker: bytes, existing: dict[str, Receipt | None], *, replace: bool) -> Decision:
     """Decide about a map or merge task by what lies at its output."""
     if task.output not in existing:
-        return Fate(task=task)
+        return Decision(task=task)
     there = existing[task.output]
     if there == Receipt(maker, task.inputs):
-        return Fate(task=task, kept=True)
-    return Fate(task=task, rival=there, refused=not replace)
+        return Decision(task=task, kept=True)
+    return Decision(task=task, rival=there, refused=not replace)
 
 
 def judge_fanout(
-    task: NewTask, maker: bytes, record: tuple[Receipt, int, bytes] | None, tallies: list[TallyRow], *, replace: bool
-) -> Fate:
+    task: NewTask, maker: bytes, record: tuple[Receipt, int, bytes] | None, counts: list[OutputCount], *, replace: bool
+) -> Decision:
     """Decide about a fan-out task by what all hosts hold below its output directory."""
     receipt = Receipt(maker, task.inputs)
-    rivals = [row for row in tallies if row.receipt != receipt]
-    ours = next(((row.count, row.names) for row in tallies if row.receipt == receipt), (0, bytes(16)))
+    rivals = [row for row in counts if row.receipt != receipt]
+    ours = next(((row.count, row.names) for row in counts if row.receipt == receipt), (0, bytes(16)))
     marked = msgspec.structs.replace(task, stale=bool(rivals))
     if rivals and not replace:
-        return Fate(task=marked, rival=rivals[0].receipt, refused=True)
+        return Decision(task=marked, rival=rivals[0].receipt, refused=True)
     if record is not None and record[0] == receipt and record[1:] == ours:
-        return Fate(task=marked, kept=True)
-    return Fate(task=marked)
-
-
-def names_digest(bases: Iterable[str]) -> bytes:
-    """Digest a set of base names so that the digests of its parts can be combined by xor."""
-    total = 0
-    for base in bases:
-        total ^= int.from_bytes(digest_of(base.encode()), "big")
-    return total.to_bytes(16, "big")
-
-
-def combine(one: bytes, other: bytes) -> bytes:
-    """Combine the digests of two disjoint sets of names."""
-    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).to_bytes(16, "big")
-
-
-def tally(outdir: str, keys: Iterable[tuple[str, Receipt | None]]) -> Iterator[TallyRow]:
-    """Sum up keys below OUTDIR, which come in order, by directory and receipt."""
-    located = (
-        (name[: name.find("/", len(outdir)) + 1], name, receipt) for name, receipt in keys if "/" in name[len(outdir) :]
-    )
-    for output, rows in itertools.groupby(located, key=lambda row: row[0]):
-        groups: dict[Receipt | None, list[str]] = {}
-        for _, name, receipt in rows:
-            groups.setdefault(receipt, []).append(base_name(name))
-        for receipt, bases in groups.items():
-            yield TallyRow(output, receipt, len(bases), names_digest(bases))
+        return Decision(task=marked, kept=True)
+    return Decision(task=marked)

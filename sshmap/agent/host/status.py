@@ -1,4 +1,4 @@
-"""A host's condition, its jobs, and the end of its root."""
+"""A host's status, its jobs, and the end of its root."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import platform
 import sys
 
-from sshmap.agent import lifecycle
-from sshmap.agent.door import runtime_id
-from sshmap.agent.meeting import met, public_key
-from sshmap.protocol.messages import Condition, JobRow
+from sshmap.agent.host import lifecycle
+from sshmap.agent.host.handoff import runtime_id
+from sshmap.agent.host.peers import peers_digest, public_key
+from sshmap.protocol.messages import JobRow, Status
 from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.layout import Root, remove_tree
@@ -19,7 +19,7 @@ from sshmap.version import __version__
 _LOW = 1 << 30
 
 
-def condition(store: Store) -> Condition:
+def status(store: Store) -> Status:
     """Look at the host: keys, disk, daemon."""
     root = store.root
     cluster = root.read_cluster()
@@ -29,10 +29,10 @@ def condition(store: Store) -> Condition:
     active = Queue(store.ledger).active()
     pid = lifecycle.pid_of(root)
     findings = [f"only {free >> 20} MiB free below {root.path}"] if free < _LOW else []
-    return Condition(
+    return Status(
         host=cluster.host, keys=count, size=size, free=free, cores=os.cpu_count() or 1, workers=cluster.workers or os.cpu_count() or 1,
         daemon=bool(pid), pid=pid, queued=active.get("queued", 0), running=active.get("running", 0) + active.get("sending", 0),
-        version=__version__, runtime=runtime_id(), platform=_platform(), public_key=public_key(root), met=met(root),
+        version=__version__, runtime=runtime_id(), platform=_platform(), public_key=public_key(root), peers_digest=peers_digest(root),
         root_id=cluster.root_id, findings=tuple(findings),
     )  # fmt: skip
 

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from sshmap.agent import expand, lifecycle
-from sshmap.agent.wake import wake
+from sshmap.agent.host import lifecycle
+from sshmap.agent.host.wake import wake
+from sshmap.agent.session import expand
 from sshmap.errors import HostLost, HostNotReady
 from sshmap.model import JobId, JobSpec, Maker, Receipt, Verb, check_job, show
-from sshmap.protocol.messages import Failure, Finished, Planned, Problem, Progress, TallyRow
+from sshmap.protocol.messages import Failure, OutputCount, Planned, Problem, Progress, RunEnded
 from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.digest import digest_maker
@@ -39,19 +40,19 @@ class Submission:
     Args:
         store: the host's store.
         spec: the job.
-        tallies: for a fan-out, what all hosts hold below OUTDIR, as far as this host's inputs are concerned.
-        since: the first run that counts; what ended in it is younger than the tallies. 0: the run that is started.
+        counts: for a fan-out, what all hosts hold below OUTDIR, as far as this host's inputs are concerned.
+        since: the first run that counts; what ended in it is younger than the counts. 0: the run that is started.
     """
 
-    def __init__(self, store: Store, spec: JobSpec, tallies: Iterable[TallyRow] = (), since: int = 0) -> None:
+    def __init__(self, store: Store, spec: JobSpec, counts: Iterable[OutputCount] = (), since: int = 0) -> None:
         self._store = store
         self._queue = Queue(store.ledger)
         self._spec = spec
         self._source = check_job(spec)
         self._maker = digest_maker(spec.maker)
-        self._tallies: dict[str, list[TallyRow]] = {}
-        for row in tallies:
-            self._tallies.setdefault(row.output, []).append(row)
+        self._counts: dict[str, list[OutputCount]] = {}
+        for row in counts:
+            self._counts.setdefault(row.output, []).append(row)
         self.job: JobId = expand.job_id(spec)
         self._since = since
         self._run = self._kept = 0
@@ -61,16 +62,16 @@ class Submission:
         counts: Counter[str] = Counter()
         problems: list[Problem] = []
         outputs: set[str] = set()
-        for fate in self._fates():
-            doubled = self._spec.maker.verb is Verb.FANOUT and fate.task.output in outputs
-            outputs.add(fate.task.output) if self._spec.maker.verb is Verb.FANOUT else None
-            counts["inputs"] += len(fate.task.members)
-            counts["kept"] += fate.kept
-            if fate.refused or doubled:
+        for decision in self._decisions():
+            doubled = self._spec.maker.verb is Verb.FANOUT and decision.task.output in outputs
+            outputs.add(decision.task.output) if self._spec.maker.verb is Verb.FANOUT else None
+            counts["inputs"] += len(decision.task.members)
+            counts["kept"] += decision.kept
+            if decision.refused or doubled:
                 counts["refused"] += 1
                 if len(problems) < _MOST_PROBLEMS:
-                    problems.append(self._doubled(fate.task) if doubled else self._refusal(fate))
-            elif not fate.kept:
+                    problems.append(self._doubled(decision.task) if doubled else self._refusal(decision))
+            elif not decision.kept:
                 counts["fresh"] += 1
         return Planned(
             job=self.job,
@@ -94,10 +95,10 @@ class Submission:
             self._store.keys.remember(self._spec.maker)
             run = present[0] if present else self._queue.open_job(self.job, self._spec, self._maker)
             self._run = self._since or run
-            for fates in _batches(self._fates(), _BATCH):
-                fresh = [fate.task for fate in fates if not fate.kept and not fate.refused]
+            for decisions in _batches(self._decisions(), _BATCH):
+                fresh = [decision.task for decision in decisions if not decision.kept and not decision.refused]
                 self._queue.enqueue(self.job, run, fresh, replaces=self._spec.replace, since=self._run)
-                self._kept += sum(fate.kept for fate in fates)
+                self._kept += sum(decision.kept for decision in decisions)
             if present:
                 # what the run has done is there by now, and counts as done
                 self._kept = present[1]
@@ -105,7 +106,7 @@ class Submission:
         wake(self._store.root, "worker")
         return self._kept
 
-    def follow(self, report: Callable[[Progress], None], left: Callable[[float], bool]) -> Finished:
+    def follow(self, report: Callable[[Progress], None], left: Callable[[float], bool]) -> RunEnded:
         """Wait until the job is over here and tell how it goes; the daemon is kept alive meanwhile.
 
         Args:
@@ -159,7 +160,7 @@ class Submission:
         barred = tuple(self._queue.barred()) if stuck else ()
         return Progress(size=size, stuck=stuck, barred=barred, kept=self._kept, **states)
 
-    def _finished(self, progress: Progress) -> Finished:
+    def _finished(self, progress: Progress) -> RunEnded:
         failures = tuple(
             Failure(
                 key=_subject(self._spec.maker.verb, members, output),
@@ -171,9 +172,9 @@ class Submission:
             for members, output, attempt, kind, message, code in self._queue.failed(self.job, self._run, _MOST_FAILURES)
         )
         stale = tuple(
-            TallyRow(output, receipt, 0, bytes(16)) for output, receipt in self._queue.stale(self.job, self._run)
+            OutputCount(output, receipt, 0, bytes(16)) for output, receipt in self._queue.stale(self.job, self._run)
         )
-        return Finished(
+        return RunEnded(
             done=progress.done,
             failed=progress.failed,
             size=progress.size,
@@ -184,17 +185,17 @@ class Submission:
             why={peer: self._queue.why_stuck(peer) for peer in progress.stuck},
         )
 
-    def _kept_beside_stale(self) -> tuple[TallyRow, ...]:
+    def _kept_beside_stale(self) -> tuple[OutputCount, ...]:
         """Fan-outs that were complete already, but with keys of other work beside them."""
-        if not (self._spec.replace and self._tallies):
+        if not (self._spec.replace and self._counts):
             return ()
         return tuple(
-            TallyRow(fate.task.output, Receipt(self._maker, fate.task.inputs), 0, bytes(16))
-            for fate in self._fates()
-            if fate.kept and fate.task.stale
+            OutputCount(decision.task.output, Receipt(self._maker, decision.task.inputs), 0, bytes(16))
+            for decision in self._decisions()
+            if decision.kept and decision.task.stale
         )
 
-    def _fates(self) -> Iterator[expand.Fate]:
+    def _decisions(self) -> Iterator[expand.Decision]:
         keys, source, outdir = self._store.keys, self._source, self._spec.outdir.split("://", 1)[1]
         verb, replace = self._spec.maker.verb, self._spec.replace
         if verb is Verb.FANOUT:
@@ -203,8 +204,8 @@ class Submission:
                 source, outdir, ((entry.name, entry.digest) for entry in keys.scan(source.prefix))
             ):
                 record = None if task.output in ours else self._queue.fanout(task.output)
-                tallies = self._tallies.get(task.output, [])
-                yield expand.judge_fanout(task, self._maker, record, tallies, replace=replace)
+                counts = self._counts.get(task.output, [])
+                yield expand.judge_fanout(task, self._maker, record, counts, replace=replace)
             return
         if verb is Verb.MERGE:
             tasks = expand.merge_tasks(source, outdir, keys.members(source.prefix))
@@ -214,12 +215,12 @@ class Submission:
             existing = keys.receipts([task.output for task in some])
             yield from (expand.judge_key(task, self._maker, existing, replace=replace) for task in some)
 
-    def _refusal(self, fate: expand.Fate) -> Problem:
-        there = self._store.keys.maker(fate.rival.maker) if fate.rival else None
-        why = difference(there, self._spec.maker) if fate.rival else "it was not made by a job"
-        if fate.rival and fate.rival.maker == self._maker:
-            why = f"its input {show(fate.task.members[0])} was another then"
-        output = show(fate.task.output)
+    def _refusal(self, decision: expand.Decision) -> Problem:
+        there = self._store.keys.maker(decision.rival.maker) if decision.rival else None
+        why = maker_difference(there, self._spec.maker) if decision.rival else "it was not made by a job"
+        if decision.rival and decision.rival.maker == self._maker:
+            why = f"its input {show(decision.task.members[0])} was another then"
+        output = show(decision.task.output)
         return Problem(
             kind="OtherReceipt",
             message=f"{output} exists and was made by other work: {why}",
@@ -235,7 +236,7 @@ class Submission:
         )
 
 
-def difference(there: Maker | None, now: Maker) -> str:
+def maker_difference(there: Maker | None, now: Maker) -> str:
     """Say how the work that made a key differs from the work asked for."""
     if there is None:
         return "what made it is not known any more"

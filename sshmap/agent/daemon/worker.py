@@ -1,7 +1,7 @@
 """A worker: claims tasks, runs their commands, commits their outputs.
 
 Holds the lock of its slot as long as it lives; when the lock is free, whatever the slot
-had claimed goes back to the queue. One task at a time; the commands run below a keeper
+had claimed goes back to the queue. One task at a time; the commands run below a supervisor
 that outlives the worker just long enough to end them.
 """
 
@@ -14,15 +14,15 @@ from pathlib import Path
 
 import msgspec
 
-from sshmap.agent import keeper
-from sshmap.agent.expand import names_digest
-from sshmap.agent.shell import Request, Result, Shell, task_environment
-from sshmap.agent.wake import Sleeper, wake
+from sshmap.agent.execution import supervisor
+from sshmap.agent.execution.shell import Request, Result, Shell, task_environment
+from sshmap.agent.host.wake import Sleeper, wake
+from sshmap.agent.shuffle import names_digest
 from sshmap.errors import CommandsFailed, NoSpace, NothingMatched, Refused, SshmapError
 from sshmap.model import KeyName, Maker, TaskState, Verb, base_name, check_name, show
 from sshmap.placement import Ring
 from sshmap.store import locks
-from sshmap.store.commit import Finished, Store
+from sshmap.store.commit import Staged, Store
 from sshmap.store.digest import digest_fd, digest_inputs
 from sshmap.store.files import mapped_error, seal
 from sshmap.store.keys import Row
@@ -41,7 +41,7 @@ _NEARLY_FULL = 1 << 20
 _LAST_SIGNAL = 64
 
 
-class Desk(msgspec.Struct, frozen=True, kw_only=True):
+class TaskDirectory(msgspec.Struct, frozen=True, kw_only=True):
     """Where one attempt does its work."""
 
     #: working directory of the command, empty
@@ -115,15 +115,17 @@ class Worker:
     def _attempt(self, task: Task) -> None:
         """Run one task to its end: committed, or failed with its reason."""
         self._count += 1
-        desk = Desk(work=self._work, stdout=self.scratch / f"out.{self._count}", members=self.scratch / "members")
+        place = TaskDirectory(
+            work=self._work, stdout=self.scratch / f"out.{self._count}", members=self.scratch / "members"
+        )
         try:
-            self._run(task, desk)
+            self._run(task, place)
         except SshmapError as exc:
             self._fail(task, exc)
         except OSError as exc:
             self._fail(task, mapped_error(exc, task.output))
         finally:
-            desk.stdout.unlink(missing_ok=True)
+            place.stdout.unlink(missing_ok=True)
             self._tidy()
             while self._copies:
                 (self.scratch / f"copy.{self._copies}").unlink(missing_ok=True)
@@ -149,12 +151,12 @@ class Worker:
 
         self.store.insist(note)
 
-    def _run(self, task: Task, desk: Desk) -> None:
+    def _run(self, task: Task, place: TaskDirectory) -> None:
         maker = self._maker(task)
         for row in self._inputs(task):
             self._check_content(row)
-        self._unpack(maker, desk.work)
-        request = self._request(task, maker, desk)
+        self._unpack(maker, place.work)
+        request = self._request(task, maker, place)
         result = self._shell.run(request)
         if result is None:
             # it died after the task before had ended, so this command was never begun
@@ -167,14 +169,14 @@ class Worker:
         if result.exit_code:
             raise self._failure(result)
         if task.verb is Verb.FANOUT:
-            self._commit_files(task, desk)
+            self._commit_files(task, place)
         else:
-            self._commit_output(task, desk)
+            self._commit_output(task, place)
 
     def _renew_shell(self) -> None:
-        """Start another shell after a command took it or its keeper down; what they left came to this process."""
+        """Start another shell after a command took it or its supervisor down; what they left came to this process."""
         self._shell.close()
-        keeper.kill_below(os.getpid())
+        supervisor.kill_below(os.getpid())
         self._shell = Shell(self.scratch, self._environment)
 
     def _maker(self, task: Task) -> Maker:
@@ -213,15 +215,15 @@ class Worker:
             target.write_bytes(source.read_bytes())
             target.chmod(0o755 if file.executable else 0o644)
 
-    def _request(self, task: Task, maker: Maker, desk: Desk) -> Request:
+    def _request(self, task: Task, maker: Maker, place: TaskDirectory) -> Request:
         first = task.members[0]
         stdin = path = self.store.files.path(first)
         if task.verb is Verb.MERGE:
-            stdin = desk.members
+            stdin = place.members
             stdin.write_text("".join(f"{self.store.files.path(name)}\n" for name in task.members), encoding="utf-8")
         merging = task.verb is Verb.MERGE
         return Request(
-            command=maker.command, folder=desk.work, stdin=stdin, stdout=desk.stdout, job=task.job, attempt=task.attempt,
+            command=maker.command, folder=place.work, stdin=stdin, stdout=place.stdout, job=task.job, attempt=task.attempt,
             key=show(task.output if merging else first), name=base_name(task.output if merging else first),
             file=str(stdin if merging else path), filename="" if merging else base_name(first),
         )  # fmt: skip
@@ -240,13 +242,13 @@ class Worker:
         error.command_code = code  # type: ignore[attr-defined]
         return error
 
-    def _commit_output(self, task: Task, desk: Desk) -> None:
-        item = self._finished(desk.stdout, KeyName(task.output), task)
+    def _commit_output(self, task: Task, place: TaskDirectory) -> None:
+        item = self._finished(place.stdout, KeyName(task.output), task)
         self.store.prepare(item)
         with self.store.committing():
             if self.queue.owns(task):
                 self._inputs(task)
-                self.store.settle(item)
+                self.store.commit(item)
                 self.queue.finish(task.id, TaskState.DONE, item.size)
                 self.store.ledger.bump()
 
@@ -257,7 +259,7 @@ class Worker:
             self.ring = Ring(cluster.ring)
         self.cluster = cluster
 
-    def _finished(self, path: Path, name: KeyName, task: Task) -> Finished:
+    def _finished(self, path: Path, name: KeyName, task: Task) -> Staged:
         """Make a command's output fit to become a key: a plain file of its own, sealed, digested."""
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -272,7 +274,7 @@ class Worker:
             size, digest = digest_fd(fd)
         finally:
             os.close(fd)
-        return Finished(
+        return Staged(
             path=path, name=name, size=size, digest=digest, sealed=sealed, receipt=task.receipt, replace=task.replaces
         )
 
@@ -283,11 +285,11 @@ class Worker:
         copy(fd, path)
         return path
 
-    def _commit_files(self, task: Task, desk: Desk) -> None:
+    def _commit_files(self, task: Task, place: TaskDirectory) -> None:
         """Commit a fan-out: what belongs here becomes keys, the rest goes into the outbox."""
         items = [
-            self._finished(desk.work / name, check_name(task.output + base_name(name)), task)
-            for name in printed_names(desk.stdout, desk.work)
+            self._finished(place.work / name, check_name(task.output + base_name(name)), task)
+            for name in printed_names(place.stdout, place.work)
         ]
         self._read_ring()
         here = [item for item in items if self.ring.place(item.name) == self.cluster.host]
@@ -300,11 +302,11 @@ class Worker:
         if away:
             wake(self.root, "courier")
 
-    def _settle_files(self, task: Task, here: list[Finished], away: list[Finished]) -> None:
+    def _settle_files(self, task: Task, here: list[Staged], away: list[Staged]) -> None:
         """Make files keys or post them, and finish the task; within a transaction."""
         self._inputs(task)
         for item in here:
-            self.store.settle(item)
+            self.store.commit(item)
         for item in away:
             self._post(task, item)
         names = [base_name(item.name) for item in (*here, *away)]
@@ -313,7 +315,7 @@ class Worker:
         self.queue.finish(task.id, TaskState.SENDING if away else TaskState.DONE, size)
         self.store.ledger.bump()
 
-    def _post(self, task: Task, item: Finished) -> None:
+    def _post(self, task: Task, item: Staged) -> None:
         """Put a file into the outbox; within a transaction."""
         peer = self.ring.place(item.name)
         number = self.queue.post(task.id, peer, item.name, item.size, item.digest, task.receipt, replaces=task.replaces)

@@ -3,7 +3,7 @@
 Starting bash costs more than most commands on small keys; a fork of a running one costs a
 third. The loop in `_LOOP` reads one byte per task, takes what to do from a request file
 (NUL-separated, so no name ever becomes shell text), runs it in a subshell with a process
-group of its own and writes the exit code back. A keeper stands between, see `keeper`.
+group of its own and writes the exit code back. A supervisor stands between, see `supervisor`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from sshmap.agent import keeper
+from sshmap.agent.execution import supervisor
 
 PREAMBLE = "set -euo pipefail"
 #: bytes of stderr kept from the beginning and from the end
@@ -135,7 +135,7 @@ class Shell:
             f"exec {fd}>&-" for fd in fds if fd > 5
         )
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper.__file__, str(watch_read),
+            [sys.executable, "-I", "-S", supervisor.__file__, str(watch_read),
              "bash", "--norc", "--noprofile", "-c", f"{redirects}; {_LOOP}", "bash", str(request)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env=environment, pass_fds=(*fds, watch_read), start_new_session=True,
@@ -164,7 +164,7 @@ class Shell:
         if reply:
             self._end_leftovers()
         else:
-            # a killed keeper takes bash along before it can be waited for, so asking for its end would be too early
+            # a killed supervisor takes bash along before it can be waited for, so asking for its end would be too early
             self._gone = True
             if self._is_unheard():
                 return None
@@ -177,7 +177,7 @@ class Shell:
         return not self._gone and self._process.poll() is None
 
     def _is_unheard(self) -> bool:
-        """Whether the shell has not read that there is a command: a killed keeper's threads may hold its pipe a little longer."""
+        """Whether the shell has not read that there is a command: a killed supervisor's threads may hold its pipe a little longer."""
         return any(fcntl.ioctl(self._ring, termios.FIONREAD, bytes(4)))
 
     def _await_reply(self, tail: Tail) -> bytes:
@@ -204,12 +204,12 @@ class Shell:
             tail.add(piece)
 
     def _end_leftovers(self) -> None:
-        """Kill what the command left behind: all below the keeper that is not the shell itself."""
-        below = keeper.children(self._process.pid)
+        """Kill what the command left behind: all below the supervisor that is not the shell itself."""
+        below = supervisor.children(self._process.pid)
         if not self._bash and below:
             self._bash = below[0]  # forked before any orphan could come
         if below != [self._bash]:
-            keeper.kill_below(self._process.pid, spare=(self._bash,))
+            supervisor.kill_below(self._process.pid, spare=(self._bash,))
 
     def close(self) -> None:
         """End the shell and everything below it."""
@@ -239,7 +239,7 @@ class Once:
     def __init__(self, command: str, stdin: int, folder: Path, environment: dict[str, str]) -> None:
         watch_read, self._watch = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper.__file__, str(watch_read), "bash", "--norc", "--noprofile", "-c", f"{PREAMBLE}\n{command}", "bash"],
+            [sys.executable, "-I", "-S", supervisor.__file__, str(watch_read), "bash", "--norc", "--noprofile", "-c", f"{PREAMBLE}\n{command}", "bash"],
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=folder,
             pass_fds=(watch_read,), start_new_session=True, bufsize=0,
         )  # fmt: skip

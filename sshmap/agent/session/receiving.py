@@ -17,7 +17,7 @@ from sshmap.model import Maker, check_name
 from sshmap.protocol.framing import FrameReader
 from sshmap.protocol.messages import End, Handed, Put, PutResult, Stored, refused
 from sshmap.store import locks
-from sshmap.store.commit import Finished, Store
+from sshmap.store.commit import Staged, Store
 from sshmap.store.digest import Hasher, digest_fd
 from sshmap.store.files import is_trusted, mapped_error, seal, sealed_at
 from sshmap.store.layout import remove_tree
@@ -50,11 +50,11 @@ class Receiver:
         self._store, self._take = store, take
         self._scratch: Path | None = None
         self._count = 0
-        self._waiting: list[Finished | PutResult] = []
+        self._waiting: list[Staged | PutResult] = []
         self._size = 0
         self._makers: list[Maker] = []
 
-    def introduce(self, maker: Maker) -> None:
+    def define_maker(self, maker: Maker) -> None:
         """Remember what a receipt's maker digest stands for, with the next commit."""
         self._makers.append(maker)
 
@@ -98,7 +98,7 @@ class Receiver:
             self._scratch = locks.scratch_dir(self._store.root)
         return self._scratch
 
-    def _content(self, put: Put, path: Path, reader: FrameReader) -> Finished | PutResult:
+    def _content(self, put: Put, path: Path, reader: FrameReader) -> Staged | PutResult:
         try:
             content = self._write(path, reader)
         except DigestMismatch as exc:
@@ -108,7 +108,7 @@ class Receiver:
             path.unlink(missing_ok=True)
             return refused(mapped_error(content, put.name), put.name)
         self._size += content.size
-        return Finished(
+        return Staged(
             path=path, name=put.name, size=content.size, digest=content.digest, sealed=content.sealed, receipt=put.receipt,
             replace=put.replace,
         )  # fmt: skip
@@ -164,23 +164,23 @@ class Receiver:
         waiting, self._waiting, self._size = self._waiting, [], 0
         store = self._store
         for item in waiting:
-            if isinstance(item, Finished):
+            if isinstance(item, Staged):
                 store.prepare(item)
         with store.committing():
             for maker in self._makers:
                 store.keys.remember(maker)
-            results = tuple(self._settled(item) if isinstance(item, Finished) else item for item in waiting)
+            results = tuple(self._committed(item) if isinstance(item, Staged) else item for item in waiting)
             if any(result.fresh for result in results):
                 store.ledger.bump()
         self._makers.clear()
         for item in waiting:
-            if isinstance(item, Finished):
+            if isinstance(item, Staged):
                 item.path.unlink(missing_ok=True)
         return Stored(results=results)
 
-    def _settled(self, item: Finished) -> PutResult:
+    def _committed(self, item: Staged) -> PutResult:
         try:
-            return PutResult(item.name, self._store.settle(item))
+            return PutResult(item.name, self._store.commit(item))
         except SshmapError as exc:
             return refused(exc, item.name)
 

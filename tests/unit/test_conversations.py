@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from sshmap.client import links
-from sshmap.client.links import Links
+from sshmap.client import conversations
+from sshmap.client.conversations import Links
 from sshmap.inventory import Host, Inventory
 
 
@@ -21,7 +21,7 @@ def test_only_some_connect_through_one_gateway_at_a_time() -> None:
             with guard:
                 inside += 1
                 most = max(most, inside)
-                if inside == links.THROUGH_GATEWAY:
+                if inside == conversations.THROUGH_GATEWAY:
                     full.set()
             assert leave.wait(10)
             with guard:
@@ -34,7 +34,7 @@ def test_only_some_connect_through_one_gateway_at_a_time() -> None:
     leave.set()
     for thread in threads:
         thread.join(10)
-    assert (most, inside) == (links.THROUGH_GATEWAY, 0)
+    assert (most, inside) == (conversations.THROUGH_GATEWAY, 0)
 
 
 def test_hosts_without_a_gateway_and_behind_others_do_not_wait() -> None:

@@ -1,14 +1,13 @@
 """One session: reads requests, answers them. The whole of what a client can ask of a host.
 
-A request's work is in the module of its noun (`receiving`, `sending`, `listing`, `submit`,
-`running`); here is the opening exchange, the dispatch and the sign of life.
+A request's work is in the module of its noun (`receiving`, `sending`, `listing`, `planning`,
+`following`, `adhoc`); here is the opening exchange, the dispatch and the sign of life.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,24 +15,22 @@ from typing import Any
 
 import msgspec
 
-from sshmap.agent import lifecycle, logind
-from sshmap.agent.condition import condition, job_rows, purge
-from sshmap.agent.expand import job_id, tally
-from sshmap.agent.listing import Listings
-from sshmap.agent.meeting import forget, meet
-from sshmap.agent.outgoing import AHEAD, send_parcels, settle
-from sshmap.agent.receiving import Receiver
-from sshmap.agent.running import run_once
-from sshmap.agent.sending import send_keys
-from sshmap.agent.submit import Submission
-from sshmap.errors import HostLost, HostNotReady, ProtocolError, Refused, RingChanged, SshmapError
-from sshmap.placement import Ring, difference
+from sshmap.agent.host import lifecycle, logind
+from sshmap.agent.host.peers import forget, set_peers
+from sshmap.agent.host.status import job_rows, purge, status
+from sshmap.agent.session.adhoc import serve_command
+from sshmap.agent.session.admission import open_store
+from sshmap.agent.session.expand import job_id
+from sshmap.agent.session.listing import Listings
+from sshmap.agent.session.receiving import Receiver
+from sshmap.agent.session.sending import send_keys
+from sshmap.agent.session.submit import Submission
+from sshmap.agent.shuffle import AHEAD, acknowledge, count_outputs, send_parcels
+from sshmap.errors import HostLost, HostNotReady, ProtocolError, Refused, SshmapError
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
-from sshmap.store import locks
-from sshmap.store.commit import Store
-from sshmap.store.layout import ClusterFile, Root
+from sshmap.store.layout import Root
 from sshmap.store.queue import Queue
 from sshmap.transport.channel import Channel
 
@@ -41,7 +38,7 @@ from sshmap.transport.channel import Channel
 HEARTBEAT = 3.0
 _ROWS = 2000
 #: what a peer's courier may ask for
-PEER_REQUESTS = (m.Put, m.Introduce, m.Sync, m.Has, m.Ping)
+PEER_REQUESTS = (m.Put, m.DefineMaker, m.Sync, m.Has, m.Ping)
 
 
 def serve(root: Root, channel: Channel, *, warm: bool = False, peer: bool = False) -> None:
@@ -119,7 +116,7 @@ class ServedSession:
         if hello.version > m.VERSION:
             raise ProtocolError(f"the client speaks protocol {hello.version}, this host {m.VERSION}", hint="sshmap up")
         self._peer = peer or bool(hello.caller)
-        self.store = _open_store(root, hello, peer=self._peer)
+        self.store = open_store(root, hello, peer=self._peer)
         self.receiver = Receiver(self.store, channel.take)
         self._submission: Submission | None = None
         lifecycle.note_use(root)
@@ -166,9 +163,9 @@ class ServedSession:
         if result is not None:
             self.writer.message(result)
 
-    def introduce(self, request: m.Introduce) -> None:
+    def define_maker(self, request: m.DefineMaker) -> None:
         """Learn what made the keys that follow."""
-        self.receiver.introduce(request.maker)
+        self.receiver.define_maker(request.maker)
 
     def sync(self, _: m.Sync) -> None:
         """Commit all that was received and say so."""
@@ -188,15 +185,15 @@ class ServedSession:
             count, size = self.store.remove(request.prefix, exact=request.exact)
         self.writer.message(m.Removed(count=count, size=size))
 
-    def tally(self, request: m.Tally) -> None:
+    def count_outputs(self, request: m.CountOutputs) -> None:
         """Sum up what lies below OUTDIR."""
-        rows: list[m.TallyRow] = []
-        for row in tally(request.outdir, self.store.keys.below(request.outdir)):
+        rows: list[m.OutputCount] = []
+        for row in count_outputs(request.outdir, self.store.keys.below(request.outdir)):
             rows.append(row)
             if len(rows) >= _ROWS:
-                self.writer.message(m.Tallies(rows=tuple(rows)))
+                self.writer.message(m.OutputCounts(rows=tuple(rows)))
                 rows.clear()
-        self.writer.message(m.Tallies(rows=tuple(rows)))
+        self.writer.message(m.OutputCounts(rows=tuple(rows)))
         self.writer.message(m.Served())
 
     def ship(self, request: m.Ship) -> None:
@@ -213,7 +210,7 @@ class ServedSession:
 
     def plan(self, request: m.Plan) -> None:
         """Say what a job would do here."""
-        self._submission = Submission(self.store, request.job, request.tallies, request.since)
+        self._submission = Submission(self.store, request.job, request.counts, request.since)
         self.writer.message(self._submission.plan())
 
     def start(self, request: m.Start) -> None:
@@ -235,39 +232,39 @@ class ServedSession:
 
     def eval(self, request: m.Eval) -> None:
         """Run a command on a key."""
-        run_once(self.store, request.command, request.name, self._channel, self.writer)
+        serve_command(self.store, request.command, request.name, self._channel, self.writer)
 
     def exec(self, request: m.Exec) -> None:
         """Run a command on the host."""
-        run_once(self.store, request.command, "", self._channel, self.writer)
+        serve_command(self.store, request.command, "", self._channel, self.writer)
 
-    def look(self, _: m.Look) -> None:
-        """Tell the host's condition."""
-        self.writer.message(condition(self.store))
+    def get_status(self, _: m.GetStatus) -> None:
+        """Tell the host's status."""
+        self.writer.message(status(self.store))
 
-    def examine(self, _: m.Examine) -> None:
+    def diagnose(self, _: m.Diagnose) -> None:
         """Find out what only the host can."""
-        from sshmap.agent.examination import examine  # brings the courier with it
+        from sshmap.agent.host.doctor import diagnose  # brings the courier with it
 
-        self.writer.message(examine(self._root))
+        self.writer.message(diagnose(self._root))
 
     def jobs(self, _: m.Jobs) -> None:
         """Tell the jobs."""
         self.writer.message(m.JobList(jobs=job_rows(self.store)))
 
-    def rise(self, _: m.Rise) -> None:
+    def start_daemon(self, _: m.StartDaemon) -> None:
         """Start the daemon, and say what may end it."""
         lifecycle.start(self._root)
-        seen = condition(self.store)
+        seen = status(self.store)
         told = tuple(f"{problem}: {mend}" for problem, mend in logind.findings())
         self.writer.message(msgspec.structs.replace(seen, findings=seen.findings + told))
 
-    def meet(self, request: m.Meet) -> None:
+    def set_peers(self, request: m.SetPeers) -> None:
         """Learn about the other hosts."""
-        meet(self._root, request)
-        self.writer.message(m.Met())
+        set_peers(self._root, request)
+        self.writer.message(m.PeersSet())
 
-    def halt(self, request: m.Halt) -> None:
+    def stop_daemon(self, request: m.StopDaemon) -> None:
         """Stop the daemon; a process of the daemon cannot, so it says so and the client calls again."""
         if self._warm:
             raise Refused("the warm agent cannot stop its own daemon")
@@ -277,7 +274,7 @@ class ServedSession:
             self.store.close()
             forget(self._root)
             purge(self._root)
-        self.writer.message(m.Halted(was_running=was_running))
+        self.writer.message(m.DaemonStopped(was_running=was_running))
 
     def relay(self, request: m.Relay) -> None:
         """Hand out what waits for a peer."""
@@ -287,7 +284,7 @@ class ServedSession:
         """Take note of what a client has carried."""
         ids = set(request.ids)
         waiting = Queue(self.store.ledger).parcels(request.peer, 0, 2 * AHEAD)
-        settle(self.store, [parcel for parcel in waiting if parcel.id in ids], request.refused)
+        acknowledge(self.store, [parcel for parcel in waiting if parcel.id in ids], request.refused)
         self.writer.message(m.Served())
 
     def has(self, request: m.Has) -> None:
@@ -306,60 +303,10 @@ class ServedSession:
 
 
 _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
-    m.Ls: ServedSession.ls, m.Put: ServedSession.put, m.Introduce: ServedSession.introduce, m.Sync: ServedSession.sync,
-    m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Tally: ServedSession.tally, m.Ship: ServedSession.ship,
+    m.Ls: ServedSession.ls, m.Put: ServedSession.put, m.DefineMaker: ServedSession.define_maker, m.Sync: ServedSession.sync,
+    m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.CountOutputs: ServedSession.count_outputs, m.Ship: ServedSession.ship,
     m.Recall: ServedSession.recall, m.Plan: ServedSession.plan, m.Start: ServedSession.start, m.Sweep: ServedSession.sweep, m.Eval: ServedSession.eval,
-    m.Exec: ServedSession.exec, m.Look: ServedSession.look, m.Examine: ServedSession.examine, m.Jobs: ServedSession.jobs,
-    m.Halt: ServedSession.halt, m.Rise: ServedSession.rise, m.Meet: ServedSession.meet, m.Has: ServedSession.has,
+    m.Exec: ServedSession.exec, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose, m.Jobs: ServedSession.jobs,
+    m.StopDaemon: ServedSession.stop_daemon, m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has,
     m.Relay: ServedSession.relay, m.Delivered: ServedSession.delivered, m.Ping: ServedSession.ping,
 }  # fmt: skip
-
-
-def _open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
-    """Open the root for a client, making or adapting it to the client's inventory where no data hinders.
-
-    Raises:
-        RingChanged: the client would look for keys elsewhere than they lie.
-    """
-    ring = Ring(hello.ring)
-    try:
-        cluster: ClusterFile | None = root.read_cluster()
-    except SshmapError:
-        if peer:
-            raise
-        cluster = None
-        root.create()
-    locks.share_maintenance(root)
-    locks.sweep_scratch(root)
-    store = Store(root)
-    other = _other_ring(cluster, hello, ring) if cluster else None
-    if other and (peer or store.keys.total()[0]):
-        raise other
-    if not peer:
-        _update_cluster(root, cluster, hello, ring)
-    return store
-
-
-def _other_ring(cluster: ClusterFile, hello: m.Hello, ring: Ring) -> RingChanged | None:
-    """Return what is wrong with an inventory by which this root's keys would lie elsewhere."""
-    if cluster.host != hello.host:
-        return RingChanged(
-            f"this root is host {cluster.host!r}, the inventory calls it {hello.host!r}",
-            hint="one root under two names, or a host renamed while it holds data: put the name back",
-        )
-    if cluster.fingerprint != ring.fingerprint:
-        return RingChanged(
-            f"the inventory places keys differently than this host's data lies: {difference(cluster.ring, hello.ring)}",
-            hint="put the inventory back as it was; before it changes, its keys have to go: sshmap rm -r",
-        )
-    return None
-
-
-def _update_cluster(root: Root, cluster: ClusterFile | None, hello: m.Hello, ring: Ring) -> None:
-    wanted = ClusterFile(
-        root_id=cluster.root_id if cluster else os.urandom(8).hex(), host=hello.host, ring=tuple(ring.members), fingerprint=ring.fingerprint,
-        peers=hello.peers or (cluster.peers if cluster else ()), workers=hello.workers, idle_stop=hello.idle_stop, shuffle=hello.shuffle,
-    )  # fmt: skip
-    if wanted != cluster:
-        root.write_cluster(wanted)
-        root.load_ballast()

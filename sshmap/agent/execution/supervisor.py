@@ -1,6 +1,6 @@
 """The process between a worker and the commands it runs: nothing below it survives the worker.
 
-The keeper is a child sub-reaper (Linux's prctl(2)), so a process that forks twice or opens
+The supervisor is a child sub-reaper (Linux's prctl(2)), so a process that forks twice or opens
 a session of its own still ends up below it. It watches a pipe from the worker; when that
 ends, however the worker ended, it kills everything below itself and exits.
 
@@ -82,8 +82,8 @@ def works_in(pid: int, prefix: str) -> bool:
     return place.startswith(prefix) and place.endswith("/work")
 
 
-def is_keeper(pid: int) -> bool:
-    """Say whether a process is a keeper."""
+def is_supervisor(pid: int) -> bool:
+    """Say whether a process is a supervisor."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return os.fsencode(__file__) in file.read().split(b"\0")

@@ -10,9 +10,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from sshmap.agent import logind
-from sshmap.agent.door import runtime_id
-from sshmap.agent.keeper import below
+from sshmap.agent.execution.supervisor import below
+from sshmap.agent.host import logind
+from sshmap.agent.host.handoff import runtime_id
 from sshmap.errors import HostNotReady
 from sshmap.store import locks
 from sshmap.store.layout import Root

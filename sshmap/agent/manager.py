@@ -16,12 +16,12 @@ import time
 import cotyledon
 from cotyledon import types
 
-from sshmap.agent import keeper
-from sshmap.agent.courier import Courier
-from sshmap.agent.lifecycle import LOCK, note_daemon
-from sshmap.agent.listener import Listener
-from sshmap.agent.outgoing import sweep
-from sshmap.agent.worker import Worker
+from sshmap.agent.daemon.courier import Courier
+from sshmap.agent.daemon.worker import Worker
+from sshmap.agent.execution import supervisor
+from sshmap.agent.host.lifecycle import LOCK, note_daemon
+from sshmap.agent.session.listener import Listener
+from sshmap.agent.shuffle import sweep
 from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.layout import Root
@@ -65,15 +65,17 @@ def recover(root: Root) -> None:
 
 
 def end_strays(root: Root) -> None:
-    """Kill commands of this root that outlived both their worker and its keeper.
+    """Kill commands of this root that outlived both their worker and its supervisor.
 
-    They are known by the variable SSHMAP_ROOT, which only commands and keepers carry, or by a
-    working directory of ours. What still has a keeper is left to it.
+    They are known by the variable SSHMAP_ROOT, which only commands and supervisors carry, or by a
+    working directory of ours. What still has a supervisor is left to it.
     """
     mark = b"SSHMAP_ROOT=" + os.fsencode(root.path)
     places = f"{root.tmp}/"
-    marked = [pid for pid in keeper.processes() if mark in keeper.environment(pid) or keeper.works_in(pid, places)]
-    kept = {child for pid in marked if keeper.is_keeper(pid) for child in (pid, *keeper.below(pid))}
+    marked = [
+        pid for pid in supervisor.processes() if mark in supervisor.environment(pid) or supervisor.works_in(pid, places)
+    ]
+    kept = {child for pid in marked if supervisor.is_supervisor(pid) for child in (pid, *supervisor.below(pid))}
     for pid in marked:
         if pid not in kept:
             with contextlib.suppress(OSError):
@@ -95,7 +97,7 @@ class WorkerService(cotyledon.Service):
 
     def __init__(self, worker_id: types.WorkerId, root: str) -> None:
         super().__init__(worker_id)
-        keeper.become_subreaper()
+        supervisor.become_subreaper()
         self._root = Root(root)
 
     def run(self) -> None:

@@ -7,7 +7,7 @@ import os
 import selectors
 from pathlib import Path
 
-from sshmap.agent.shell import Once, task_environment
+from sshmap.agent.execution.shell import Once, task_environment
 from sshmap.errors import HostLost, NothingMatched
 from sshmap.model import base_name, show
 from sshmap.protocol.framing import CHUNK, FrameWriter
@@ -18,7 +18,7 @@ from sshmap.store.layout import remove_tree
 from sshmap.transport.channel import Channel
 
 
-def run_once(store: Store, command: str, name: str, channel: Channel, writer: FrameWriter) -> None:
+def serve_command(store: Store, command: str, name: str, channel: Channel, writer: FrameWriter) -> None:
     """Run a command, on a key's content if a name is given, and stream stdout, stderr and the exit code.
 
     Raises:

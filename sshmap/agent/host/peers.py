@@ -15,15 +15,18 @@ from pathlib import Path
 import msgspec
 
 from sshmap.errors import Refused
-from sshmap.protocol.messages import Meet
+from sshmap.model import Peer
+from sshmap.protocol.messages import Hello, SetPeers
 from sshmap.store.digest import digest_of
-from sshmap.store.layout import Root
+from sshmap.store.layout import ClusterFile, Root
+from sshmap.transport.peers import dial_peer
+from sshmap.transport.session import Session
 
 _AUTHORIZED = Path("~/.ssh/authorized_keys")
 _PUBLIC_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) [A-Za-z0-9+/=]+")
 
 
-def meet(root: Root, request: Meet) -> None:
+def set_peers(root: Root, request: SetPeers) -> None:
     """Take in what the client says of the peers; the same again changes nothing.
 
     Raises:
@@ -34,7 +37,7 @@ def meet(root: Root, request: Meet) -> None:
         root.write_cluster(msgspec.structs.replace(cluster, peers=request.peers))
     _replace(root.ssh / "known_hosts", "".join(f"{line}\n" for line in request.known_hosts).encode(), 0o600)
     _authorize(root, [_line(root, key) for key in request.authorized])
-    _replace(root.ssh / "met", f"{digest_meeting(request)} {_digest_standing(root)}".encode(), 0o600)
+    _replace(root.ssh / "peers", f"{digest_peers(request)} {_digest_files(root)}".encode(), 0o600)
 
 
 def forget(root: Root) -> None:
@@ -42,20 +45,20 @@ def forget(root: Root) -> None:
     _authorize(root, [])
 
 
-def digest_meeting(request: Meet) -> str:
+def digest_peers(request: SetPeers) -> str:
     """Digest what a host is told of its peers."""
     return digest_of(msgspec.json.encode(request)).hex()
 
 
-def met(root: Root) -> str:
+def peers_digest(root: Root) -> str:
     """Return the digest of what this host was told of its peers; nothing if somebody has changed the files since."""
     with contextlib.suppress(OSError, ValueError):
-        told, standing = (root.ssh / "met").read_text(encoding="ascii").split()
-        return told if standing == _digest_standing(root) else ""
+        told, standing = (root.ssh / "peers").read_text(encoding="ascii").split()
+        return told if standing == _digest_files(root) else ""
     return ""
 
 
-def _digest_standing(root: Root) -> str:
+def _digest_files(root: Root) -> str:
     """Digest what stands in known_hosts and, of ours, in authorized_keys."""
     ours, _ = _sorted_lines(root, _AUTHORIZED.expanduser())
     return digest_of(b"".join(ours) + (root.ssh / "known_hosts").read_bytes()).hex()
@@ -106,3 +109,14 @@ def _replace(path: Path, content: bytes, mode: int) -> None:
     fresh.write_bytes(content)
     fresh.chmod(mode)
     fresh.replace(path)
+
+
+def open_peer(root: Root, peer: Peer) -> Session:
+    """Open a session to a peer's agent as another host's courier.
+
+    Raises:
+        SshmapError: it cannot be reached, or refuses.
+    """
+    cluster: ClusterFile = root.read_cluster()
+    hello = Hello(host=peer.name, ring=cluster.ring, caller=cluster.host)
+    return Session(dial_peer(peer, str(root.path)), hello)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
-from sshmap.client.cluster import run_once
+from sshmap.client.cluster import stream_command
 from sshmap.protocol import messages as m
 from sshmap.store.layout import Root
 from sshmap.transport.dial import dial
@@ -23,7 +23,7 @@ from tests.sshd import TRANSPORTS, SshdHosts
 
 make_sshd_hosts = sshd.make_sshd_hosts
 
-#: says which process serves the session: the parent of the command's keeper
+#: says which process serves the session: the parent of the command's supervisor
 WHO = "cut -d' ' -f4 /proc/$PPID/stat"
 
 
@@ -133,11 +133,11 @@ def test_agent_of_other_code_is_not_asked(cluster: Cluster, root: Root) -> None:
 
 
 def test_session_goes_on_when_the_agent_that_serves_it_is_killed(cluster: Cluster, root: Root) -> None:
-    cluster.put(b"content", "sm://door/k")
+    cluster.put(b"content", "sm://connection/k")
     listener = listener_of(root)
     assert server_of(cluster) == listener
     fleet.kill(listener)
-    assert cluster.get("sm://door/k") == b"content"
+    assert cluster.get("sm://connection/k") == b"content"
     assert server_of(cluster) != listener
     assert listener_of(root) != listener
 
@@ -150,5 +150,5 @@ def test_agent_that_is_to_be_alone_is_of_its_own(standing: SshdHosts, root: Root
         session = Session(dial(inventory.hosts[0], warm=warm), hello)
         said = io.BytesIO()
         with contextlib.closing(session):
-            assert run_once(session, m.Exec(command=WHO), said, io.BytesIO()) == 0
+            assert stream_command(session, m.Exec(command=WHO), said, io.BytesIO()) == 0
         assert (int(said.getvalue()) == listener_of(root)) is warm

@@ -13,15 +13,15 @@ import contextlib
 import threading
 import time
 
-from sshmap.agent.outgoing import AHEAD, AHEAD_SIZE, Outgoing, lose, settle
-from sshmap.agent.wake import Sleeper
+from sshmap.agent.host.peers import open_peer
+from sshmap.agent.host.wake import Sleeper
+from sshmap.agent.shuffle import AHEAD, AHEAD_SIZE, Outgoing, acknowledge, lose
 from sshmap.errors import SshmapError
 from sshmap.model import Peer
-from sshmap.protocol.messages import Hello, Introduce, Put
+from sshmap.protocol.messages import DefineMaker, Put
 from sshmap.store.commit import Store
-from sshmap.store.layout import ClusterFile, Root
+from sshmap.store.layout import Root
 from sshmap.store.queue import Parcel, Queue
-from sshmap.transport.peers import dial_peer
 from sshmap.transport.session import Session
 
 LOOK = 30.0
@@ -61,17 +61,6 @@ class Courier:
         return bool(self._queue.active())
 
 
-def open_peer(root: Root, peer: Peer) -> Session:
-    """Open a session to a peer's agent as another host's courier.
-
-    Raises:
-        SshmapError: it cannot be reached, or refuses.
-    """
-    cluster: ClusterFile = root.read_cluster()
-    hello = Hello(host=peer.name, ring=cluster.ring, caller=cluster.host)
-    return Session(dial_peer(peer, str(root.path)), hello)
-
-
 class Route:
     """The way to one peer: a thread that empties its part of the outbox and then ends.
 
@@ -109,16 +98,16 @@ class Route:
 
     def _serve(self, session: Session, store: Store, queue: Queue) -> None:
         """Send what comes into the outbox; return when nothing has come for a while."""
-        introduced: set[bytes] = set()
+        defined: set[bytes] = set()
         while True:
             self.nudge.clear()
             parcels = queue.parcels(self._peer.name, 0, AHEAD)
             if parcels:
-                self._send(session, store, parcels, introduced)
+                self._send(session, store, parcels, defined)
             elif not self.nudge.wait(LOOK):
                 return
 
-    def _send(self, session: Session, store: Store, parcels: list[Parcel], introduced: set[bytes]) -> None:
+    def _send(self, session: Session, store: Store, parcels: list[Parcel], defined: set[bytes]) -> None:
         sent: list[Parcel] = []
         size = 0
         for parcel in parcels:
@@ -128,20 +117,20 @@ class Route:
                 lose(store, parcel)
                 break
             with contextlib.closing(outgoing):
-                self._send_one(session, store, parcel, introduced)
+                self._send_one(session, store, parcel, defined)
                 outgoing.send(session)
             sent.append(parcel)
             size += parcel.size
             if size > AHEAD_SIZE:
                 break
         results = zip(sent, session.sync(), strict=True)
-        settle(store, sent, {parcel.id: result.problem for parcel, result in results if result.problem})
+        acknowledge(store, sent, {parcel.id: result.problem for parcel, result in results if result.problem})
 
     @staticmethod
-    def _send_one(session: Session, store: Store, parcel: Parcel, introduced: set[bytes]) -> None:
+    def _send_one(session: Session, store: Store, parcel: Parcel, defined: set[bytes]) -> None:
         """Announce one file, and before the first of a maker what made it."""
         identity = parcel.receipt.maker
-        if identity not in introduced and (maker := store.keys.maker(identity)):
-            session.writer.message(Introduce(maker=maker), flush=False)
-            introduced.add(identity)
+        if identity not in defined and (maker := store.keys.maker(identity)):
+            session.writer.message(DefineMaker(maker=maker), flush=False)
+            defined.add(identity)
         session.writer.message(Put(name=parcel.name, receipt=parcel.receipt, replace=parcel.replaces), flush=False)

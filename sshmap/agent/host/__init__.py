@@ -1,0 +1,1 @@
+"""What concerns the host itself: setting it up, its peers, its status, the life of its daemon."""

@@ -1,0 +1,66 @@
+"""Who is admitted to a root: the client's inventory has to place keys as the root's data lies.
+
+A root without data takes on whatever the client's inventory says; one with data refuses another
+ring. A peer never makes or changes a root.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sshmap.errors import RingChanged, SshmapError
+from sshmap.placement import Ring, ring_difference
+from sshmap.protocol import messages as m
+from sshmap.store import locks
+from sshmap.store.commit import Store
+from sshmap.store.layout import ClusterFile, Root
+
+
+def open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
+    """Open the root for a client, making or adapting it to the client's inventory where no data hinders.
+
+    Raises:
+        RingChanged: the client would look for keys elsewhere than they lie.
+    """
+    ring = Ring(hello.ring)
+    try:
+        cluster: ClusterFile | None = root.read_cluster()
+    except SshmapError:
+        if peer:
+            raise
+        cluster = None
+        root.create()
+    locks.share_maintenance(root)
+    locks.sweep_scratch(root)
+    store = Store(root)
+    other = _other_ring(cluster, hello, ring) if cluster else None
+    if other and (peer or store.keys.total()[0]):
+        raise other
+    if not peer:
+        _update_cluster(root, cluster, hello, ring)
+    return store
+
+
+def _other_ring(cluster: ClusterFile, hello: m.Hello, ring: Ring) -> RingChanged | None:
+    """Return what is wrong with an inventory by which this root's keys would lie elsewhere."""
+    if cluster.host != hello.host:
+        return RingChanged(
+            f"this root is host {cluster.host!r}, the inventory calls it {hello.host!r}",
+            hint="one root under two names, or a host renamed while it holds data: put the name back",
+        )
+    if cluster.fingerprint != ring.fingerprint:
+        return RingChanged(
+            f"the inventory places keys differently than this host's data lies: {ring_difference(cluster.ring, hello.ring)}",
+            hint="put the inventory back as it was; before it changes, its keys have to go: sshmap rm -r",
+        )
+    return None
+
+
+def _update_cluster(root: Root, cluster: ClusterFile | None, hello: m.Hello, ring: Ring) -> None:
+    wanted = ClusterFile(
+        root_id=cluster.root_id if cluster else os.urandom(8).hex(), host=hello.host, ring=tuple(ring.members), fingerprint=ring.fingerprint,
+        peers=hello.peers or (cluster.peers if cluster else ()), workers=hello.workers, idle_stop=hello.idle_stop, shuffle=hello.shuffle,
+    )  # fmt: skip
+    if wanted != cluster:
+        root.write_cluster(wanted)
+        root.load_ballast()

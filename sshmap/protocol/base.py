@@ -1,0 +1,73 @@
+"""What every conversation begins with, and how it says that something went wrong."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sshmap.errors import BY_NAME, SshmapError
+from sshmap.model import Peer
+
+VERSION = 2
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag=True, omit_defaults=True):
+    """Base of all messages."""
+
+
+class Problem(Message, frozen=True, kw_only=True):
+    """An error on its way to the one who asked."""
+
+    #: class name in `sshmap.errors`
+    kind: str
+    message: str
+    hint: str = ""
+    #: key it is about, if it is about one
+    key: str = ""
+
+    @classmethod
+    def of(cls, error: SshmapError, key: str = "") -> Problem:
+        """Pack an error."""
+        kind = type(error).__name__
+        return cls(kind=kind if kind in BY_NAME else "SshmapError", message=error.message, hint=error.hint, key=key)
+
+    def error(self, host: str = "") -> SshmapError:
+        """Unpack it again."""
+        return BY_NAME.get(self.kind, SshmapError)(self.message, hint=self.hint, host=host)
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First message of a client: who is meant and what the cluster looks like."""
+
+    version: int = VERSION
+    host: str
+    ring: tuple[tuple[str, float], ...]
+    #: the other hosts; empty when a peer calls
+    peers: tuple[Peer, ...] = ()
+    workers: int = 0
+    idle_stop: float = 0.0
+    shuffle: str = "auto"
+    #: the host whose courier calls; empty when a client does
+    caller: str = ""
+    #: start the daemon if there is none
+    autostart: bool = False
+
+
+class Welcome(Message, frozen=True, kw_only=True):
+    """The agent's answer to Hello."""
+
+    version: int = VERSION
+    host: str
+
+
+class Ping(Message, frozen=True, kw_only=True):
+    """Asks for a sign of life."""
+
+
+class Tick(Message, frozen=True, kw_only=True):
+    """A sign of life."""
+
+
+class Served(Message, frozen=True, kw_only=True):
+    """End of a series of answers."""
+
+    count: int = 0

@@ -1,0 +1,85 @@
+"""Messages about the host itself: its status, its peers, its daemon."""
+
+from __future__ import annotations
+
+from sshmap.model import Peer
+from sshmap.protocol.base import Message
+
+
+class GetStatus(Message, frozen=True, kw_only=True):
+    """Asks for the host's condition."""
+
+
+class Status(Message, frozen=True, kw_only=True):
+    """A host's condition."""
+
+    host: str
+    keys: int
+    size: int
+    #: bytes
+    free: int
+    cores: int
+    workers: int
+    daemon: bool
+    #: process id of the daemon, 0 if there is none
+    pid: int = 0
+    queued: int = 0
+    running: int = 0
+    version: str = ""
+    #: id of the code the agent runs from; empty if it was not shipped
+    runtime: str = ""
+    #: what compiled code depends on: Python's version, machine, C library
+    platform: tuple[str, str, str] = ("", "", "")
+    #: the key this host logs in to its peers with
+    public_key: str = ""
+    #: digest of what it was told about its peers
+    peers_digest: str = ""
+    #: tells one root from another
+    root_id: str = ""
+    findings: tuple[str, ...] = ()
+
+
+class Diagnose(Message, frozen=True, kw_only=True):
+    """Asks for what only the host itself can find out."""
+
+
+class Diagnosis(Message, frozen=True, kw_only=True):
+    """What it found out."""
+
+    #: peers that it cannot bring files to, with the reason
+    unreached: dict[str, str] = {}
+    #: what else is wrong, and what mends it
+    findings: tuple[tuple[str, str], ...] = ()
+
+
+class StartDaemon(Message, frozen=True, kw_only=True):
+    """Starts the daemon and waits until it answers."""
+
+
+class SetPeers(Message, frozen=True, kw_only=True):
+    """Introduces the other hosts: how to reach them, their host keys, the keys they log in with."""
+
+    peers: tuple[Peer, ...]
+    #: lines of a known_hosts file
+    known_hosts: tuple[str, ...]
+    #: public keys, without options
+    authorized: tuple[str, ...]
+
+
+class PeersSet(Message, frozen=True, kw_only=True):
+    """The other hosts are known now."""
+
+
+class StopDaemon(Message, frozen=True, kw_only=True):
+    """Stops the daemon; with purge, the root goes too."""
+
+    purge: bool = False
+
+
+class DaemonStopped(Message, frozen=True, kw_only=True):
+    """The daemon has stopped."""
+
+    #: whether one was running
+    was_running: bool
+    #: running tasks that went back to the queue
+    requeued: int = 0

@@ -1,0 +1,210 @@
+"""Messages about jobs: planning, running and following them, and the ways of fan-out files."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sshmap.model import JobSpec, Maker, Receipt, Shipped
+from sshmap.protocol.base import Message, Problem
+
+
+class OutputCount(msgspec.Struct, frozen=True, array_like=True):
+    """The fan-out outputs in one directory that one receipt made, on one host or summed."""
+
+    #: directory ending in ``/``
+    output: str
+    receipt: Receipt | None
+    count: int
+    #: xor of the xxh3-128 of the base names
+    names: bytes
+
+
+class CountOutputs(Message, frozen=True, kw_only=True):
+    """Asks which fan-out outputs lie below OUTDIR."""
+
+    outdir: str
+
+
+class OutputCounts(Message, frozen=True, kw_only=True):
+    """Some rows of the answer to CountOutputs."""
+
+    rows: tuple[OutputCount, ...]
+
+
+class Ship(Message, frozen=True, kw_only=True):
+    """Offers a file for a job."""
+
+    file: Shipped
+
+
+class Wanted(Message, frozen=True, kw_only=True):
+    """Says whether the file has to be sent."""
+
+    wanted: bool
+
+
+class Recall(Message, frozen=True, kw_only=True):
+    """Comes before the counts of a fan-out: tasks that are in hand now are not judged by them."""
+
+    job: JobSpec
+
+
+class Recalled(Message, frozen=True, kw_only=True):
+    """The number of the run that such tasks belong to."""
+
+    run: int
+
+
+class Plan(Message, frozen=True, kw_only=True):
+    """Asks what a job would do on this host."""
+
+    job: JobSpec
+    counts: tuple[OutputCount, ...] = ()
+    #: what Recalled said before the counts; 0 if nothing was asked
+    since: int = 0
+
+
+class Planned(Message, frozen=True, kw_only=True):
+    """What the job would do here."""
+
+    job: str
+    inputs: int
+    fresh: int
+    kept: int
+    #: tasks refused, the first hundred
+    problems: tuple[Problem, ...] = ()
+    refused: int = 0
+
+
+class Start(Message, frozen=True, kw_only=True):
+    """Starts the job that was planned, or attaches to it."""
+
+    #: the client has seen it start and goes on after a broken session: what has failed since is not run again
+    attach: bool = False
+
+
+class Progress(Message, frozen=True, kw_only=True):
+    """How far the job is on this host."""
+
+    queued: int = 0
+    running: int = 0
+    sending: int = 0
+    done: int = 0
+    failed: int = 0
+    #: tasks whose outputs were there when the job was started
+    kept: int = 0
+    #: bytes of outputs
+    size: int = 0
+    #: hosts that fan-out files cannot be sent to, and how many wait for each
+    stuck: dict[str, int] = {}
+    #: those of them whose host key was refused
+    barred: tuple[str, ...] = ()
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that failed."""
+
+    #: input, or group of inputs
+    key: str
+    attempt: int
+    #: class name in `sshmap.errors`
+    kind: str
+    message: str
+    exit_code: int = 0
+
+
+class RunEnded(Message, frozen=True, kw_only=True):
+    """The job is over on this host."""
+
+    done: int
+    failed: int
+    size: int
+    #: tasks whose outputs were there when the job was started
+    kept: int
+    #: the first thousand
+    failures: tuple[Failure, ...] = ()
+    #: outputs that other work left beside the fresh ones: what to keep
+    stale: tuple[OutputCount, ...] = ()
+    #: fan-out files that wait for a host that does not answer
+    stuck: dict[str, int] = {}
+    #: why it does not
+    why: dict[str, str] = {}
+
+
+class Sweep(Message, frozen=True, kw_only=True):
+    """Deletes outputs in these directories that other receipts made."""
+
+    keep: tuple[OutputCount, ...]
+
+
+class Eval(Message, frozen=True, kw_only=True):
+    """Runs a command once, with a key's content as its input, and streams what it says."""
+
+    name: str
+    command: str
+
+
+class Exec(Message, frozen=True, kw_only=True):
+    """Runs a command once, without input."""
+
+    command: str
+
+
+class Said(Message, frozen=True, kw_only=True):
+    """Some stderr of the command."""
+
+    text: bytes
+
+
+class Exited(Message, frozen=True, kw_only=True):
+    """The command's exit code."""
+
+    code: int
+
+
+class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A job on one host."""
+
+    job: str
+    verb: str
+    indir: str
+    outdir: str
+    command: str
+    #: seconds since 1970
+    submitted: int
+    states: dict[str, int]
+    kept: int = 0
+
+
+class Jobs(Message, frozen=True, kw_only=True):
+    """Asks for the jobs."""
+
+
+class JobList(Message, frozen=True, kw_only=True):
+    """The jobs."""
+
+    jobs: tuple[JobRow, ...]
+
+
+class Relay(Message, frozen=True, kw_only=True):
+    """Asks for fan-out files that wait for a peer, to carry them there."""
+
+    peer: str
+
+
+class RelayItem(Message, frozen=True, kw_only=True):
+    """Announces one of them."""
+
+    id: int
+    name: str
+    receipt: Receipt
+    maker: Maker
+    replace: bool = False
+
+
+class Delivered(Message, frozen=True, kw_only=True):
+    """Says what became of them."""
+
+    peer: str
+    ids: tuple[int, ...]
+    refused: dict[int, Problem] = {}

@@ -1,0 +1,127 @@
+"""Messages about keys: listing, storing, fetching and deleting them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sshmap.errors import SshmapError
+from sshmap.model import Entry, Maker, Receipt
+from sshmap.protocol.base import Message, Problem
+
+
+class Ls(Message, frozen=True, kw_only=True):
+    """List keys by prefix."""
+
+    prefix: str
+    recursive: bool = False
+    #: generation of a listing the client still has
+    known: str = ""
+
+
+class Listing(Message, frozen=True, kw_only=True):
+    """Some rows of a listing, sorted by name."""
+
+    entries: tuple[Entry, ...] = ()
+    prefixes: tuple[str, ...] = ()
+
+
+class Listed(Message, frozen=True, kw_only=True):
+    """End of a listing."""
+
+    generation: str
+    #: the listing the client has is still right
+    unchanged: bool = False
+
+
+class Put(Message, frozen=True, kw_only=True):
+    """Announces the content of a key."""
+
+    name: str
+    receipt: Receipt | None = None
+    #: swap a key that has another receipt
+    replace: bool = False
+
+
+class DefineMaker(Message, frozen=True, kw_only=True):
+    """Tells the maker that receipts of later Puts refer to."""
+
+    maker: Maker
+
+
+class End(Message, frozen=True, kw_only=True):
+    """Ends a stream of data."""
+
+    size: int
+    digest: bytes
+
+
+class Handed(Message, frozen=True, kw_only=True):
+    """Stands for a stream of data and its End: the open file came with this message, on one machine."""
+
+    size: int
+    digest: bytes
+
+
+class PutResult(msgspec.Struct, frozen=True, array_like=True):
+    """What became of one Put."""
+
+    name: str
+    fresh: bool = True
+    problem: Problem | None = None
+
+
+def refused(error: SshmapError, name: str) -> PutResult:
+    """Say that a Put came to nothing."""
+    return PutResult(name, fresh=False, problem=Problem.of(error, name))
+
+
+class Stored(Message, frozen=True, kw_only=True):
+    """What became of some Puts, in their order."""
+
+    results: tuple[PutResult, ...]
+
+
+class Sync(Message, frozen=True, kw_only=True):
+    """Asks for the results of all Puts so far."""
+
+
+class Synced(Message, frozen=True, kw_only=True):
+    """All results have been sent."""
+
+
+class Get(Message, frozen=True, kw_only=True):
+    """Asks for content."""
+
+    prefix: str
+    #: the prefix is one whole key name
+    exact: bool = False
+    #: skip all up to and with this name, when going on after a lost connection
+    after: str = ""
+
+
+class Item(Message, frozen=True, kw_only=True):
+    """Announces the content of one key."""
+
+    name: str
+    size: int
+
+
+class Remove(Message, frozen=True, kw_only=True):
+    """Deletes keys, or only counts them."""
+
+    prefix: str
+    exact: bool = False
+    counting: bool = False
+
+
+class Removed(Message, frozen=True, kw_only=True):
+    """How many keys of how many bytes."""
+
+    count: int
+    size: int
+
+
+class Has(Message, frozen=True, kw_only=True):
+    """Asks whether a key is there."""
+
+    name: str
