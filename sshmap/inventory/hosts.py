@@ -33,8 +33,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     #: worker processes; 0 means one per core
     workers: int = 0
     groups: tuple[str, ...] = ()
-    #: what carries the connection from the laptop
-    transport: Literal["fabric", "openssh"] = "fabric"
+    #: what carries the connection from the laptop; ``auto`` is fabric, and for large content the ssh program
+    transport: Literal["auto", "fabric", "openssh"] = "auto"
     #: hosts to go through, as ssh's ProxyJump
     gateway: str = ""
     #: ``local`` starts the agent as a child process on this machine
