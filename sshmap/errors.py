@@ -6,7 +6,9 @@ SshmapError                      70  a bug in sshmap, unless a subclass says oth
 ├── UsageError                    2  the command line is wrong
 │   ├── InvalidKey                2  a key name breaks the naming rule
 │   └── InvalidInventory          2  the inventory is wrong
+├── NotCopied                     1  something in a tree cannot be copied; the rest was
 ├── HostLost                      3  a host cannot be reached or stopped answering
+│   ├── ConversationBroken        3  a connection that had been made broke off
 │   ├── HostNotReady              3  the host answers, but `up` has not been run or has to be run again
 │   ├── ConnectionDropped         3  the server closes connections before login, as MaxStartups makes it do
 │   ├── HostKeyRefused            3  a host key is unknown or has changed
@@ -58,6 +60,12 @@ class NothingMatched(SshmapError):
     exit_code = 1
 
 
+class NotCopied(SshmapError):
+    """Something in a tree cannot be copied: not a plain file, not readable, not a possible name."""
+
+    exit_code = 1
+
+
 class UsageError(SshmapError):
     """The request itself is wrong."""
 
@@ -80,6 +88,10 @@ class HostLost(SshmapError):
 
 class HostNotReady(HostLost):
     """The host answers, but sshmap is not set up there as needed."""
+
+
+class ConversationBroken(HostLost):
+    """A connection that had been made broke off; whether the request under way was carried out is not known."""
 
 
 class ConnectionDropped(HostLost):
@@ -160,7 +172,9 @@ BY_NAME: dict[str, type[SshmapError]] = {
         NothingMatched,
         UsageError,
         InvalidKey,
+        NotCopied,
         HostLost,
+        ConversationBroken,
         HostNotReady,
         ConnectionDropped,
         HostKeyRefused,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Literal, NewType
+from typing import Annotated, Literal, NewType
 
 import msgspec
 
@@ -60,14 +60,19 @@ class TaskState(enum.Enum):
     FAILED = "failed"
 
 
+#: bytes of a file
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+#: seconds since 1970, within the years that a calendar can show
+Time = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
+
+
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One key as a listing shows it."""
 
     name: str
-    #: bytes
-    size: int
-    #: when it was committed, in seconds since 1970, by its host's clock
-    mtime: int
+    size: Size
+    #: when it was committed, by its host's clock
+    mtime: Time
     digest: bytes = b""
 
 

@@ -10,6 +10,7 @@ print(cluster.get("sm://out/a"))
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from collections.abc import Iterable, Iterator
@@ -19,14 +20,15 @@ from typing import BinaryIO, Self, Unpack
 
 import msgspec
 
-from sshmap.client import download, upload
-from sshmap.client.conversations import Links
+from sshmap.client import download, sources
+from sshmap.client.conversations import Conversations
 from sshmap.client.jobs import JobRun, Options
 from sshmap.client.listing import ListingCache, Placed, list_keys
 from sshmap.client.results import Counted, Finding, JobResult, Spoken, Status, Transfer, raise_failures, silent
-from sshmap.errors import HostLost, InvalidKey, NothingMatched, SshmapError, UsageError
+from sshmap.client.upload import upload
+from sshmap.errors import InvalidKey, NothingMatched, ProtocolError, SshmapError, UsageError
 from sshmap.inventory import Inventory, builtin, discover
-from sshmap.model import Verb, check_name, check_prefix, parse_name
+from sshmap.model import KeyName, Verb, check_name, check_prefix, parse_name
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
@@ -53,7 +55,7 @@ class Cluster:
         else:
             chosen = discover(Path(inventory) if inventory is not None else None)
         self.inventory = chosen
-        self._links = Links(chosen, autostart=autostart)
+        self._conversations = Conversations(chosen, autostart=autostart)
         self._listings = ListingCache()
 
     def __enter__(self) -> Self:
@@ -66,7 +68,7 @@ class Cluster:
 
     def close(self) -> None:
         """End all sessions; the hosts go on with what was submitted."""
-        self._links.close()
+        self._conversations.close()
 
     def put(self, source: bytes | Path | BinaryIO, key: str) -> Transfer:
         """Store content under a key; the same content again is harmless.
@@ -79,26 +81,43 @@ class Cluster:
             KeyExists: the key holds other content.
         """
         name = check_name(parse_name(key))
-        if isinstance(source, Path):
-            upload.check_file(source)
-        return self._upload([upload.Source(name=name, content=source)]).check()
+        with contextlib.ExitStack() as opened:
+            return self._upload([self._source(source, name, opened)]).check()
+
+    def _source(self, content: bytes | Path | BinaryIO, name: KeyName, opened: contextlib.ExitStack) -> sources.Source:
+        """Make a source of what there is; a stream is made repeatable if it is short."""
+        if isinstance(content, Path):
+            if source := sources.of_file(content, name):
+                return source
+            content = opened.enter_context(content.open("rb", buffering=0))
+        if isinstance(content, bytes):
+            return sources.Source(name=name, content=content, size=len(content))
+        source = sources.of_stream(content, name)
+        if not source.repeatable:
+            # it can be sent once only, so the host has to be there
+            host = self._conversations.ring.place(name)
+            self._conversations.ask(host, lambda session: session.ask(m.Ping(), m.Served), bulk=True)
+        return source
 
     def put_tree(self, top: Path, prefix: str, report: Counted = silent) -> Transfer:
         """Store all files below a directory under ``prefix`` plus their relative paths.
 
         Raises:
-            UsageError: the directory holds something that is not a plain file.
+            UsageError: there is no such directory.
+            TransferFailed: some could not be copied; its ``result`` says which, and the others were.
         """
         start = parse_name(prefix)
         if not top.exists():
             raise UsageError(f"no such directory: {top}")
         if not top.is_dir():
             raise UsageError(f"{top} is not a directory", hint=f"copy a file without -r: sshmap cp {top} {prefix}")
-        sources = (upload.Source(name=check_name(start + name), content=path) for path, name in upload.walk(top))
-        return self._upload(sources, report).complete()
+        failures: dict[str, SshmapError] = {}
+        transfer = self._upload(sources.of_tree(top, start, failures.__setitem__), report)
+        transfer.failures |= failures
+        return transfer.complete()
 
-    def _upload(self, sources: Iterable[upload.Source], report: Counted = silent) -> Transfer:
-        return upload.upload(self._links, sources, report)
+    def _upload(self, chosen: Iterable[sources.Source], report: Counted = silent) -> Transfer:
+        return upload(self._conversations, chosen, report)
 
     def get(self, key: str) -> bytes:
         """Return a key's content.
@@ -107,17 +126,15 @@ class Cluster:
             NothingMatched: there is no such key.
             DigestMismatch: its content is damaged.
         """
-        out = io.BytesIO()
-        self.cat(key, out)
-        return out.getvalue()
+        return download.fetch_bytes(self._conversations, check_name(parse_name(key)))
 
     def cat(self, key: str, out: BinaryIO) -> int:
         """Write a key's content to a stream and return its size in bytes."""
-        return download.fetch_one(self._links, check_name(parse_name(key)), out)
+        return download.fetch_one(self._conversations, check_name(parse_name(key)), out)
 
     def get_file(self, key: str, path: Path) -> int:
         """Copy a key to a file, which is replaced once all has been checked; return its size in bytes."""
-        return download.fetch_file(self._links, check_name(parse_name(key)), path)
+        return download.fetch_file(self._conversations, check_name(parse_name(key)), path)
 
     def get_tree(self, prefix: str, top: Path, report: Counted = silent) -> Transfer:
         """Copy all keys below ``sm://…/`` to files below a directory.
@@ -128,7 +145,7 @@ class Cluster:
         start = check_prefix(parse_name(prefix))
         if start and not start.endswith("/"):
             raise InvalidKey(f"not a directory: {prefix!r}", hint=f"write {prefix}/")
-        transfer = download.download(self._links, start, lambda name: top / name[len(start) :], report)
+        transfer = download.download(self._conversations, start, top, report)
         if not transfer.fresh and not transfer.failures:
             raise NothingMatched(f"no key below {prefix}", hint="sshmap ls shows what there is")
         return transfer.complete()
@@ -142,7 +159,7 @@ class Cluster:
         Raises:
             HostLost: a host does not answer.
         """
-        return list_keys(self._links, self._listings, check_prefix(parse_name(prefix)), recursive=recursive)
+        return list_keys(self._conversations, self._listings, check_prefix(parse_name(prefix)), recursive=recursive)
 
     def rm(self, prefix: str, *, recursive: bool = False, counting: bool = False) -> tuple[int, int]:
         """Delete a key, or with ``recursive`` all keys that start with a prefix; return their number and bytes.
@@ -159,10 +176,9 @@ class Cluster:
         if not name:
             raise UsageError("refusing to delete everything", hint="name a bucket: sshmap rm -r sm://bucket/")
         check_prefix(name) if recursive else check_name(name)
-        request = m.Remove(prefix=name, exact=not recursive, counting=counting)
-        names = None if recursive else [self._links.ring.place(name)]
-        answers, failures = self._links.gather(
-            lambda host: self._links.ask(host, lambda session: session.ask(request, m.Removed)), names
+        names = None if recursive else [self._conversations.ring.place(name)]
+        answers, failures = self._conversations.gather(
+            lambda host: self._remove(host, name, exact=not recursive, counting=counting), names
         )
         raise_failures(failures, dict(answers))
         count, size = sum(answer.count for answer in answers.values()), sum(answer.size for answer in answers.values())
@@ -171,6 +187,23 @@ class Cluster:
                 f"no key {'starts with' if recursive else 'is named'} {prefix}", hint="sshmap ls shows what there is"
             )
         return count, size
+
+    def _remove(self, host: str, name: str, *, exact: bool, counting: bool) -> m.Removed:
+        """Delete what one host has; after a break, what was there before is what was deleted."""
+        before: m.Removed | None = None
+
+        def converse(session: Session) -> m.Removed:
+            nonlocal before
+            there = session.ask(m.Remove(prefix=name, exact=exact, counting=True), m.Removed)
+            if counting or not there.count:
+                return before or there
+            if before is None:
+                before = there
+                return session.ask(m.Remove(prefix=name, exact=exact), m.Removed)
+            session.ask(m.Remove(prefix=name, exact=exact), m.Removed)
+            return before
+
+        return self._conversations.ask(host, converse)
 
     def where(self, prefix: str) -> Iterator[Placed]:
         """Go through the keys that start with a prefix with the hosts they lie on.
@@ -185,7 +218,9 @@ class Cluster:
                 yield row
         if not found:
             name = parse_name(prefix)
-            there = f"; it would lie on {self._links.ring.place(name)}" if name and not name.endswith("/") else ""
+            there = (
+                f"; it would lie on {self._conversations.ring.place(name)}" if name and not name.endswith("/") else ""
+            )
             raise NothingMatched(f"no such key: {prefix}{there}", hint="sshmap ls shows what there is")
 
     def eval(self, key: str, command: str, out: BinaryIO, err: BinaryIO) -> int:
@@ -199,7 +234,9 @@ class Cluster:
         """
         name = check_name(parse_name(key))
         request = m.Eval(name=name, command=command)
-        return stream_command(self._links.session(self._links.ring.place(name)), request, out, err)
+        return self._conversations.once(
+            self._conversations.ring.place(name), lambda session: stream_command(session, request, out, err)
+        )
 
     def map(self, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
         """Run a command on each key of INDIR where it lies, one output each.
@@ -227,7 +264,7 @@ class Cluster:
 
     def submit(self, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
         """Run a job of any shape; see `map`."""
-        return JobRun(self._links, verb, indir, outdir, command, **options).run()
+        return JobRun(self._conversations, verb, indir, outdir, command, **options).run()
 
     def statuses(self, names: Iterable[str] | None = None) -> tuple[dict[str, Status], dict[str, SshmapError]]:
         """Look at hosts, all if none are named; return statuses and failures by host."""
@@ -237,7 +274,7 @@ class Cluster:
             seen = session.ask(m.GetStatus(), m.Status)
             return Status(**msgspec.structs.asdict(seen), round_trip=time.monotonic() - began)
 
-        return self._links.gather(lambda host: self._links.ask(host, get_status), names)
+        return self._conversations.gather(lambda host: self._conversations.ask(host, get_status), names)
 
     def jobs(self) -> dict[str, list[m.JobRow]]:
         """Return the jobs every host knows.
@@ -245,8 +282,8 @@ class Cluster:
         Raises:
             HostLost: a host does not answer.
         """
-        answers, failures = self._links.gather(
-            lambda host: self._links.ask(host, lambda session: session.ask(m.Jobs(), m.JobList))
+        answers, failures = self._conversations.gather(
+            lambda host: self._conversations.ask(host, lambda session: session.ask(m.Jobs(), m.JobList))
         )
         raise_failures(failures, dict(answers))
         return {host: list(answer.jobs) for host, answer in answers.items()}
@@ -255,14 +292,14 @@ class Cluster:
         """Set every host up and start its daemon, telling of each that is done; return statuses and failures by host."""
         from sshmap.client.setup import bring_up  # what it ships is put together only here
 
-        return bring_up(self._links, report)
+        return bring_up(self._conversations, report)
 
     def doctor(self, names: Iterable[str] | None = None) -> list[Finding]:
         """Look for what may be wrong with hosts, all if none are named, the way to them and this machine; starts nothing."""
         from sshmap.client.doctor import examine  # needed once in a while
 
         chosen = {host.name: host for host in self.inventory.hosts}
-        return examine(self._links, [chosen[name] for name in (chosen if names is None else names)])
+        return examine(self._conversations, [chosen[name] for name in (chosen if names is None else names)])
 
     def exec(
         self, command: str, names: Iterable[str] | None = None
@@ -271,10 +308,11 @@ class Cluster:
 
         def run(host: str) -> Spoken:
             out, err = io.BytesIO(), io.BytesIO()
-            code = stream_command(self._links.session(host), m.Exec(command=command), out, err)
+            request = m.Exec(command=command)
+            code = self._conversations.once(host, lambda session: stream_command(session, request, out, err))
             return Spoken(exit_code=code, stdout=out.getvalue(), stderr=err.getvalue())
 
-        return self._links.gather(run, names)
+        return self._conversations.gather(run, names)
 
     def down(self, *, purge: bool = False) -> dict[str, m.DaemonStopped]:
         """Stop every host's daemon; with ``purge`` delete the roots and all keys.
@@ -282,8 +320,8 @@ class Cluster:
         Raises:
             HostLost: a host does not answer.
         """
-        self._links.close()
-        quiet = Links(self.inventory, autostart=False)
+        self._conversations.close()
+        quiet = Conversations(self.inventory, autostart=False)
 
         def stop_daemon(host: str) -> m.DaemonStopped:
             session = quiet.open(host, warm=False)
@@ -292,13 +330,13 @@ class Cluster:
             finally:
                 session.close()
 
-        answers, failures = self._links.gather(stop_daemon)
+        answers, failures = self._conversations.gather(stop_daemon)
         raise_failures(failures, dict(answers))
         return answers
 
     def host_of(self, key: str) -> str:
         """Return the host a key belongs to."""
-        return self._links.ring.place(check_name(parse_name(key)))
+        return self._conversations.ring.place(check_name(parse_name(key)))
 
 
 def stream_command(session: Session, request: m.Eval | m.Exec, out: BinaryIO, err: BinaryIO) -> int:
@@ -307,7 +345,7 @@ def stream_command(session: Session, request: m.Eval | m.Exec, out: BinaryIO, er
     Raises:
         SshmapError: the host could not run it.
     """
-    session.writer.message(request)
+    session.begin(request, m.Exited, m.Problem)
     while True:
         frame = session.frame()
         if isinstance(frame, memoryview):
@@ -321,4 +359,4 @@ def stream_command(session: Session, request: m.Eval | m.Exec, out: BinaryIO, er
         elif isinstance(frame, m.Problem):
             raise frame.error(session.host)
         else:
-            raise HostLost(f"{type(frame).__name__} came instead of the command's output", host=session.host)
+            raise ProtocolError(f"{type(frame).__name__} came instead of the command's output", host=session.host)

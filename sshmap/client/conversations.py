@@ -1,56 +1,38 @@
-"""One session per host, opened when it is needed and kept; and the asking of many hosts at once."""
+"""The conversations of a client with its hosts.
+
+A session is leased for one request and its answers, by one thread, and kept for the next
+lease only if the last message of the request was read; else it is closed. So no answer can
+reach anybody but the one who asked, however many threads use a `Cluster`, and whatever is
+abandoned half way.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 from sshmap.client.gathering import gather
-from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady, ProtocolError, SshmapError
+from sshmap.client.retrying import BREAKS, Course, persist
+from sshmap.errors import SshmapError
 from sshmap.inventory import Host, Inventory
 from sshmap.model import Peer
-from sshmap.protocol.messages import Hello
+from sshmap.protocol.messages import Hello, Ping, Served
 from sshmap.transport.dial import dial
 from sshmap.transport.session import Session
 
 Value = TypeVar("Value")
-#: times a request is made again on a new session when its session breaks
-AGAIN = 9
-#: hosts behind one gateway that are connected to at the same time
-THROUGH_GATEWAY = 8
+#: hosts that are connected to at the same time, and of those behind one gateway: it has a MaxStartups, too
+CONNECTING, THROUGH_GATEWAY = 32, 8
+#: sessions with one host that are kept for later
+KEPT = 4
+#: bytes from which on content goes through what carries large content best, where that is another transport
+BULK = 1 << 20
 
 
-def again(
-    call: Callable[[], Value],
-    before: Callable[[], None] = lambda: None,
-    kinds: tuple[type[SshmapError], ...] = (ConnectionDropped,),
-) -> Value:
-    """Do something that may be repeated, some times, as long as the connection breaks or is dropped before login.
-
-    Args:
-        call: what to do.
-        before: what to do before the next try.
-        kinds: errors that are worth another try.
-    """
-    import tenacity  # only a broken session needs it
-
-    retry = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(kinds), stop=tenacity.stop_after_attempt(AGAIN),
-        wait=tenacity.wait_exponential(multiplier=0.1, max=2) + tenacity.wait_random(0, 0.7),
-        before_sleep=lambda _: before(), reraise=True,
-    )  # fmt: skip
-    return retry(call)
-
-
-def worth_another(error: HostLost, *, opened: bool) -> bool:
-    """Say whether a host is asked again: one that broke off is, one that cannot be reached now is not."""
-    return not isinstance(error, HostNotReady | HostKeyRefused) and (opened or isinstance(error, ProtocolError))
-
-
-class Links:
-    """The sessions of a client.
+class Conversations:
+    """The sessions of a client. Safe for several threads.
 
     Args:
         inventory: the hosts.
@@ -64,7 +46,10 @@ class Links:
         self._hosts = {host.name: host for host in inventory.hosts}
         # hosts reached by ssh are introduced to each other by `up`
         self._peers = tuple(map(_peer, inventory.hosts)) if all(host.is_local for host in inventory.hosts) else ()
-        self._sessions: dict[str, Session] = {}
+        self._kept: dict[tuple[str, bool], list[Session]] = {}
+        #: grows when all sessions are closed: those leased at that time are not kept afterwards
+        self._closings = 0
+        self._connecting = threading.BoundedSemaphore(CONNECTING)
         self._gates: dict[str, threading.BoundedSemaphore] = {}
         self._guard = threading.Lock()
 
@@ -73,27 +58,109 @@ class Links:
         """All hosts of the inventory."""
         return self.inventory.hosts
 
-    def session(self, name: str) -> Session:
-        """Return the session of a host, opening it if there is none.
+    def has_bulk(self, host: str) -> bool:
+        """Say whether large content goes to a host in another way than all else."""
+        return self._hosts[host].transport == "auto" and not self._hosts[host].is_local
+
+    def ask(
+        self, host: str, call: Callable[[Session], Value], *, bulk: bool = False, progress: Callable[[], object] = int
+    ) -> Value:
+        """Make a request that may be made again when the session breaks.
+
+        Args:
+            host: name of the host.
+            call: makes the request, or what is left of it, on a session.
+            bulk: whether much content will pass.
+            progress: returns something that differs whenever the request has got further.
 
         Raises:
-            HostLost: the host cannot be reached.
-            RingChanged: the host's data lies by another inventory.
+            SshmapError: what the host reports, or HostLost.
         """
-        with self._guard:
-            if session := self._sessions.get(name):
-                return session
-        session = self.open(name)
-        with self._guard:
-            self._sessions[name] = session
-        return session
+        (value,) = self.converse(host, lambda session: [call(session)], bulk=bulk, progress=progress)
+        return value
 
-    def open(self, name: str, *, warm: bool = True) -> Session:
-        """Open a session of its own to a host.
+    def converse(
+        self,
+        host: str,
+        talk: Callable[[Session], Iterable[Value]],
+        *,
+        bulk: bool = False,
+        progress: Callable[[], object] = int,
+    ) -> Generator[Value]:
+        """Make a request and pass on its answers one by one; as `ask`."""
+        course = Course(progress)
+        return persist(course, lambda: self._talk(host, talk, course, bulk=bulk))
+
+    def _talk(
+        self, host: str, talk: Callable[[Session], Iterable[Value]], course: Course, *, bulk: bool
+    ) -> Iterator[Value]:
+        kept = self._take(host, bulk=bulk)
+        try:
+            with self._leased(kept or self.open(host, bulk=bulk), bulk=bulk) as session:
+                course.opened = True
+                yield from talk(session)
+        except SshmapError as exc:
+            exc.host = exc.host or host
+            if kept and isinstance(exc, BREAKS):
+                # the others that were kept are likely to be dead as well
+                self.drop(host)
+                course.forgive()
+            raise
+
+    def once(self, host: str, call: Callable[[Session], Value]) -> Value:
+        """Make a request that must not be made twice, on a session that has just answered.
+
+        Raises:
+            SshmapError: what the host reports, or HostLost: then it is not known whether the request was carried out.
+        """
+        self.ask(host, lambda session: session.ask(Ping(), Served))
+        with self.lease(host) as session:
+            try:
+                return call(session)
+            except SshmapError as exc:
+                exc.host = exc.host or host
+                raise
+
+    @contextlib.contextmanager
+    def lease(self, host: str, *, bulk: bool = False) -> Iterator[Session]:
+        """Have a session for one request and its answers."""
+        with self._leased(self._take(host, bulk=bulk) or self.open(host, bulk=bulk), bulk=bulk) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def _leased(self, session: Session, *, bulk: bool) -> Iterator[Session]:
+        closings = self._closings
+        try:
+            yield session
+        finally:
+            if not self._keep(session, closings, bulk=bulk):
+                session.close()
+
+    def _take(self, host: str, *, bulk: bool) -> Session | None:
+        with self._guard:
+            kept = self._kept.get((host, bulk))
+            return kept.pop() if kept else None
+
+    def _keep(self, session: Session, closings: int, *, bulk: bool) -> bool:
+        """Keep a session for later, unless something of a request is still to come on it; say whether it was kept."""
+        with self._guard:
+            kept = self._kept.setdefault((session.host, bulk), [])
+            if not session.idle or closings != self._closings or len(kept) >= KEPT:
+                return False
+            kept.append(session)
+            return True
+
+    def open(self, name: str, *, warm: bool = True, bulk: bool = False) -> Session:
+        """Open a session, which belongs to the caller.
 
         Args:
             name: the host.
             warm: whether an agent inside the daemon may serve it.
+            bulk: whether much content will pass.
+
+        Raises:
+            HostLost: the host cannot be reached.
+            RingChanged: the host's data lies by another inventory.
         """
         host = self._hosts[name]
         hello = Hello(
@@ -101,48 +168,18 @@ class Links:
             shuffle=self.inventory.shuffle, autostart=self._autostart and host.is_local,
         )  # fmt: skip
         with self.gate(host):
-            try:
-                return Session(dial(host, warm=warm), hello)
-            except ConnectionDropped:
-                return again(lambda: Session(dial(host, warm=warm), hello))
+            return Session(dial(host, warm=warm, bulk=bulk), hello)
 
-    def gate(self, host: Host) -> contextlib.AbstractContextManager[object]:
-        """Let only some connect through one gateway at a time: it has a MaxStartups, too."""
-        if not host.gateway:
-            return contextlib.nullcontext()
-        with self._guard:
-            return self._gates.setdefault(host.gateway, threading.BoundedSemaphore(THROUGH_GATEWAY))
-
-    def drop(self, name: str) -> None:
-        """Forget a session that broke."""
-        with self._guard:
-            session = self._sessions.pop(name, None)
-        if session:
-            session.close()
-
-    def ask(self, name: str, call: Callable[[Session], Value]) -> Value:
-        """Run a request that may be repeated; a broken session is opened again a few times.
-
-        Raises:
-            SshmapError: what the host reports, or HostLost.
-        """
-        opened = False
-        try:
-            session = self.session(name)
-            opened = True
-            return call(session)
-        except HostLost as exc:
-            self.drop(name)
-            exc.host = exc.host or name
-            if not worth_another(exc, opened=opened):
-                raise
-            return self._again(name, call)
-        except SshmapError as exc:
-            exc.host = exc.host or name
-            raise
-
-    def _again(self, name: str, call: Callable[[Session], Value]) -> Value:
-        return again(lambda: call(self.session(name)), lambda: self.drop(name), (ConnectionDropped, ProtocolError))
+    @contextlib.contextmanager
+    def gate(self, host: Host) -> Iterator[None]:
+        """Let only some connect at a time."""
+        with contextlib.ExitStack() as stack:
+            if host.gateway:
+                with self._guard:
+                    gate = self._gates.setdefault(host.gateway, threading.BoundedSemaphore(THROUGH_GATEWAY))
+                stack.enter_context(gate)
+            stack.enter_context(self._connecting)
+            yield
 
     def gather(
         self, call: Callable[[str], Value], names: Iterable[str] | None = None
@@ -158,10 +195,21 @@ class Links:
         """
         return gather(call, (host.name for host in self.hosts) if names is None else names)
 
+    def drop(self, host: str) -> None:
+        """Close the sessions with a host that nobody uses now."""
+        with self._guard:
+            dropped = [session for bulk in (False, True) for session in self._kept.pop((host, bulk), [])]
+        for session in dropped:
+            session.close()
+
     def close(self) -> None:
-        """End all sessions."""
-        while self._sessions:
-            self._sessions.popitem()[1].close()
+        """Close all sessions: those that are leased now when their request has ended."""
+        with self._guard:
+            self._closings += 1
+            dropped = [session for kept in self._kept.values() for session in kept]
+            self._kept.clear()
+        for session in dropped:
+            session.close()
 
 
 def _peer(host: Host) -> Peer:

@@ -15,7 +15,7 @@ import msgspec
 
 from sshmap.client import bootstrap
 from sshmap.client.bootstrap import Facts
-from sshmap.client.conversations import Links
+from sshmap.client.conversations import Conversations
 from sshmap.client.results import Finding
 from sshmap.client.runtime import wanted
 from sshmap.errors import HostNotReady, SshmapError
@@ -41,7 +41,7 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     skew: float
 
 
-def examine(links: Links, hosts: Iterable[Host]) -> list[Finding]:
+def examine(links: Conversations, hosts: Iterable[Host]) -> list[Finding]:
     """Examine this machine and some hosts, all at once."""
     chosen = {host.name: host for host in hosts}
     found, failures = links.gather(lambda name: _examine_host(links, chosen[name]), chosen)
@@ -55,7 +55,7 @@ def examine(links: Links, hosts: Iterable[Host]) -> list[Finding]:
     return sorted([*findings, *judge_twins(statuses)], key=lambda finding: order[finding.host])
 
 
-def _examine_host(links: Links, host: Host) -> tuple[list[Finding], m.Status | None]:
+def _examine_host(links: Conversations, host: Host) -> tuple[list[Finding], m.Status | None]:
     with links.gate(host):
         findings = [] if host.is_local else judge_visit(host, visit(host))
     if any(finding.blocks for finding in findings):

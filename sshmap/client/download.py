@@ -1,48 +1,52 @@
-"""Copying keys out: every host streams what it has; a file appears under its name when it is whole and checked."""
+"""Copying keys out: every host streams what it has; a file appears under its name when it is whole and checked.
+
+What a host sends is data: a name that was not asked for, that the ring places elsewhere or
+that comes out of order ends the host's part with an error that names the host.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from sshmap.client.conversations import Links
+from sshmap.client.conversations import BULK, Conversations
+from sshmap.client.destination import Directory, NamedFile, Target
 from sshmap.client.results import Transfer, silent
 from sshmap.errors import (
+    ConversationBroken,
     DigestMismatch,
+    HostLost,
     InvalidKey,
     NoSpace,
-    NothingMatched,
+    NotCopied,
     ProtocolError,
-    Refused,
     SshmapError,
     UsageError,
 )
 from sshmap.model import check_name, show
-from sshmap.protocol.messages import End, Get, Item, Problem, Served
+from sshmap.protocol.framing import MAX_DATA
+from sshmap.protocol.messages import End, Get, Item, Problem, Served, Unsent
 from sshmap.store.digest import Hasher
-from sshmap.store.writing import write_all
 from sshmap.transport.session import Session
+
+#: bytes of a key, and why they do not count if they do not
+Received = tuple[int, SshmapError | None]
 
 
 def download(
-    links: Links, prefix: str, place: Callable[[str], Path], report: Callable[[int, int], None] = silent
+    conversations: Conversations, prefix: str, top: Path, report: Callable[[int, int], None] = silent
 ) -> Transfer:
-    """Copy all keys with a prefix to files.
+    """Copy all keys with a prefix to files below a directory, under what follows the prefix in their names.
 
     Args:
-        links: the cluster.
-        prefix: what the names start with.
-        place: says where a key's file belongs.
+        conversations: the way to the hosts.
+        prefix: what the names start with; empty, or ends in ``/``.
+        top: the directory.
         report: told number and bytes of what has arrived.
-
-    Raises:
-        SshmapError: a host did not answer; what arrived from others stays.
     """
     transfer = Transfer(failures={})
     guard = threading.Lock()
@@ -56,79 +60,135 @@ def download(
                 transfer.size += size
             report(1, size)
 
-    def fetch(name: str) -> None:
-        last = ""
+    def fetch(host: str) -> None:
+        with contextlib.closing(Directory(top)) as directory:
+            part = _Part(conversations, host, prefix, directory, arrived)
+            if conversations.has_bulk(host):
+                if part.fetch(limit=BULK):
+                    part.fetch(least=BULK)
+            else:
+                part.fetch()
 
-        def converse(session: Session) -> None:
-            nonlocal last
-            session.writer.message(Get(prefix=prefix, after=last))
-            while not isinstance(item := session.next(), Served):
-                assert isinstance(item, Item)
-                last = item.name
-                arrived(item.name, *_receive(session, item, place))
-
-        links.ask(name, converse)
-
-    _, failures = links.gather(fetch)
+    _, failures = conversations.gather(fetch)
     for name, error in failures.items():
         transfer.failures[f"host {name}"] = error
     return transfer
 
 
-def _receive(session: Session, item: Item, place: Callable[[str], Path]) -> tuple[int, SshmapError | None]:
-    """Receive one key into its file; of one that cannot be written the content is read and dropped."""
+class _Part:
+    """What one host has of the keys with a prefix.
+
+    Args:
+        conversations: the way to the host.
+        host: its name.
+        prefix: what the names start with.
+        directory: where files are made.
+        arrived: told of each key its size, and why it was not written if it was not.
+    """
+
+    def __init__(
+        self,
+        conversations: Conversations,
+        host: str,
+        prefix: str,
+        directory: Directory,
+        arrived: Callable[[str, int, SshmapError | None], None],
+    ) -> None:
+        self._conversations, self._host, self._prefix = conversations, host, prefix
+        self._directory, self._arrived = directory, arrived
+        #: last key that has arrived, or is known not to; after a break, the next one is asked for
+        self._last = ""
+
+    def fetch(self, *, least: int = 0, limit: int = 0) -> int:
+        """Fetch keys of so many bytes or more, and fewer than a limit; return how many there are beside."""
+        self._last = ""
+        return self._conversations.ask(
+            self._host,
+            lambda session: self._converse(session, least, limit),
+            bulk=least > 0,
+            progress=lambda: self._last,
+        )
+
+    def _converse(self, session: Session, least: int, limit: int) -> int:
+        session.begin(Get(prefix=self._prefix, after=self._last, least=least, limit=limit), Served, Problem)
+        while not isinstance(answer := session.expect(Item, Served), Served):
+            self._check(answer)
+            size, problem = _receive(session, answer, lambda: self._directory.create(answer.name[len(self._prefix) :]))
+            self._last = answer.name
+            self._arrived(answer.name, size, problem)
+        return answer.passed
+
+    def _check(self, item: Item) -> None:
+        """Hold what a host sends against what was asked for.
+
+        Raises:
+            ProtocolError: it sends something else.
+        """
+        try:
+            check_name(item.name)
+        except InvalidKey as exc:
+            raise ProtocolError(f"it sent a bad name: {exc.message}", host=self._host) from exc
+        if not item.name.startswith(self._prefix):
+            raise ProtocolError(f"it sent {show(item.name)}, which was not asked for", host=self._host)
+        if item.name <= self._last:
+            raise ProtocolError(f"it sent {show(item.name)} after {show(self._last)}: out of order", host=self._host)
+        if (owner := self._conversations.ring.place(item.name)) != self._host:
+            raise ProtocolError(f"it sent {show(item.name)}, which belongs on {owner}", host=self._host)
+
+
+def _receive(session: Session, item: Item, create: Callable[[], Target]) -> Received:
+    """Receive one key into a file; of one that cannot be written the content is read and dropped."""
     try:
-        check_name(item.name)
-        file = _Fresh(place(item.name))
-    except (OSError, InvalidKey) as exc:
+        file = create()
+    except OSError as exc:
         _drop(session)
         return 0, _unwritable(exc, item)
     with contextlib.closing(file):
         try:
-            size = receive(session, item.name, file.write)
-        except (DigestMismatch, NothingMatched, Refused) as exc:
-            exc.host = exc.host or session.host
-            return 0, exc
+            size, problem = receive(session, item, file.write)
         except OSError as exc:
             _drop(session)
             return 0, _unwritable(exc, item)
         try:
-            file.finish()
+            if not problem:
+                file.finish()
         except OSError as exc:
             return 0, _unwritable(exc, item)
-    return size, None
+    return size, problem
 
 
-def _unwritable(exc: OSError | InvalidKey, item: Item) -> SshmapError:
-    if isinstance(exc, InvalidKey):
-        return exc
+def _unwritable(exc: OSError, item: Item) -> SshmapError:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"no space left here for {show(item.name)}")
+    if exc.errno in (errno.ELOOP, errno.ENOTDIR):
+        return NotCopied(f"cannot write {show(item.name)}: a link or a file lies where a directory is needed")
     return UsageError(f"cannot write {exc.filename or item.name}: {exc.strerror}")
 
 
-def receive(session: Session, name: str, write: Callable[[memoryview], object]) -> int:
-    """Receive a key's content up to its End and return its size.
+def receive(session: Session, item: Item, write: Callable[[memoryview], object]) -> Received:
+    """Receive a key's content up to its End; it does not count if the host or its digest says so.
 
     Raises:
-        DigestMismatch: what came is not what the host has stored.
-        SshmapError: the host reports a problem with it.
+        HostLost: the conversation broke, or is none.
+        OSError: the content cannot be written; the rest of it is still to come.
     """
     hasher = Hasher()
     while isinstance(frame := session.frame(), memoryview):
         hasher.update(frame)
+        if hasher.size > item.size + MAX_DATA:
+            raise ProtocolError(f"it sends more of {show(item.name)} than it announced", host=session.host)
         write(frame)
-    if isinstance(frame, Problem):
-        raise frame.error(session.host)
+    if isinstance(frame, Unsent):
+        return 0, frame.problem.error(session.host)
     if not isinstance(frame, End):
         raise ProtocolError("content was broken off", host=session.host)
     if (frame.size, frame.digest) != (hasher.size, hasher.digest):
-        raise DigestMismatch(
-            f"{show(name)}: what arrived does not match its digest",
-            hint=f"run the command again; if that stays, sshmap rm {show(name)}, then make or copy it again",
+        return 0, DigestMismatch(
+            f"{show(item.name)}: what arrived does not match its digest",
+            hint=f"run the command again; if that stays, sshmap rm {show(item.name)}, then make or copy it again",
             host=session.host,
         )
-    return hasher.size
+    return hasher.size, None
 
 
 def _drop(session: Session) -> None:
@@ -136,86 +196,91 @@ def _drop(session: Session) -> None:
         continue
 
 
-class _Fresh:
-    """A file that takes its name when it is complete, and never exists half.
+def _fetch(conversations: Conversations, name: str, take: Callable[[Session, Item], Received]) -> int:
+    """Have one key sent, over what carries large content if it is large, and return its size.
 
-    A link stays one: its target is replaced. What is there and is no plain file (a FIFO, a
-    device) is written to as it is.
+    Args:
+        conversations: the way to the hosts.
+        name: the key.
+        take: receives the content; called again after a break.
+
+    Raises:
+        SshmapError: there is no such key, it is damaged, or cannot be taken.
     """
+    host = conversations.ring.place(name)
 
-    def __init__(self, path: Path) -> None:
-        self._path = Path(os.path.realpath(path)) if path.is_symlink() else path
-        self._fresh = self._path.with_name(f".sshmap-{secrets.token_hex(6)}")
-        self._finished = False
-        self._through = self._path.exists() and not (self._path.is_file() or self._path.is_dir())
-        if self._through:
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-            return
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            self._fd = os.open(self._fresh, flags, 0o666)
-        except FileNotFoundError:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self._fresh, flags, 0o666)
+    def converse(session: Session, least: int, limit: int) -> Received | None:
+        session.begin(Get(prefix=name, exact=True, least=least, limit=limit), Served, Problem)
+        answer = session.expect(Item, Served)
+        if isinstance(answer, Served):
+            return None
+        if answer.name != name:
+            raise ProtocolError(f"it sent {show(answer.name)} instead of {show(name)}", host=host)
+        received = take(session, answer)
+        with contextlib.suppress(HostLost):
+            # the content is here; whether the session can be used again matters little
+            session.expect(Served)
+        return received
 
-    def write(self, piece: memoryview) -> None:
-        """Append some content."""
-        write_all(self._fd, piece)
-
-    def finish(self) -> None:
-        """Give the file its name; what had it before is replaced."""
-        if not self._through:
-            self._fresh.rename(self._path)
-        self._finished = True
-
-    def close(self) -> None:
-        """Close it; unfinished, it vanishes."""
-        os.close(self._fd)
-        if not (self._finished or self._through):
-            self._fresh.unlink(missing_ok=True)
+    limit = BULK if conversations.has_bulk(host) else 0
+    received = conversations.ask(host, lambda session: converse(session, 0, limit))
+    if received is None and limit:
+        received = conversations.ask(host, lambda session: converse(session, limit, 0), bulk=True)
+    if received is None:
+        raise ProtocolError(f"it does not send {show(name)}", host=host)
+    size, problem = received
+    if problem:
+        raise problem
+    return size
 
 
-def fetch_one(links: Links, name: str, out: BinaryIO) -> int:
+def fetch_bytes(conversations: Conversations, name: str) -> bytes:
+    """Return one key's content.
+
+    Raises:
+        NothingMatched: there is no such key.
+        DigestMismatch: its content is damaged.
+    """
+    content = bytearray()
+
+    def take(session: Session, item: Item) -> Received:
+        content.clear()
+        return receive(session, item, content.extend)
+
+    _fetch(conversations, name, take)
+    return bytes(content)
+
+
+def fetch_one(conversations: Conversations, name: str, out: BinaryIO) -> int:
     """Write one key's content to a stream and return its size.
 
     Raises:
         NothingMatched: there is no such key.
         DigestMismatch: its content is damaged; what was written must not be used.
+        HostLost: the connection broke after some of it was written.
     """
-    begun = False
+    written = 0
 
-    def converse(session: Session) -> int:
-        nonlocal begun
-        if begun:
-            raise Refused(
-                f"{show(name)}: the connection broke after some of it was written", hint="run the command again"
-            )
-        session.writer.message(Get(prefix=name, exact=True))
-        item = session.next()
-        assert isinstance(item, Item)
-        begun = True
+    def write(piece: memoryview) -> None:
+        nonlocal written
+        out.write(piece)
+        written += len(piece)
+
+    def take(session: Session, item: Item) -> Received:
         try:
-            size = receive(session, name, out.write)
-        except (DigestMismatch, NothingMatched):
-            session.next()
-            raise
-        session.next()
-        return size
+            return receive(session, item, write)
+        except ConversationBroken as exc:
+            if not written:
+                raise
+            raise HostLost(
+                f"{show(name)}: the connection broke after {written} bytes of it were written: {exc.message}",
+                hint="run the command again",
+                host=session.host,
+            ) from exc
 
-    return links.ask(links.ring.place(name), converse)
+    return _fetch(conversations, name, take)
 
 
-def fetch_file(links: Links, name: str, path: Path) -> int:
-    """Copy one key to a file, which is replaced when all of it has been checked."""
-
-    def converse(session: Session) -> int:
-        session.writer.message(Get(prefix=name, exact=True))
-        item = session.next()
-        assert isinstance(item, Item)
-        size, problem = _receive(session, item, lambda _: path)
-        session.next()
-        if problem:
-            raise problem
-        return size
-
-    return links.ask(links.ring.place(name), converse)
+def fetch_file(conversations: Conversations, name: str, path: Path) -> int:
+    """Copy one key to a file, which is replaced when all of it has been checked; return its size."""
+    return _fetch(conversations, name, lambda session, item: _receive(session, item, lambda: NamedFile(path)))

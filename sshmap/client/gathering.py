@@ -10,12 +10,10 @@ from typing import TypeVar
 from sshmap.errors import SshmapError
 
 Value = TypeVar("Value")
-#: hosts asked at the same time
-AT_ONCE = 64
 
 
 def gather(call: Callable[[str], Value], names: Iterable[str]) -> tuple[dict[str, Value], dict[str, SshmapError]]:
-    """Do something for every host at once, in threads.
+    """Do something for every host at once, a thread for each: any number of hosts, none waits for another to end.
 
     Args:
         call: what to do, given a host's name.
@@ -26,14 +24,12 @@ def gather(call: Callable[[str], Value], names: Iterable[str]) -> tuple[dict[str
     """
     chosen = list(names)
     answers: queue.SimpleQueue[tuple[str, Value | BaseException]] = queue.SimpleQueue()
-    places = threading.Semaphore(AT_ONCE)
 
     def work(name: str) -> None:
-        with places:
-            answers.put((name, _outcome(call, name)))
+        answers.put((name, _outcome(call, name)))
 
     for name in chosen:
-        threading.Thread(target=work, args=(name,), daemon=True).start()
+        threading.Thread(target=work, args=(name,), name=f"host-{name}", daemon=True).start()
     results: dict[str, Value] = {}
     failures: dict[str, SshmapError] = {}
     for _ in chosen:

@@ -17,7 +17,7 @@ from typing import TypedDict, Unpack
 import msgspec
 import xxhash
 
-from sshmap.client.conversations import Links
+from sshmap.client.conversations import Conversations
 from sshmap.client.relay import Relays
 from sshmap.client.results import HostResult, JobFailed, JobResult, TaskFailure, raise_failures
 from sshmap.errors import HostLost, NothingMatched, SshmapError, UsageError
@@ -96,7 +96,7 @@ class JobRun:
     """
 
     def __init__(
-        self, links: Links, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]
+        self, links: Conversations, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]
     ) -> None:
         self._links = links
         self._attachments = attach(options.get("shipped", ()))

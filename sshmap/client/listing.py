@@ -1,21 +1,25 @@
 """Listings of the whole cluster: every host's sorted rows, merged as they come.
 
 Rows are not gathered: a listing of a million keys passes through a bounded memory. Small
-ones are remembered with their generation, and the host is asked whether it still stands.
+ones are remembered with their generation, and the host is asked whether it still stands. A
+listing may be left half way: the sessions of hosts that have more to say are closed then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import itertools
 import threading
 from collections.abc import Iterator
 
 import cachetools
 
-from sshmap.client.conversations import Links
+from sshmap.client.conversations import Conversations
 from sshmap.client.results import raise_failures
-from sshmap.model import Entry
-from sshmap.protocol.messages import Listed, Listing, Ls
+from sshmap.errors import ProtocolError
+from sshmap.model import Entry, show
+from sshmap.protocol.messages import Listed, Listing, Ls, Message
 from sshmap.transport.session import Session
 
 CACHE_SIZE = 64 << 20
@@ -54,73 +58,110 @@ def _size(value: tuple[str, list[Listing]]) -> int:
     return 64 + sum(300 * (len(page.entries) + len(page.prefixes)) for page in value[1])
 
 
-def list_keys(links: Links, cache: ListingCache, prefix: str, *, recursive: bool) -> Iterator[Placed | str]:
+def list_keys(
+    conversations: Conversations, cache: ListingCache, prefix: str, *, recursive: bool
+) -> Iterator[Placed | str]:
     """Go through the keys with a prefix, sorted; one level as entries and directories.
 
     Raises:
         SshmapError: a host did not answer; a listing is complete or an error.
     """
-    streams = [
-        _rows(host.name, pages)
-        for host, pages in zip(links.hosts, _ask(links, cache, prefix, recursive=recursive), strict=True)
-    ]
-    seen = ""
-    for name, row in heapq.merge(*streams, key=lambda pair: pair[0]):
-        if isinstance(row, str):
-            if name == seen:
+    names = [host.name for host in conversations.hosts]
+    questions = {name: _Question(conversations, cache, name, prefix, recursive=recursive) for name in names}
+    with contextlib.ExitStack() as stack:
+        # every host is asked before the first answer is read
+        _, failures = conversations.gather(lambda name: questions[name].put())
+        for question in questions.values():
+            stack.enter_context(contextlib.closing(question.pages))
+        raise_failures(failures, {})
+        yield from _merged({name: question.rows() for name, question in questions.items()})
+
+
+def _merged(streams: dict[str, Iterator[tuple[str, Placed | str]]]) -> Iterator[Placed | str]:
+    """Merge the rows of all hosts; a directory that several hosts have is one.
+
+    Raises:
+        ProtocolError: two hosts say that they hold the same key.
+    """
+    last: tuple[str, Placed | str] = ("", "")
+    for name, row in heapq.merge(*streams.values(), key=lambda pair: pair[0]):
+        if name == last[0]:
+            if isinstance(row, str) and isinstance(last[1], str):
                 continue
-            seen = name
+            if isinstance(row, Placed) and isinstance(last[1], Placed):
+                raise ProtocolError(f"it lists {show(name)}, which {last[1].host} holds, too", host=row.host)
+        last = (name, row)
         yield row
 
 
-def _ask(links: Links, cache: ListingCache, prefix: str, *, recursive: bool) -> list[Iterator[Listing]]:
-    """Put the question to all hosts before the first answer is read."""
+class _Question:
+    """One host's part of a listing.
 
-    def begin(name: str) -> Iterator[Listing]:
-        key = (name, prefix, recursive)
-        generation, pages = cache.get(key)
-        request = Ls(prefix=prefix, recursive=recursive, known=generation)
+    Args:
+        conversations: the way to the host.
+        cache: listings the client still has.
+        host: the host's name.
+        prefix: what to list.
+        recursive: all keys, or one level.
+    """
 
-        def first(session: Session) -> tuple[Session, Listing | Listed]:
-            session.writer.message(request)
-            answer = session.next()
-            assert isinstance(answer, Listing | Listed)
-            return session, answer
+    def __init__(
+        self, conversations: Conversations, cache: ListingCache, host: str, prefix: str, *, recursive: bool
+    ) -> None:
+        self._cache, self._host, self._prefix, self._recursive = cache, host, prefix, recursive
+        self._key = (host, prefix, recursive)
+        self._known = cache.get(self._key)
+        #: last name that was passed on; after a break, the listing goes on behind it
+        self._after = ""
+        self.pages = conversations.converse(host, self._talk, progress=lambda: self._after)
+        self._first: Listing | None = None
 
-        session, answer = links.ask(name, first)
-        return _pages(session, answer, pages, cache, key)
+    def put(self) -> None:
+        """Ask, and read the first page."""
+        self._first = next(self.pages, None)
 
-    results, failures = links.gather(begin)
-    if failures:
-        for name in results:
-            links.drop(name)
-        raise_failures(failures, {})
-    return [results[host.name] for host in links.hosts]
+    def _talk(self, session: Session) -> Iterator[Listing]:
+        generation, known = self._known if not self._after else ("", [])
+        request = Ls(prefix=self._prefix, recursive=self._recursive, known=generation, after=self._after)
+        fresh: list[Listing] | None = None if self._after else []
+        count = 0
+        for answer in session.stream(request, Listed):
+            if isinstance(answer, Listed):
+                if answer.unchanged:
+                    yield from known
+                elif fresh is not None:
+                    self._cache.put(self._key, (answer.generation, fresh))
+                return
+            page = self._checked(answer)
+            count += len(page.entries) + len(page.prefixes)
+            fresh = [*fresh, page] if fresh is not None and count <= _REMEMBERED else None
+            yield page
 
+    def _checked(self, answer: Message) -> Listing:
+        """Hold a page against what was asked: what a host sends is data, which may be wrong.
 
-def _pages(
-    session: Session, answer: object, known: list[Listing], cache: ListingCache, key: tuple[str, str, bool]
-) -> Iterator[Listing]:
-    fresh: list[Listing] | None = []
-    count = 0
-    while not isinstance(answer, Listed):
-        assert isinstance(answer, Listing)
-        count += len(answer.entries) + len(answer.prefixes)
-        fresh = [*fresh, answer] if fresh is not None and count <= _REMEMBERED else None
-        yield answer
-        answer = session.next()
-    if answer.unchanged:
-        yield from known
-    elif fresh is not None:
-        cache.put(key, (answer.generation, fresh))
+        Raises:
+            ProtocolError: it is no page, is empty, not sorted, or holds what was not asked for.
+        """
+        if not isinstance(answer, Listing):
+            raise ProtocolError(f"{type(answer).__name__} came instead of a listing", host=self._host)
+        names = sorted([*(entry.name for entry in answer.entries), *answer.prefixes])
+        own = [entry.name for entry in answer.entries]
+        if not names or own != sorted(own) or len(set(names)) != len(names) or names[0] <= self._after:
+            raise ProtocolError("it sent a listing that is empty or out of order", host=self._host)
+        if not (names[0].startswith(self._prefix) and names[-1].startswith(self._prefix)):
+            raise ProtocolError(f"it sent a listing of what was not asked for: {names[-1][:100]!r}", host=self._host)
+        self._after = names[-1]
+        return answer
 
-
-def _rows(host: str, pages: Iterator[Listing]) -> Iterator[tuple[str, Placed | str]]:
-    for page in pages:
-        rows: list[tuple[str, Placed | str]] = [
-            (entry.name, Placed(entry.name, entry.size, entry.mtime, entry.digest, host)) for entry in page.entries
-        ]
-        rows += [(prefix, prefix) for prefix in page.prefixes]
-        if page.prefixes:
-            rows.sort(key=lambda row: row[0])
-        yield from rows
+    def rows(self) -> Iterator[tuple[str, Placed | str]]:
+        """Go through the rows with what they are sorted by."""
+        for page in itertools.chain([self._first] if self._first else [], self.pages):
+            rows: list[tuple[str, Placed | str]] = [
+                (entry.name, Placed(entry.name, entry.size, entry.mtime, entry.digest, self._host))
+                for entry in page.entries
+            ]
+            rows += [(prefix, prefix) for prefix in page.prefixes]
+            if page.prefixes:
+                rows.sort(key=lambda row: row[0])
+            yield from rows

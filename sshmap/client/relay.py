@@ -1,17 +1,17 @@
 """Carrying fan-out files through the client, for hosts that cannot reach each other.
 
-One thread per host that has such files, on sessions of its own, as long as the job runs.
+One thread per host that has such files, as long as the job runs; it serves one peer after the other.
 The host stays their owner: they leave its outbox when the peer has committed them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
+import time
 from collections.abc import Iterable
 
-from sshmap.client.conversations import Links
-from sshmap.errors import HostKeyRefused, SshmapError
+from sshmap.client.conversations import Conversations
+from sshmap.errors import HostKeyRefused, ProtocolError, SshmapError
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
@@ -25,13 +25,16 @@ class Relays:
     """The relaying of one job.
 
     Args:
-        links: the cluster.
+        conversations: the way to the hosts.
     """
 
-    def __init__(self, links: Links) -> None:
-        self._links = links
+    def __init__(self, conversations: Conversations) -> None:
+        self._conversations = conversations
         self._over = threading.Event()
-        self._threads: dict[tuple[str, str], threading.Thread] = {}
+        self._guard = threading.Lock()
+        self._threads: dict[str, threading.Thread] = {}
+        #: peers that files of a host wait for
+        self._wanted: dict[str, set[str]] = {}
         #: those that reach both the host and the peer
         self._carrying: set[tuple[str, str]] = set()
         #: whether files were carried
@@ -39,10 +42,13 @@ class Relays:
 
     def ensure(self, host: str, peers: set[str]) -> None:
         """Have somebody carry a host's files to these peers."""
-        for peer in peers:
-            if (host, peer) not in self._threads:
-                thread = threading.Thread(target=self._carry, args=(host, peer), daemon=True)
-                self._threads[host, peer] = thread
+        if not peers:
+            return
+        with self._guard:
+            self._wanted.setdefault(host, set()).update(peers)
+            if host not in self._threads:
+                thread = threading.Thread(target=self._carry, args=(host,), name=f"relay-{host}", daemon=True)
+                self._threads[host] = thread
                 thread.start()
 
     def carries(self, host: str, peers: Iterable[str]) -> bool:
@@ -55,32 +61,32 @@ class Relays:
         for thread in self._threads.values():
             thread.join(PAUSE)
 
-    def _carry(self, host: str, peer: str) -> None:
+    def _carry(self, host: str) -> None:
+        """Carry a host's files to one peer after the other until the job is over."""
+        resting: dict[str, float] = {}
         while not self._over.is_set():
-            try:
-                self._converse(host, peer)
-            except HostKeyRefused:
-                return
-            except SshmapError:
-                # the host itself reports that the files still wait, and for whom
-                self._over.wait(RETRY)
+            with self._guard:
+                peers = sorted(self._wanted[host])
+            now = time.monotonic()
+            carried = sum(self._carry_to(host, peer, resting) for peer in peers if resting.get(peer, 0) <= now)
+            if not carried:
+                self._over.wait(PAUSE)
 
-    def _converse(self, host: str, peer: str) -> None:
-        """Carry on one pair of sessions until the job is over.
-
-        Raises:
-            SshmapError: one of the two is lost.
-        """
-        with contextlib.closing(self._links.open(host)) as source, contextlib.closing(self._links.open(peer)) as target:
-            self._carrying.add((host, peer))
-            try:
-                while not self._over.is_set():
-                    if carry_some(source, target):
-                        self.used = True
-                    else:
-                        self._over.wait(PAUSE)
-            finally:
-                self._carrying.discard((host, peer))
+    def _carry_to(self, host: str, peer: str, resting: dict[str, float]) -> int:
+        """Carry what waits for one peer; one that cannot be reached rests for a while."""
+        try:
+            with self._conversations.lease(host) as source, self._conversations.lease(peer) as target:
+                self._carrying.add((host, peer))
+                count = carry_some(source, target)
+        except SshmapError as exc:
+            # the host itself reports that the files still wait, and for whom
+            self._carrying.discard((host, peer))
+            self._conversations.drop(host)
+            self._conversations.drop(peer)
+            resting[peer] = float("inf") if isinstance(exc, HostKeyRefused) else time.monotonic() + RETRY
+            return 0
+        self.used |= count > 0
+        return count
 
 
 def carry_some(source: Session, target: Session) -> int:
@@ -92,14 +98,18 @@ def carry_some(source: Session, target: Session) -> int:
     ids: list[int] = []
     for message in source.stream(m.Relay(peer=target.host), m.Served):
         if isinstance(message, m.RelayItem):
+            if not ids:
+                target.expect_end(m.Synced)
             ids.append(message.id)
             target.writer.message(m.DefineMaker(maker=message.maker), flush=False)
             put = m.Put(name=message.name, receipt=message.receipt, replace=message.replace)
             target.writer.message(put, flush=False)
             _pass_on(source, target)
     if ids:
-        results = zip(ids, target.sync(), strict=True)
-        refused = {number: result.problem for number, result in results if result.problem}
+        results = target.sync()
+        if len(results) != len(ids):
+            raise ProtocolError(f"it answered for {len(results)} of {len(ids)} files", host=target.host)
+        refused = {number: result.problem for number, result in zip(ids, results, strict=True) if result.problem}
         source.ask(m.Delivered(peer=target.host, ids=tuple(ids), refused=refused), m.Served)
     return len(ids)
 
@@ -107,5 +117,6 @@ def carry_some(source: Session, target: Session) -> int:
 def _pass_on(source: Session, target: Session) -> None:
     while isinstance(frame := source.frame(), memoryview):
         target.writer.data(frame)
-    assert isinstance(frame, m.End)
+    if not isinstance(frame, m.End):
+        raise ProtocolError(f"{type(frame).__name__} came instead of End", host=source.host)
     target.writer.message(frame, flush=False)

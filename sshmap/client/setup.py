@@ -12,20 +12,22 @@ from typing import NamedTuple
 import msgspec
 
 from sshmap.client import bootstrap
-from sshmap.client.conversations import Links, again
+from sshmap.client.conversations import Conversations
 from sshmap.client.doctor import judge_clock, skew_of
 from sshmap.client.results import Counted
+from sshmap.client.retrying import again
 from sshmap.client.runtime import wanted
-from sshmap.errors import HostNotReady, ProtocolError, SshmapError
+from sshmap.errors import ConversationBroken, HostNotReady, ProtocolError, SshmapError
 from sshmap.inventory import Host
 from sshmap.model import Peer
 from sshmap.protocol import messages as m
 from sshmap.store.digest import digest_of
 from sshmap.transport.dial import target_of
+from sshmap.transport.session import Session
 from sshmap.transport.target import Resolved, known_keys, resolve
 
 
-def bring_up(links: Links, report: Counted) -> tuple[dict[str, m.Status], dict[str, SshmapError]]:
+def bring_up(links: Conversations, report: Counted) -> tuple[dict[str, m.Status], dict[str, SshmapError]]:
     """Bring all hosts up, telling of each that is done; return statuses and failures by host."""
     hosts = {host.name: host for host in links.hosts}
 
@@ -44,24 +46,28 @@ def bring_up(links: Links, report: Counted) -> tuple[dict[str, m.Status], dict[s
     return {name: answer for name, answer in statuses.items() if name not in failures}, failures
 
 
-def _raise(links: Links, host: Host) -> m.Status:
+def _raise(links: Conversations, host: Host) -> m.Status:
     """Have the host run our code and its daemon."""
     if host.is_local:
-        return links.ask(host.name, lambda session: session.ask(m.StartDaemon(), m.Status))
+        return links.ask(host.name, _start_daemon)
     try:
-        status = links.session(host.name).ask(m.StartDaemon(), m.Status)
+        status = links.ask(host.name, _start_daemon)
         if status.runtime == wanted(status.platform):
             return status
-    except (HostNotReady, ProtocolError):
+    except (HostNotReady, ProtocolError, ConversationBroken):
         pass
     links.drop(host.name)
     before = time.time()
     with links.gate(host):
         facts = again(lambda: bootstrap.set_up(host))
     late = judge_clock(host.name, skew_of(facts.clock, before, time.time()))
-    status = links.session(host.name).ask(m.StartDaemon(), m.Status)
+    status = links.ask(host.name, _start_daemon)
     told = tuple(f"{finding.problem}: {finding.mend}" for finding in late)
     return msgspec.structs.replace(status, findings=status.findings + told)
+
+
+def _start_daemon(session: Session) -> m.Status:
+    return session.ask(m.StartDaemon(), m.Status)
 
 
 class _Place(NamedTuple):
@@ -77,7 +83,7 @@ def _locate(host: Host) -> _Place:
 
 
 def _introduce(
-    links: Links, name: str, statuses: dict[str, m.Status], hosts: dict[str, Host], places: dict[str, _Place]
+    links: Conversations, name: str, statuses: dict[str, m.Status], hosts: dict[str, Host], places: dict[str, _Place]
 ) -> None:
     """Tell one host about the others, unless it knows."""
     others = [other for other in places if other != name]

@@ -1,126 +1,114 @@
 """Copying files in: walked once, placed by name, streamed to every host at once.
 
-A thread per host sends without waiting for answers; what has not been answered when a
-session breaks is sent again on a new one, which is harmless.
+A feeder deals the sources out to lanes, one per host; a sender per lane streams them without
+waiting for answers, and a reader takes the answers. A source leaves the sender's hands only
+with its answer: what has none when the session breaks is sent again on a new one, which is
+harmless, however often that happens.
+
+Rejected: one thread for both directions. It could wait to send while the host waits to answer.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import itertools
-import os
-import queue
-import stat
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 
-from sshmap.client.conversations import AGAIN, Links, worth_another
+from sshmap.client.conversations import BULK, Conversations
+from sshmap.client.lanes import Lane
 from sshmap.client.results import Transfer, silent
-from sshmap.errors import HostLost, SshmapError, UsageError
-from sshmap.model import KeyName, base_name, show
+from sshmap.client.sources import Source, pieces
+from sshmap.errors import HostLost, NotCopied, ProtocolError, Refused, SshmapError
+from sshmap.model import show
 from sshmap.protocol.framing import CHUNK
-from sshmap.protocol.messages import End, Problem, Put, PutResult, Stored, Sync, Synced
+from sshmap.protocol.messages import End, Put, PutResult, Stored, Sync, Synced, Unsent
+from sshmap.protocol.messages import Problem as ProblemMessage
 from sshmap.store.digest import Hasher
 from sshmap.transport.session import Session
 
 _BATCH = 64
-_QUEUED = 16
 #: unanswered files after which the sender waits
-_AHEAD = 20_000
+AHEAD = 20_000
+#: seconds between looks whether the host was lost while nothing is there to be sent
+_LOOK = 0.5
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to become a key."""
+class Answered(Protocol):
+    """Takes what has become of a source."""
 
-    name: KeyName
-    #: a file, or an open stream that can be read once
-    content: Path | BinaryIO | bytes
-
-
-def walk(top: Path) -> Iterator[tuple[Path, str]]:
-    """Go through the files below a directory: path, and path relative to it.
-
-    Links to files count as files; links to directories are not followed.
-
-    Raises:
-        UsageError: something there is no plain file, or cannot be read.
-    """
-    todo = [(str(top), "")]
-    while todo:
-        folder, relative = todo.pop()
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as exc:
-            raise UsageError(f"cannot read {folder}: {exc.strerror}") from exc
-        for entry in entries:
-            name = f"{relative}{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                todo.append((entry.path, f"{name}/"))
-            elif entry.is_file():
-                yield Path(entry.path), name
-            else:
-                raise UsageError(f"not a plain file: {entry.path}", hint="copy it by itself, or leave it out")
+    def __call__(self, source: Source, size: int, result: PutResult, problem: SshmapError | None) -> None:
+        """Take it; a problem of this machine's own comes before what the host says."""
 
 
-def upload(links: Links, sources: Iterable[Source], report: Callable[[int, int], None] = silent) -> Transfer:
+def upload(
+    conversations: Conversations, sources: Iterable[Source], report: Callable[[int, int], None] = silent
+) -> Transfer:
     """Send sources to the hosts their names belong to.
 
     Args:
-        links: the cluster.
+        conversations: the way to the hosts.
         sources: what to send; gone through once, as it is sent.
         report: told number and bytes of what has been committed.
     """
     transfer = Transfer(failures={})
     guard = threading.Lock()
 
-    def committed(host: str, result: PutResult, size: int) -> None:
+    def answered(source: Source, size: int, result: PutResult, problem: SshmapError | None) -> None:
         with guard:
-            if result.problem:
-                transfer.failures[result.name] = result.problem.error(host)
+            if problem:
+                transfer.failures[source.name] = problem
             else:
                 transfer.fresh += result.fresh
                 transfer.kept += not result.fresh
                 transfer.size += size
             report(1, size)
 
-    lanes: dict[str, queue.Queue[list[Source]]] = {host.name: queue.Queue(_QUEUED) for host in links.hosts}
-    broken: dict[str, BaseException] = {}
-    feeder = threading.Thread(target=_feed, args=(links, sources, lanes, broken), daemon=True)
-    feeder.start()
-    _, failures = links.gather(lambda name: _Sender(links, name, committed).run(lanes[name]))
-    feeder.join()
-    if "" in broken:
-        raise broken[""]
+    senders = {
+        f"{host.name}{' bulk' if bulk else ''}": _Sender(conversations, host.name, answered, bulk=bulk)
+        for host in conversations.hosts
+        for bulk in ((False, True) if conversations.has_bulk(host.name) else (False,))
+    }
+    feeder = _Feeder(conversations, senders)
+    feeding = threading.Thread(target=feeder.feed, args=(sources,), name="feeder", daemon=True)
+    feeding.start()
+    _, failures = conversations.gather(lambda name: senders[name].run(), senders)
+    feeding.join()
+    if feeder.broken:
+        raise feeder.broken
     for name, error in failures.items():
-        transfer.failures[f"host {name}"] = error
+        transfer.failures[f"host {name}"] = senders[name].undelivered(error)
     return transfer
 
 
-def _feed(
-    links: Links,
-    sources: Iterable[Source],
-    lanes: dict[str, queue.Queue[list[Source]]],
-    broken: dict[str, BaseException],
-) -> None:
-    """Deal the sources out to the hosts' lanes; an empty batch ends a lane."""
-    batches: dict[str, list[Source]] = collections.defaultdict(list)
-    try:
-        for source in sources:
-            host: str = links.ring.place(source.name)
-            batches[host].append(source)
-            if len(batches[host]) >= _BATCH:
-                lanes[host].put(batches.pop(host))
-    except BaseException as exc:  # noqa: BLE001  # raised again by the thread that waits
-        broken[""] = exc
-    for host, lane in lanes.items():
-        if batches.get(host):
-            lane.put(batches[host])
-        lane.put([])
+class _Feeder:
+    """Deals sources out to the lanes of their hosts; what it met while doing so is in ``broken``."""
+
+    def __init__(self, conversations: Conversations, senders: dict[str, _Sender]) -> None:
+        self._conversations, self._senders = conversations, senders
+        self.broken: BaseException | None = None
+
+    def feed(self, sources: Iterable[Source]) -> None:
+        """Deal all of them out."""
+        batches: dict[str, list[Source]] = collections.defaultdict(list)
+        try:
+            for source in sources:
+                name = self._lane_of(source)
+                batches[name].append(source)
+                if len(batches[name]) >= _BATCH:
+                    self._senders[name].lane.put(batches.pop(name))
+        except BaseException as exc:  # noqa: BLE001  # raised again by the thread that waits
+            self.broken = exc
+        for name, sender in self._senders.items():
+            sender.lane.put(batches.get(name, []))
+            sender.lane.end()
+
+    def _lane_of(self, source: Source) -> str:
+        host = self._conversations.ring.place(source.name)
+        return f"{host} bulk" if source.size >= BULK and self._conversations.has_bulk(host) else host
 
 
 class _Sent(msgspec.Struct):
@@ -129,139 +117,152 @@ class _Sent(msgspec.Struct):
     source: Source
     size: int = 0
     #: why it could not be read
-    problem: str = ""
+    problem: SshmapError | None = None
 
 
 class _Sender:
-    """Sends what comes through one host's lane."""
+    """Sends what comes through one host's lane.
 
-    def __init__(self, links: Links, host: str, committed: Callable[[str, PutResult, int], None]) -> None:
-        self._links, self._host, self._committed = links, host, committed
+    Args:
+        conversations: the way to the host.
+        host: its name.
+        answered: takes what has become of each source.
+        bulk: whether much content will pass.
+    """
+
+    def __init__(self, conversations: Conversations, host: str, answered: Answered, *, bulk: bool) -> None:
+        self.lane: Lane[Source] = Lane()
+        self._conversations, self._host, self._answered, self._bulk = conversations, host, answered, bulk
+        #: sources that are to be sent again, before any new one
+        self._again: collections.deque[Source] = collections.deque()
         self._unanswered: collections.deque[_Sent] = collections.deque()
-        self._room = threading.Semaphore(_AHEAD)
         self._buffer = memoryview(bytearray(CHUNK))
-        self._lost: SshmapError | None = None
+        self._answers = 0
 
-    def run(self, lane: queue.Queue[list[Source]]) -> None:
-        """Send until the lane ends; when the host is lost, drain the lane so that the others are not held up."""
+    def run(self) -> None:
+        """Send until the lane ends; when the host is lost, the lane is given up so that the others are not held up."""
         try:
-            batches = iter(lane.get, [])
-            first = next(batches, None)
-            if first is not None:
-                self._send_all(source for batch in itertools.chain([first], batches) for source in batch)
+            if self.lane.wait():
+                self._conversations.ask(self._host, self._converse, bulk=self._bulk, progress=lambda: self._answers)
         except BaseException:
-            for _ in iter(lane.get, []):
-                continue
+            self.lane.give_up()
             raise
 
-    def _send_all(self, sources: Iterator[Source]) -> None:
-        """Send, and send again on a new session what was not answered, a few times."""
-        for chance in reversed(range(AGAIN)):
-            again = [sent.source for sent in self._unanswered]
-            self._unanswered.clear()
-            self._room, self._lost = threading.Semaphore(_AHEAD), None
-            opened = False
-            try:
-                session = self._links.session(self._host)
-                opened = True
-                self._converse(session, itertools.chain(again, sources))
-            except HostLost as exc:
-                self._links.drop(self._host)
-                once = [sent for sent in self._unanswered if not isinstance(sent.source.content, Path | bytes)]
-                if not chance or once or not worth_another(exc, opened=opened):
-                    raise
+    def undelivered(self, error: SshmapError) -> SshmapError:
+        """Say how many sources did not arrive, after `run` has failed."""
+        if not isinstance(error, HostLost):
+            return error
+        count = self.lane.given_up + len(self._again) + len(self._unanswered)
+        files = "1 file" if count == 1 else f"{count} files"
+        return HostLost(
+            f"{self._host} down: {files} did not arrive: {error.message}",
+            hint=error.hint or "when it is back, run the same command again",
+            host=self._host,
+        )
+
+    def _converse(self, session: Session) -> None:
+        """Send, first of all what has no answer from the session before."""
+        self._again.extendleft(sent.source for sent in reversed(self._unanswered))
+        self._unanswered.clear()
+        if any(not source.repeatable for source in self._again):
+            raise HostLost("the connection broke, and the stream cannot be read again", hint="run the command again")
+        reader = _Reader(session, self._take_answer)
+        try:
+            with contextlib.closing(reader):
+                for sent in self._taken(reader):
+                    self._put(session, sent)
+                session.writer.message(Sync())
+                reader.join()
+        except SshmapError as exc:
+            raise reader.error or exc from None
+        if reader.error:
+            raise reader.error
+
+    def _taken(self, reader: _Reader) -> Iterator[_Sent]:
+        """Take sources one by one, each of them noted as unanswered before anything else happens to it."""
+        while True:
+            reader.await_room()
+            if self._again:
+                sent = _Sent(self._again.popleft())
             else:
-                return
+                while (source := self.lane.take(_LOOK)) is None:
+                    if reader.error or self.lane.ended:
+                        return
+                sent = _Sent(source)
+            self._unanswered.append(sent)
+            yield sent
 
-    def _converse(self, session: Session, sources: Iterator[Source]) -> None:
-        answers = threading.Thread(target=self._collect, args=(session,), daemon=True)
-        answers.start()
-        try:
-            for source in sources:
-                self._put(session, source)
-            session.writer.message(Sync())
-        except SshmapError:
-            self._links.drop(self._host)
-            answers.join()
-            raise
-        answers.join()
-        if self._lost:
-            raise self._lost
-
-    def _put(self, session: Session, source: Source) -> None:
-        while not self._room.acquire(timeout=1):
-            if self._lost:
-                raise self._lost
-        sent = _Sent(source)
-        self._unanswered.append(sent)
+    def _put(self, session: Session, sent: _Sent) -> None:
         hasher = Hasher()
-        session.writer.message(Put(name=source.name), flush=False)
+        session.writer.message(Put(name=sent.source.name), flush=False)
         try:
-            with contextlib.closing(pieces(source.content, self._buffer)) as content:
+            with contextlib.closing(pieces(sent.source, self._buffer)) as content:
                 for piece in content:
                     hasher.update(piece)
                     session.writer.data(piece)
-        except OSError as exc:
-            # an End that matches nothing makes the host drop what came
-            sent.problem = f"cannot read {source.content!s}: {exc.strerror}"
-            session.writer.message(End(size=0, digest=b""), flush=False)
+        except (NotCopied, Refused) as exc:
+            sent.problem = exc
+            session.writer.message(Unsent(problem=ProblemMessage.of(exc)), flush=False)
             return
         sent.size = hasher.size
         session.writer.message(End(size=hasher.size, digest=hasher.digest), flush=False)
 
-    def _collect(self, session: Session) -> None:
-        try:
-            while not isinstance(message := session.next(), Synced):
-                if isinstance(message, Stored):
-                    for result in message.results:
-                        sent = self._unanswered.popleft()
-                        self._room.release()
-                        self._committed(self._host, _judged(result, sent), sent.size)
-        except SshmapError as exc:
-            self._lost = exc
-        except IndexError:
-            self._lost = HostLost("the host answered more than it was sent", host=self._host)
+    def _take_answer(self, result: PutResult) -> None:
+        if not self._unanswered or self._unanswered[0].source.name != result.name:
+            raise ProtocolError(f"it answered for {show(result.name)}, which is not what it was sent", host=self._host)
+        sent = self._unanswered.popleft()
+        self._answers += 1
+        problem = sent.problem or (result.problem.error(self._host) if result.problem else None)
+        self._answered(sent.source, sent.size, result, problem)
 
 
-def _judged(result: PutResult, sent: _Sent) -> PutResult:
-    if not sent.problem:
-        return result
-    return PutResult(result.name, fresh=False, problem=Problem(kind="UsageError", message=sent.problem))
+class _Reader:
+    """Takes the answers of one session in a thread of its own, until the last one has come.
 
-
-def pieces(content: Path | BinaryIO | bytes, buffer: memoryview) -> Generator[memoryview]:
-    """Read some content piece by piece; each piece is valid until the next."""
-    if isinstance(content, bytes):
-        for start in range(0, len(content), CHUNK):
-            yield memoryview(content)[start : start + CHUNK]
-    elif isinstance(content, Path):
-        fd = os.open(content, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            while count := os.readv(fd, [buffer]):
-                yield buffer[:count]
-        finally:
-            os.close(fd)
-    else:
-        # what is there, not as much as was asked for: a terminal ends its input once
-        read = getattr(content, "read1", content.read)
-        while piece := read(CHUNK):
-            yield memoryview(piece)
-
-
-def check_file(path: Path) -> None:
-    """Refuse what cannot be copied as one file.
-
-    Raises:
-        UsageError: it is missing, a directory or unreadable.
+    Args:
+        session: where Puts are being sent.
+        take: takes what has become of the oldest Put that has no answer yet.
     """
-    try:
-        mode = path.stat().st_mode
-    except OSError as exc:
-        raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
-    if stat.S_ISDIR(mode):
-        raise UsageError(
-            f"{path} is a directory",
-            hint=f"copy all of it with: sshmap cp -r {path} {show(base_name(str(path)) or 'bucket')}/",
-        )
-    if not os.access(path, os.R_OK):
-        raise UsageError(f"cannot read {path}: permission denied")
+
+    def __init__(self, session: Session, take: Callable[[PutResult], None]) -> None:
+        self._session, self._take = session, take
+        #: why no more answers come
+        self.error: SshmapError | None = None
+        self._room = threading.Semaphore(AHEAD)
+        session.expect_end(Synced)
+        self._thread = threading.Thread(target=self._read, name=f"answers-{session.host}", daemon=True)
+        self._thread.start()
+
+    def await_room(self) -> None:
+        """Wait until few enough Puts are unanswered.
+
+        Raises:
+            SshmapError: no more answers come.
+        """
+        while not self._room.acquire(timeout=_LOOK):
+            if self.error:
+                raise self.error
+        if self.error:
+            raise self.error
+
+    def join(self) -> None:
+        """Wait for the last answer."""
+        self._thread.join()
+
+    def close(self) -> None:
+        """Let the thread end: it has what the host said last by then, if the host has ended the session."""
+        self._thread.join(_LOOK)
+        if self._thread.is_alive():
+            self._session.channel.abort()
+            self._thread.join()
+
+    def _read(self) -> None:
+        try:
+            while not isinstance(message := self._session.next(), Synced):
+                if not isinstance(message, Stored):
+                    raise ProtocolError(f"{type(message).__name__} came instead of Stored", host=self._session.host)
+                for result in message.results:
+                    self._take(result)
+                    self._room.release()
+        except SshmapError as exc:
+            self.error = exc

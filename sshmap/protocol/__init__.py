@@ -23,9 +23,9 @@ its seal is fresh (`sshmap.store.files`).
 **Conversations** (client → agent, agent → client)::
 
     Hello{versions, host, ring, …}            Welcome{version, host, generation} | Problem
-    Ls{prefix, recursive, known}              Listing{entries, prefixes}* Listed{generation}
+    Ls{prefix, recursive, known, after}            Listing{entries, prefixes}* Listed{generation}
     Put{name}, data*, End; … ; Sync           Stored{results}* Synced
-    Get{prefix, exact}                        Item{name, size}, data*, End | Problem; … ; Served{count}
+    Get{prefix, exact, after, least, limit}   Item{name, size}, data*, End | Unsent{problem}; … ; Served{count, passed}
     Remove{prefix, exact, counting}           Removed{count, size}
     Recall{job}                               Recalled{run}
     CountOutputs{outdir}                             OutputCounts{rows}* Served

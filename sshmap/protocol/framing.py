@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from sshmap.errors import ProtocolError
+from sshmap.errors import ConversationBroken, ProtocolError
 from sshmap.protocol.messages import AnyMessage, Message, Tick
 
 HEADER = struct.Struct(">IB")
@@ -148,7 +148,8 @@ class FrameReader:
         """Return the next message or piece of content, or None at the end of the stream.
 
         Raises:
-            ProtocolError: a frame is too long, unknown, or cut short.
+            ProtocolError: a frame is too long or unknown.
+            ConversationBroken: a frame is cut short.
         """
         while True:
             if not self._fill(HEADER.size, at_boundary=True):
@@ -191,7 +192,7 @@ class FrameReader:
             if not count:
                 if at_boundary and self._end == self._start:
                     return False
-                raise ProtocolError("the connection ended in the middle of a message")
+                raise ConversationBroken("the connection ended in the middle of a message")
             self._end += count
         return True
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 
-from sshmap.errors import ProtocolError
+from sshmap.errors import ConversationBroken, ProtocolError
 from sshmap.protocol.framing import Bytes, FrameReader
 
 MAX_NOISE = 64 * 1024
@@ -28,13 +28,16 @@ def await_marker(stream: Bytes, reader: FrameReader, marker: bytes) -> None:
 
     Raises:
         ProtocolError: it did not come within 64 KiB; the noise is quoted.
+        ConversationBroken: the host ended the session.
     """
     seen = bytearray()
     piece = memoryview(bytearray(4096))
     while (at := seen.find(marker)) < 0 and len(seen) <= MAX_NOISE + len(marker):
         count = stream.recv_into(piece)
         if not count:
-            raise ProtocolError(f"the host ended the session before the agent answered{quote(seen)}", hint="sshmap up")
+            raise ConversationBroken(
+                f"the host ended the session before the agent answered{quote(seen)}", hint="sshmap up"
+            )
         seen += piece[:count]
     if not 0 <= at <= MAX_NOISE:
         raise ProtocolError(
@@ -49,13 +52,14 @@ def read_marker(stream: Bytes) -> bytes:
 
     Raises:
         ProtocolError: something else came.
+        ConversationBroken: the session ended.
     """
     line = bytearray()
     while len(line) < _LENGTH:
         piece = memoryview(bytearray(_LENGTH - len(line)))
         count = stream.recv_into(piece)
         if not count:
-            raise ProtocolError("the session ended before the marker")
+            raise ConversationBroken("the session ended before the marker")
         line += piece[:count]
     if not _LINE.fullmatch(line):
         raise ProtocolError("this is sshmap's agent; it is started by sshmap")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sshmap.errors import SshmapError
-from sshmap.model import Entry, Maker, Receipt
+from sshmap.model import Entry, Maker, Receipt, Size
 from sshmap.protocol.base import Message, Problem
 
 
@@ -16,6 +16,8 @@ class Ls(Message, frozen=True, kw_only=True):
     recursive: bool = False
     #: generation of a listing the client still has
     known: str = ""
+    #: skip all up to and with this row, when going on after a lost connection
+    after: str = ""
 
 
 class Listing(Message, frozen=True, kw_only=True):
@@ -97,13 +99,24 @@ class Get(Message, frozen=True, kw_only=True):
     exact: bool = False
     #: skip all up to and with this name, when going on after a lost connection
     after: str = ""
+    #: pass over keys of fewer bytes
+    least: int = 0
+    #: pass over keys of so many bytes or more; 0 passes over none
+    limit: int = 0
 
 
 class Item(Message, frozen=True, kw_only=True):
     """Announces the content of one key."""
 
     name: str
-    size: int
+    #: bytes
+    size: Size
+
+
+class Unsent(Message, frozen=True, kw_only=True):
+    """Stands in place of End: the content that was announced cannot be sent, and what came of it does not count."""
+
+    problem: Problem
 
 
 class Remove(Message, frozen=True, kw_only=True):

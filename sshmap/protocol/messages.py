@@ -66,6 +66,7 @@ from sshmap.protocol.keys import (
     Stored,
     Sync,
     Synced,
+    Unsent,
     refused,
 )
 
@@ -126,6 +127,7 @@ __all__ = [
     "Sync",
     "Synced",
     "Tick",
+    "Unsent",
     "Wanted",
     "Welcome",
     "refused",
@@ -150,6 +152,7 @@ AnyMessage = (
     | Synced
     | Get
     | Item
+    | Unsent
     | Remove
     | Removed
     | Has

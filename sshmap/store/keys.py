@@ -63,12 +63,14 @@ class Keys:
         for name, size, mtime, digest in rows:
             yield Entry(name, size, mtime, digest)
 
-    def level(self, prefix: str) -> Iterator[Entry | str]:
-        """Go through one level below a prefix: keys as entries, directories as text ending in ``/``.
+    def level(self, prefix: str, after: str = "") -> Iterator[Entry | str]:
+        """Go through one level below a prefix, behind a row: keys as entries, directories as text ending in ``/``.
 
         A directory is skipped as a whole by seeking behind it, so its keys cost nothing.
         """
         start, stop = prefix, after_prefix(prefix)
+        if after:
+            start = after_prefix(after) if after.endswith("/") else after + "\0"
         query = "SELECT name, size, mtime, digest FROM keys WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
         while rows := self._db.execute(query, (start, stop, _BATCH)).fetchall():
             for name, size, mtime, digest in rows:

@@ -7,10 +7,11 @@ import errno
 import fcntl
 import os
 import select
+import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from sshmap.errors import HostLost, ProtocolError
+from sshmap.errors import ConversationBroken, ProtocolError
 
 #: seconds without a byte after which the other side counts as lost: four signs of life were due by then. With the ten
 #: that an attempt to connect again may take, a host that vanishes is named within 30 seconds
@@ -26,21 +27,21 @@ class Channel(Protocol):
         """Send all of them, one after the other.
 
         Raises:
-            HostLost: the other side is gone, or took nothing for `SILENCE` seconds.
+            ConversationBroken: the other side is gone, or took nothing for `SILENCE` seconds.
         """
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
         """Send bytes of an open file without reading them here; return how many, 0 if none can be sent so.
 
         Raises:
-            HostLost: as `send`.
+            ConversationBroken: as `send`.
         """
 
     def recv_into(self, buffer: memoryview) -> int:
         """Receive some bytes; 0 means that the other side has closed.
 
         Raises:
-            HostLost: nothing came for `SILENCE` seconds.
+            ConversationBroken: nothing came for `SILENCE` seconds.
         """
 
     def fileno(self) -> int:
@@ -53,7 +54,7 @@ class Channel(Protocol):
         """Send a frame and with it an open file, where the other side can be given one; say whether it was sent.
 
         Raises:
-            HostLost: as `send`.
+            ConversationBroken: as `send`.
         """
 
     def take(self) -> int:
@@ -63,8 +64,11 @@ class Channel(Protocol):
             ProtocolError: there is none.
         """
 
+    def abort(self) -> None:
+        """Make calls that wait in other threads end as if the other side had closed; the descriptors stay open until `close`."""
+
     def close(self) -> None:
-        """Close; repeating is harmless."""
+        """Close; repeating is harmless. No other thread may be using the channel."""
 
 
 class FdChannel:
@@ -101,7 +105,7 @@ class FdChannel:
             except BlockingIOError:
                 self._await(self._write, select.POLLOUT, self._silence)
             except OSError as exc:
-                raise HostLost(f"the connection broke: {exc.strerror}") from exc
+                raise ConversationBroken(f"the connection broke: {exc.strerror}") from exc
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
         """Have the kernel send bytes of an open file; return how many, 0 if it cannot or there are none."""
@@ -111,7 +115,7 @@ class FdChannel:
             except BlockingIOError:
                 self._await(self._write, select.POLLOUT, self._silence)
             except (BrokenPipeError, ConnectionResetError) as exc:
-                raise HostLost(f"the connection broke: {exc.strerror}") from exc
+                raise ConversationBroken(f"the connection broke: {exc.strerror}") from exc
             except OSError:
                 return 0
 
@@ -125,7 +129,7 @@ class FdChannel:
             except OSError as exc:
                 if exc.errno == errno.ECONNRESET:
                     return 0
-                raise HostLost(f"the connection broke: {exc.strerror}") from exc
+                raise ConversationBroken(f"the connection broke: {exc.strerror}") from exc
 
     def hand(self, frame: bytes, fd: int) -> bool:
         """Send nothing: the other side may be anywhere."""
@@ -151,7 +155,17 @@ class FdChannel:
         poll = select.poll()
         poll.register(fd, event)
         if not poll.poll(None if seconds is None else seconds * 1000):
-            raise HostLost(f"no sign of life for {seconds:.0f} seconds", hint="sshmap health")
+            raise ConversationBroken(f"no sign of life for {seconds:.0f} seconds", hint="sshmap health")
+
+    def abort(self) -> None:
+        """Shut the socket down, where it is one; a pipe's other end belongs to a process that ends by itself."""
+        fd = os.dup(self._read)
+        try:
+            with socket.socket(fileno=fd) as sock:
+                sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
     def close(self) -> None:
         """Close both descriptors."""

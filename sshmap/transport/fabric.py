@@ -23,7 +23,15 @@ from typing import Any
 import fabric
 import paramiko
 
-from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady, ProtocolError, SshmapError
+from sshmap.errors import (
+    ConnectionDropped,
+    ConversationBroken,
+    HostKeyRefused,
+    HostLost,
+    HostNotReady,
+    ProtocolError,
+    SshmapError,
+)
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import SILENCE
 from sshmap.transport.target import Resolved, Target, entries, hop_target, resolve
@@ -210,7 +218,7 @@ class FabricChannel:
         try:
             self._channel.sendall(b"".join(pieces))
         except TimeoutError as exc:
-            raise HostLost(f"no sign of life for {SILENCE:.0f} seconds", hint="sshmap health") from exc
+            raise ConversationBroken(f"no sign of life for {SILENCE:.0f} seconds", hint="sshmap health") from exc
         except _BROKEN as exc:
             raise _broken(exc) if self._received else self._explained() from exc
 
@@ -224,7 +232,7 @@ class FabricChannel:
         try:
             piece = self._channel.recv(len(buffer))
         except TimeoutError as exc:
-            raise HostLost(f"no sign of life for {SILENCE:.0f} seconds", hint="sshmap health") from exc
+            raise ConversationBroken(f"no sign of life for {SILENCE:.0f} seconds", hint="sshmap health") from exc
         except _BROKEN as exc:
             raise _broken(exc) from exc
         if not piece and not self._received:
@@ -273,6 +281,11 @@ class FabricChannel:
             while piece := self._channel.recv_stderr(32768):
                 self._complaint = (self._complaint + piece)[-4096:]
 
+    def abort(self) -> None:
+        """Close the channel: paramiko lets calls that wait in other threads end."""
+        with contextlib.suppress(*_BROKEN):
+            self._channel.close()
+
     def close(self) -> None:
         """Close the channel and its connection."""
         with contextlib.suppress(*_BROKEN):
@@ -280,5 +293,5 @@ class FabricChannel:
         self._connection.close()
 
 
-def _broken(exc: Exception) -> HostLost:
-    return HostLost(f"the connection broke: {str(exc) or type(exc).__name__}")
+def _broken(exc: Exception) -> ConversationBroken:
+    return ConversationBroken(f"the connection broke: {str(exc) or type(exc).__name__}")

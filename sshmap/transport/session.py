@@ -1,21 +1,22 @@
-"""A session: a channel after the opening exchange, ready for questions."""
+"""A session: a channel after the opening exchange, on which requests are made one after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import TypeVar, overload
 
-from sshmap.errors import ProtocolError, SshmapError
+from sshmap.errors import ConversationBroken, ProtocolError, SshmapError
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import await_marker, new_marker
 from sshmap.protocol.messages import Hello, Message, Problem, PutResult, Stored, Sync, Synced, Welcome
 from sshmap.transport.channel import Channel
 
 Answer = TypeVar("Answer", bound=Message)
+Other = TypeVar("Other", bound=Message)
 
 
 class Session:
-    """One conversation with one agent; one request at a time.
+    """One session with one agent; one request at a time.
 
     Args:
         channel: an open channel; closed with the session.
@@ -30,16 +31,34 @@ class Session:
         self.host = hello.host
         self.reader = FrameReader(channel)
         self.writer = FrameWriter(channel)
+        #: messages that end the request under way; none if there is none, so that the session can be used for another
+        self._last: tuple[type[Message], ...] = ()
         marker = new_marker()
         try:
             channel.send(marker)
             self.writer.message(hello)
             await_marker(channel, self.reader, marker)
-            self.welcome = self._expect(Welcome)
+            self.welcome = self.expect(Welcome)
         except SshmapError as exc:
             self.close()
             exc.host = exc.host or self.host
             raise
+
+    @property
+    def idle(self) -> bool:
+        """Whether the last message of every request has been read."""
+        return not self._last
+
+    def begin(self, request: Message, *last: type[Message], flush: bool = True) -> None:
+        """Send a request; it is under way until one of these messages has been read."""
+        assert self.idle, "one request at a time"
+        self._last = last
+        self.writer.message(request, flush=flush)
+
+    def expect_end(self, *last: type[Message]) -> None:
+        """Note that messages will be sent that are answered as they come; one of these messages ends that."""
+        assert self.idle, "one request at a time"
+        self._last = last
 
     def ask(self, request: Message, answer: type[Answer]) -> Answer:
         """Send a request and return its one answer.
@@ -47,12 +66,12 @@ class Session:
         Raises:
             SshmapError: what the agent reports.
         """
-        self.writer.message(request)
-        return self._expect(answer)
+        self.begin(request, answer, Problem)
+        return self.expect(answer)
 
     def stream(self, request: Message, last: type[Message]) -> Iterator[Message]:
         """Send a request and go through its answers up to and with the last."""
-        self.writer.message(request)
+        self.begin(request, last, Problem)
         while True:
             message = self.next()
             yield message
@@ -62,10 +81,30 @@ class Session:
     def sync(self) -> list[PutResult]:
         """Wait until all Puts have been committed or refused; return what became of those not reported yet."""
         results: list[PutResult] = []
-        for message in self.stream(Sync(), Synced):
-            if isinstance(message, Stored):
-                results += message.results
+        self._last = (Synced,)
+        self.writer.message(Sync())
+        while isinstance(message := self.expect(Stored, Synced), Stored):
+            results += message.results
         return results
+
+    @overload
+    def expect(self, kind: type[Answer], /) -> Answer: ...
+
+    @overload
+    def expect(self, kind: type[Answer], other: type[Other], /) -> Answer | Other: ...
+
+    def expect(self, *kinds: type[Message]) -> Message:
+        """Return the next message, which has to be of one of these kinds.
+
+        Raises:
+            ProtocolError: it is of another.
+            SshmapError: what the agent reports.
+        """
+        message = self.next()
+        if not isinstance(message, kinds):
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise ProtocolError(f"{type(message).__name__} came instead of {wanted}", host=self.host)
+        return message
 
     def next(self) -> Message:
         """Return the next message.
@@ -81,23 +120,24 @@ class Session:
         return message
 
     def frame(self) -> Message | memoryview:
-        """Return the next message, a Problem too, or the next piece of content."""
+        """Return the next message, a Problem too, or the next piece of content.
+
+        Raises:
+            ConversationBroken: the connection ended.
+            ProtocolError: what came is not the protocol.
+        """
         try:
             frame = self.reader.read()
         except SshmapError as exc:
             exc.host = exc.host or self.host
             raise
         if frame is None:
-            raise ProtocolError(
+            raise ConversationBroken(
                 "the agent ended the session", host=self.host, hint="run the command again; it goes on where it was"
             )
+        if isinstance(frame, self._last):
+            self._last = ()
         return frame
-
-    def _expect(self, answer: type[Answer]) -> Answer:
-        message = self.next()
-        if not isinstance(message, answer):
-            raise ProtocolError(f"{type(message).__name__} came instead of {answer.__name__}", host=self.host)
-        return message
 
     def close(self) -> None:
         """End the session."""

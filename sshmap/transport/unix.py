@@ -10,7 +10,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 
-from sshmap.errors import HostLost, ProtocolError
+from sshmap.errors import ConversationBroken, ProtocolError
 from sshmap.transport.channel import SILENCE, FdChannel
 
 BUFFER = 1 << 20
@@ -48,7 +48,7 @@ class UnixChannel(FdChannel):
             except OSError as exc:
                 if exc.errno == errno.ETOOMANYREFS:
                     return False
-                raise HostLost(f"the connection broke: {exc.strerror}") from exc
+                raise ConversationBroken(f"the connection broke: {exc.strerror}") from exc
         self.send(frame[count:])
         return True
 
@@ -62,7 +62,7 @@ class UnixChannel(FdChannel):
             except ConnectionResetError:
                 return 0
             except OSError as exc:
-                raise HostLost(f"the connection broke: {exc.strerror}") from exc
+                raise ConversationBroken(f"the connection broke: {exc.strerror}") from exc
             else:
                 for level, kind, content in ancillary:
                     if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

@@ -25,6 +25,7 @@ from sshmap.protocol.messages import (
     Start,
     Synced,
     Tick,
+    Unsent,
     Wanted,
     Welcome,
 )
@@ -154,8 +155,9 @@ def test_damaged_file_is_never_called_complete(session: Session, root: Root) -> 
     path.write_bytes(b"contemt")
     session.writer.message(Get(prefix="b/k", exact=True))
     frames = [session.frame() for _ in range(4)]
-    assert [type(frame).__name__ for frame in frames] == ["Item", "memoryview", "Problem", "Served"]
-    assert getattr(frames[2], "kind", "") == "DigestMismatch"
+    assert [type(frame).__name__ for frame in frames] == ["Item", "memoryview", "Unsent", "Served"]
+    assert isinstance(frames[2], Unsent)
+    assert frames[2].problem.kind == "DigestMismatch"
 
 
 def test_listing_is_sorted_and_whole(session: Session) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 
 from sshmap.client import conversations
-from sshmap.client.conversations import Links
+from sshmap.client.conversations import Conversations
 from sshmap.inventory import Host, Inventory
 
 
 def test_only_some_connect_through_one_gateway_at_a_time() -> None:
     behind = tuple(Host(name=f"h{number}", address="x", gateway="g") for number in range(20))
-    opened = Links(Inventory(hosts=behind, origin="test"))
+    opened = Conversations(Inventory(hosts=behind, origin="test"))
     inside, most, full = 0, 0, threading.Event()
     guard, leave = threading.Lock(), threading.Event()
 
@@ -43,6 +43,6 @@ def test_hosts_without_a_gateway_and_behind_others_do_not_wait() -> None:
         Host(name="h1", address="x", gateway="a"),
         Host(name="h2", address="x", gateway="b"),
     )
-    opened = Links(Inventory(hosts=hosts, origin="test"))
+    opened = Conversations(Inventory(hosts=hosts, origin="test"))
     with opened.gate(hosts[0]), opened.gate(hosts[0]), opened.gate(hosts[1]), opened.gate(hosts[2]):
         assert opened.gate(hosts[1]) is not opened.gate(hosts[2])

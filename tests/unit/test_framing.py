@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sshmap.errors import ProtocolError
+from sshmap.errors import ConversationBroken, HostLost, ProtocolError
 from sshmap.protocol.framing import DATA, HEADER, MAX_DATA, MAX_MESSAGE, MESSAGE, FrameReader, FrameWriter
 from sshmap.protocol.messages import Has, Message, Ping, Served, Tick
 from tests.unit.streams import MemoryStream
@@ -143,7 +143,7 @@ def test_garbage_is_refused(garbage: bytes) -> None:
 def test_anything_else_is_refused_as_an_error_of_protocol(garbage: bytes) -> None:
     try:
         read_all(garbage)
-    except ProtocolError:
+    except HostLost:
         return
 
 
@@ -154,7 +154,7 @@ def test_stream_cut_within_a_frame_is_an_error(missing: int) -> None:
     kept = whole[: max(1, len(whole) - missing)]
     if len(kept) == last:
         return
-    with pytest.raises(ProtocolError, match="middle"):
+    with pytest.raises(ConversationBroken, match="middle"):
         read_all(kept)
 
 

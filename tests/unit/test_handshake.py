@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sshmap.errors import ProtocolError
+from sshmap.errors import HostLost, ProtocolError
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import MAX_NOISE, await_marker, new_marker, read_marker
 from sshmap.protocol.messages import Ping, Served
@@ -53,18 +53,18 @@ def test_more_noise_is_refused_and_quoted(content: bytes) -> None:
 
 
 def test_noise_is_quoted_when_the_host_hangs_up() -> None:
-    with pytest.raises(ProtocolError, match="python3: command not found"):
+    with pytest.raises(HostLost, match="python3: command not found"):
         frames_after(b"bash: python3: command not found\n", 4096)
 
 
 def test_quoted_noise_cannot_drive_a_terminal() -> None:
-    with pytest.raises(ProtocolError) as caught:
+    with pytest.raises(HostLost) as caught:
         frames_after(b"\x1b[31m\r\nred\xff", 4096)
     assert caught.value.message.isprintable()
 
 
 def test_silent_host_is_an_error() -> None:
-    with pytest.raises(ProtocolError, match="ended the session"):
+    with pytest.raises(HostLost, match="ended the session"):
         frames_after(b"", 4096)
 
 
@@ -82,5 +82,5 @@ def test_agent_reads_the_marker_and_no_byte_more(piece: int) -> None:
 
 @pytest.mark.parametrize("line", [b"GET / HTTP/1.1\r\n" * 4, MARKER.upper(), b"x" + MARKER, MARKER[:-1], b""])
 def test_agent_refuses_anything_else(line: bytes) -> None:
-    with pytest.raises(ProtocolError):
+    with pytest.raises(HostLost):
         read_marker(MemoryStream(line))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sshmap.errors import BY_NAME, InvalidInventory, KeyExists, ProtocolError, SshmapError
+from sshmap.model import Size, Time
 from sshmap.protocol.framing import HEADER, MESSAGE, FrameReader, FrameWriter
 from sshmap.protocol.messages import AnyMessage, Message, Ping, Problem, Tick
 from tests.unit.streams import MemoryStream
@@ -31,6 +32,8 @@ def anything(hint: object) -> st.SearchStrategy[Any]:
     """Return a strategy for what a field may hold."""
     arguments = get_args(hint)
     match get_origin(hint):
+        case _ if hint in (Size, Time):
+            return st.integers(0, 10**11)
         case None if isinstance(hint, type):
             return LEAVES[hint] if hint in LEAVES else anything_of(hint)
         case types.UnionType:
@@ -49,7 +52,7 @@ def anything_of(kind: type) -> st.SearchStrategy[Any]:
     """Return a strategy for a class of values."""
     if issubclass(kind, enum.Enum):
         return st.sampled_from(kind)
-    return st.builds(kind, **{name: anything(hint) for name, hint in get_type_hints(kind).items()})
+    return st.builds(kind, **{name: anything(hint) for name, hint in get_type_hints(kind, include_extras=True).items()})
 
 
 def received(payload: bytes) -> object:
@@ -71,6 +74,12 @@ def test_message_comes_out_as_it_went_in(kind: type[Message], data: st.DataObjec
 
 def test_every_message_can_be_received() -> None:
     assert set(Message.__subclasses__()) == set(CLASSES)
+
+
+@pytest.mark.parametrize(("size", "mtime"), [(-1, 0), (2**63, 0), (0, -1), (0, 10**12)])
+def test_sizes_and_times_out_of_range_are_refused(size: int, mtime: int) -> None:
+    with pytest.raises(ProtocolError, match="bad message"):
+        received(msgspec.msgpack.encode({"t": "Listing", "entries": [["b/k", size, mtime, b""]]}))
 
 
 def test_unknown_fields_are_ignored() -> None:

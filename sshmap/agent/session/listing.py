@@ -48,7 +48,7 @@ class Listings:
             return
         key = (generation, request.prefix, request.recursive)
         with self._lock:
-            pages = self._cache.get(key)
+            pages = None if request.after else self._cache.get(key)
         if pages is not None:
             for page in pages:
                 writer.message(page, flush=False)
@@ -65,14 +65,16 @@ class Listings:
             room -= _size([page]) if room > 0 else 0
             if room > 0:
                 pages.append(page)
-        if room > 0 and store.ledger.generation() == key[0]:
+        if room > 0 and not request.after and store.ledger.generation() == key[0]:
             with self._lock:
                 self._cache[key] = pages
 
 
 def _pages(store: Store, request: Ls) -> Iterator[Listing]:
     rows: Iterator[Entry | str] = (
-        store.keys.scan(request.prefix) if request.recursive else store.keys.level(request.prefix)
+        store.keys.scan(request.prefix, request.after)
+        if request.recursive
+        else store.keys.level(request.prefix, request.after)
     )
     entries: list[Entry] = []
     prefixes: list[str] = []

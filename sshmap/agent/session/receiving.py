@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sshmap.errors import DigestMismatch, InvalidKey, ProtocolError, SshmapError
+from sshmap.errors import DigestMismatch, HostLost, InvalidKey, ProtocolError, SshmapError
 from sshmap.model import Maker, check_name
 from sshmap.protocol.framing import FrameReader
-from sshmap.protocol.messages import End, Handed, Put, PutResult, Stored, refused
+from sshmap.protocol.messages import End, Handed, Put, PutResult, Stored, Unsent, refused
 from sshmap.store import locks
 from sshmap.store.commit import Staged, Store
 from sshmap.store.digest import Hasher, digest_fd
@@ -101,7 +101,9 @@ class Receiver:
     def _content(self, put: Put, path: Path, reader: FrameReader) -> Staged | PutResult:
         try:
             content = self._write(path, reader)
-        except DigestMismatch as exc:
+        except HostLost:
+            raise
+        except SshmapError as exc:
             path.unlink(missing_ok=True)
             return refused(exc, put.name)
         if isinstance(content, OSError):
@@ -126,6 +128,8 @@ class Receiver:
                 if failure is None:
                     failure = _written(fd, piece)
                 piece = reader.read()
+            if isinstance(piece, Unsent):
+                raise piece.problem.error()
             if not isinstance(piece, End):
                 path.unlink(missing_ok=True)
                 raise ProtocolError("a stream of content was broken off")

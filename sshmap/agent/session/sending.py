@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from sshmap.errors import DigestMismatch, NothingMatched, SshmapError
 from sshmap.model import Entry, show
 from sshmap.protocol.framing import CHUNK, FrameWriter
-from sshmap.protocol.messages import End, Get, Item, Problem, Served
+from sshmap.protocol.messages import End, Get, Item, Problem, Served, Unsent
 from sshmap.store.commit import Store, damaged
 from sshmap.store.digest import Hasher
 
@@ -26,16 +26,19 @@ def send_keys(store: Store, request: Get, writer: FrameWriter) -> None:
     Raises:
         NothingMatched: the one key does not exist.
     """
-    count = 0
+    count = passed = 0
     buffer = memoryview(bytearray(CHUNK))
     for entry in _entries(store, request):
+        if entry.size < request.least or 0 < request.limit <= entry.size:
+            passed += 1
+            continue
         writer.message(Item(name=entry.name, size=entry.size), flush=False)
         try:
             writer.message(_send(store, entry, writer, buffer), flush=False)
         except SshmapError as exc:
-            writer.message(Problem.of(exc, entry.name), flush=False)
+            writer.message(Unsent(problem=Problem.of(exc, entry.name)), flush=False)
         count += 1
-    writer.message(Served(count=count))
+    writer.message(Served(count=count, passed=passed))
 
 
 def _entries(store: Store, request: Get) -> Iterator[Entry]:
@@ -56,7 +59,8 @@ def _send(store: Store, entry: Entry, writer: FrameWriter, buffer: memoryview) -
             if writer.file(fd, entry.size):
                 return End(size=entry.size, digest=entry.digest)
             raise damaged(entry.name)
-        while count := os.readv(fd, [buffer]):
+        # of a file that has grown, a little is enough to see that
+        while hasher.size <= entry.size and (count := os.readv(fd, [buffer])):
             hasher.update(buffer[:count])
             writer.data(buffer[:count])
     finally:

@@ -1,0 +1,103 @@
+"""When a conversation that broke is begun again: the one policy for all verbs.
+
+A conversation is begun again only by a caller that knows how far it came. As long as it gets
+further between two breaks it goes on; without progress there are a few tries, and an end
+after `PATIENCE` seconds, so that a host which has vanished is named within half a minute.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from sshmap.errors import ConnectionDropped, ConversationBroken, HostLost
+
+if TYPE_CHECKING:
+    import tenacity
+
+Value = TypeVar("Value")
+#: after these a request can be made again on a new session; any other error is an answer
+BREAKS = (ConversationBroken, ConnectionDropped)
+#: breaks in a row without progress after which a host that had answered counts as lost, and one that had not
+TRIES, FIRST_TRIES = 9, 3
+#: seconds without progress after which no further try is begun
+PATIENCE = 15.0
+
+
+class Course:
+    """How a request to one host goes: whether the host ever answered, and when the request last got further.
+
+    Args:
+        progress: returns something that differs whenever the request has got further.
+    """
+
+    def __init__(self, progress: Callable[[], object]) -> None:
+        self._progress = progress
+        self._last = progress()
+        self._since = time.monotonic()
+        self._breaks = 0
+        #: whether a session with the host was opened
+        self.opened = False
+
+    def is_lost(self, error: BaseException | None) -> bool:
+        """Count a break, and say whether the host counts as lost now."""
+        if (now := self._progress()) != self._last:
+            self._last, self._since, self._breaks = now, time.monotonic(), 0
+        self._breaks += 1
+        # a server that drops connections before login (MaxStartups) lets some through
+        patient = self.opened or isinstance(error, ConnectionDropped)
+        return self._breaks >= (TRIES if patient else FIRST_TRIES) or time.monotonic() - self._since > PATIENCE
+
+    def forgive(self) -> None:
+        """Leave the next break out of account: the session had been kept, and was dead before it was used."""
+        self._breaks -= 1
+
+
+def persist(course: Course, talk: Callable[[], Iterable[Value]]) -> Generator[Value]:
+    """Talk, and talk again after a break, passing on what comes, until a talk ends or the host counts as lost.
+
+    Args:
+        course: how it goes.
+        talk: opens a session and makes the rest of the request.
+
+    Raises:
+        HostLost: the error of the last break.
+    """
+    try:
+        yield from talk()
+    except BREAKS as exc:
+        if course.is_lost(exc):
+            raise
+    else:
+        return
+    for attempt in _retrying(course):
+        with attempt:
+            yield from talk()
+
+
+def again(call: Callable[[], Value]) -> Value:
+    """Do something on a connection of its own that may be done twice, some times, as long as the connection breaks.
+
+    Raises:
+        HostLost: the error of the last break.
+    """
+    (value,) = persist(Course(lambda: None), lambda: [call()])
+    return value
+
+
+def _retrying(course: Course) -> tenacity.Retrying:
+    import tenacity  # only a broken session needs it
+
+    def is_lost(state: tenacity.RetryCallState) -> bool:
+        return course.is_lost(state.outcome.exception() if state.outcome else None)
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(BREAKS), stop=is_lost, reraise=True,
+        wait=tenacity.wait_exponential(multiplier=0.05, max=2) + tenacity.wait_random(0, 0.3),
+    )  # fmt: skip
+
+
+def breaks(error: HostLost) -> bool:
+    """Say whether an error is a break, after which the same request may succeed."""
+    return isinstance(error, BREAKS)
