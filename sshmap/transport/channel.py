@@ -161,11 +161,12 @@ class FdChannel:
         """Shut the socket down, where it is one; a pipe's other end belongs to a process that ends by itself."""
         fd = os.dup(self._read)
         try:
-            with socket.socket(fileno=fd) as sock:
-                sock.shutdown(socket.SHUT_RDWR)
+            sock = socket.socket(fileno=fd)
         except OSError:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+            os.close(fd)
+            return
+        with sock, contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close both descriptors."""
