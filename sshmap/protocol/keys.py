@@ -70,6 +70,8 @@ class PutResult(msgspec.Struct, frozen=True, array_like=True):
     name: str
     fresh: bool = True
     problem: Problem | None = None
+    #: the key was there, but damaged or without its file; what was sent has taken its place
+    repaired: bool = False
 
 
 def refused(error: SshmapError, name: str) -> PutResult:

@@ -1,33 +1,38 @@
 """Files and rows together: the only place where a key comes into being, changes or goes.
 
-Commit: the finished file lies in tmp/, read-only. One transaction links it into place,
-inserts the row and finishes the task. If the process dies before the transaction ends,
+Commit: the finished file lies in tmp/, read-only. One transaction moves it into place, notes its
+seal in the row and finishes the task. If the process dies before the transaction ends,
 a file without a row is left, which is invisible and replaced by the next attempt.
 
 Delete: one transaction takes the rows and notes the names as garbage; a second one
 unlinks each file for which no new row has come. Rejected: to unlink after the first
 transaction without a note, which could hit the file of a new key of that name.
 
-Swap: the rename cannot be part of the transaction, so the intention is committed first;
-`recover` looks at the file's digest and finishes or forgets it.
+Swap: the move cannot be part of the transaction, so the intention is committed first (`swaps`).
+
+Read: the file is opened, then its row is read. Where that is not the row of this file, or the file is missing, both are
+looked up again under the write lock, when nobody moves files; only then can a key be called damaged.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from sshmap.errors import DigestMismatch, KeyExists, NoSpace, OtherReceipt
+from sshmap.errors import DigestMismatch, KeyExists, NoSpace, NothingMatched, OtherReceipt, Refused, SshmapError
 from sshmap.model import Receipt, show
 from sshmap.store.digest import digest_fd
-from sshmap.store.files import KeyFiles, is_trusted
+from sshmap.store.files import KeyFiles
 from sshmap.store.keys import Keys, Row
 from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
+from sshmap.store.seal import Seal
+from sshmap.store.swaps import Swaps
 
 
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,11 +42,22 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     size: int
     digest: bytes
-    #: when the file was sealed, in seconds since the epoch
+    #: when the file was stamped, in seconds since the epoch
     sealed: int
     receipt: Receipt | None = None
-    #: swap a key that has another receipt
+    #: swap a key that has another receipt or other content
     replace: bool = False
+
+
+class Outcome(enum.Enum):
+    """What became of a file that wanted to become a key."""
+
+    #: it is the key now
+    FRESH = "fresh"
+    #: the key was there, with the same content
+    KEPT = "kept"
+    #: the key was there, but its file was missing or damaged; this one has taken its place
+    REPAIRED = "repaired"
 
 
 class Store:
@@ -56,78 +72,187 @@ class Store:
         self.ledger = Ledger(root)
         self.keys = Keys(self.ledger)
         self.files = KeyFiles(root, lambda name: self.keys.get(name) is not None, self.keys.any_below)
+        self.swaps = Swaps(self.ledger, self.keys, self.files)
+        #: keys found damaged that are about to be committed again, and how their files looked then
+        self._damaged: dict[str, Seal | None] = {}
+        #: keys about to be swapped, for which an intention was noted
+        self._swapping: dict[str, Staged] = {}
 
     @contextlib.contextmanager
     def committing(self) -> Iterator[None]:
-        """A write transaction with swaps in it: if it fails after a swap was made, the key stays whole."""
+        """A write transaction that may swap keys; if it fails after a file was moved, its row is put in by another."""
         try:
             with self.ledger.change():
                 yield
+                if self.swaps.noted:
+                    self.swaps.clear()
         except BaseException:
-            self.recover()
+            self._settle_own()
             raise
+        self.swaps.noted = False
 
-    def open_whole(self, row: Row) -> tuple[int, bytes]:
-        """Open a key whose content is as its row says, or as that of a swap; return descriptor and digest.
+    def _settle_own(self) -> None:
+        if self.swaps.noted:
+            self.insist(lambda: self._changing(self.swaps.settle_own))
+
+    def _changing(self, change: Callable[[], None]) -> None:
+        with self.ledger.change():
+            change()
+
+    def open(self, name: str) -> tuple[int, Row]:
+        """Open a key's file and read the row that belongs to it, whatever is swapped meanwhile; outside any transaction.
+
+        Raises:
+            NothingMatched: there is no such key.
+            DigestMismatch: its file is missing.
+        """
+        with contextlib.suppress(DigestMismatch):
+            fd, row = self._open(name)
+            if Seal.of(os.fstat(fd)).inode == row.inode:
+                return fd, row
+            os.close(fd)
+        with self.ledger.change():
+            self.swaps.settle(name)
+            return self._open(name)
+
+    def _open(self, name: str) -> tuple[int, Row]:
+        try:
+            fd = self.files.open(name)
+        except DigestMismatch:
+            if self.keys.get(name) is None:
+                raise no_such_key(name) from None
+            raise
+        row = self.keys.get(name)
+        if row is None:
+            os.close(fd)
+            raise no_such_key(name)
+        return fd, row
+
+    def open_whole(self, name: str) -> tuple[int, Row]:
+        """Open a key whose content is as its row says; return descriptor and row. Outside any transaction.
+
+        Raises:
+            NothingMatched: there is no such key.
+            DigestMismatch: it is damaged.
+        """
+        fd, row = self.open(name)
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, fd)
+            if not is_whole(fd, row):
+                raise damaged(name)
+            undo.pop_all()
+        return fd, row
+
+    def check(self, row: Row) -> Seal:
+        """Find out that a key is what its row, read before, says; return its seal for `recheck`.
 
         Raises:
             DigestMismatch: it is damaged.
+            Refused: it was swapped since the row was read.
         """
-        fd = self.files.open(row.name)
-        with contextlib.ExitStack() as undo:
-            undo.callback(os.close, fd)
-            trusted = is_trusted(os.fstat(fd), row.size, row.mtime)
-            digest = row.digest if trusted else digest_fd(fd)[1]
-            if digest != row.digest and not self.stands(row.name, digest):
-                raise damaged(row.name)
-            undo.pop_all()
-        return fd, digest
+        fd, present = self.open_whole(row.name)
+        try:
+            if present.digest != row.digest:
+                raise Refused(f"{show(row.name)} was changed meanwhile", hint="run the command again")
+            return Seal.of(os.fstat(fd))
+        finally:
+            os.close(fd)
 
-    def stands(self, name: str, digest: bytes) -> bool:
-        """Say whether content is what a key is, or is being swapped for at this moment."""
-        query = "SELECT 1 FROM keys WHERE name = ?1 AND digest = ?2 UNION ALL SELECT 1 FROM swaps WHERE name = ?1 AND digest = ?2"
-        return self.ledger.db.execute(query, (name, digest)).fetchone() is not None
+    def recheck(self, row: Row, before: Seal) -> None:
+        """Find out whether a key that a command has worked on is still what it was.
 
-    def rests(self, name: str, digest: bytes) -> bool:
-        """Say whether a key's file that was opened before is what its row says: no swap of it is under way or was made."""
-        query = (
-            "SELECT 1 FROM keys WHERE name = ?1 AND digest = ?2 AND NOT EXISTS (SELECT 1 FROM swaps WHERE name = ?1)"
-        )
-        return self.ledger.db.execute(query, (name, digest)).fetchone() is not None
+        Raises:
+            DigestMismatch: it was changed or deleted by other means than sshmap.
+            Refused: it was swapped.
+        """
+        if self.files.seal(row.name) != before:
+            try:
+                self.check(row)
+            except DigestMismatch as exc:
+                raise DigestMismatch(
+                    f"{show(row.name)} was changed or deleted while a command worked on it", hint=exc.hint
+                ) from exc
 
-    def prepare(self, item: Staged) -> None:
-        """Note a swap that is about to happen, if the commit will be one; outside any transaction."""
-        if item.replace and (row := self.keys.get(item.name)) and row.receipt != item.receipt:
-            with self.ledger.change() as db:
-                db.execute("INSERT OR REPLACE INTO swaps VALUES (?, ?, ?)", (item.name, item.size, item.digest))
+    def prepare(self, items: Sequence[Staged]) -> None:
+        """Do what a commit of some files needs beforehand; outside any transaction, with `committing` to follow.
 
-    def commit(self, item: Staged) -> bool:
-        """Make the file a key; within a transaction. Return whether it is new.
+        Swaps that will happen are noted. Keys that are there already are read, unless their seals hold, as they may be
+        damaged: not in the transaction, for which others wait.
+        """
+        self._damaged.clear()
+        self._swapping.clear()
+        present = self.keys.receipts([item.name for item in items])
+        for item in items:
+            if item.name in present:
+                if item.replace and not self._is_made(item):
+                    self._swapping.setdefault(item.name, item)
+                else:
+                    self._examine(item.name)
+        if self._swapping:
+            self._changing(self._note)
+
+    def _is_made(self, item: Staged) -> bool:
+        row = self.keys.get(item.name)
+        return row is not None and (row.receipt, row.digest) == (item.receipt, item.digest)
+
+    def _note(self) -> None:
+        rows = []
+        for item in self._swapping.values():
+            self.swaps.settle(item.name)
+            inode = Seal.of(os.lstat(item.path)).inode
+            rows.append(Row(item.name, item.size, item.digest, item.sealed, item.receipt, inode))
+        self.swaps.note(rows)
+
+    def _examine(self, name: str) -> None:
+        try:
+            fd, row = self.open(name)
+        except NothingMatched:
+            return
+        except DigestMismatch:
+            self._damaged[name] = self.files.seal(name)
+            return
+        try:
+            if not is_whole(fd, row):
+                self._damaged[name] = Seal.of(os.fstat(fd))
+        finally:
+            os.close(fd)
+
+    def _is_damaged(self, name: str) -> bool:
+        """Say whether a key was found damaged and was not repaired since."""
+        return name in self._damaged and self._damaged[name] == self.files.seal(name)
+
+    def commit(self, item: Staged) -> Outcome:
+        """Make the file a key; within a transaction.
 
         Raises:
             KeyExists: the key holds other content.
             OtherReceipt: the key was made by other work, and `replace` is not set.
         """
         row = self.keys.get(item.name)
-        if row is None:
-            self.files.link(item.path, item.name)
-        elif self._is_same(row, item):
-            return False
-        else:
-            self.files.swap(item.path, item.name)
-            self.ledger.db.execute("DELETE FROM swaps WHERE name = ?", (item.name,))
-        self.keys.insert(Row(item.name, item.size, item.digest, item.sealed, item.receipt))
-        return True
+        outcome = self._decide(row, item) if row else Outcome.FRESH
+        if outcome is not Outcome.KEPT:
+            receipt = row.receipt if row and outcome is Outcome.REPAIRED else item.receipt
+            seal = self.files.place(item.path, item.name)
+            if seal.size != item.size:
+                raise DigestMismatch(
+                    f"the finished file for {show(item.name)} was changed", hint="run the command again"
+                )
+            self.keys.insert(Row(item.name, item.size, item.digest, item.sealed, receipt, seal.inode, seal.ctime))
+        return outcome
 
-    def _is_same(self, row: Row, item: Staged) -> bool:
-        if row.receipt == item.receipt or item.receipt is None:
-            if row.digest == item.digest:
-                return True
-            raise KeyExists(
-                _exists(row, item), hint=f"keys do not change; delete it first: sshmap rm {show(item.name)}"
-            )
+    def _decide(self, row: Row, item: Staged) -> Outcome:
+        """Say what is to become of a file whose key exists."""
+        if item.receipt in (row.receipt, None) and row.digest == item.digest:
+            return Outcome.REPAIRED if self._is_damaged(item.name) else Outcome.KEPT
         if item.replace:
-            return False
+            if self._swapping.get(item.name) is item:
+                return Outcome.FRESH
+            raise KeyExists(f"{show(item.name)} was made by others at the same time", hint="run the command again")
+        if item.receipt in (row.receipt, None):
+            raise KeyExists(
+                _exists(row, item, damaged=self._is_damaged(item.name)),
+                hint=f"keys do not change; delete it first: sshmap rm {show(item.name)}",
+            )
         raise OtherReceipt(
             f"{show(item.name)} exists and was made by other work",
             hint="run the command with --replace, or delete the key first",
@@ -171,33 +296,32 @@ class Store:
     def recover(self) -> None:
         """Finish or forget what a killed process left half done; safe at any time."""
         if self.ledger.db.execute("SELECT 1 FROM swaps UNION ALL SELECT 1 FROM garbage LIMIT 1").fetchone():
-            with self.ledger.change() as db:
-                for name, size, digest in db.execute("SELECT name, size, digest FROM swaps").fetchall():
-                    self._finish_swap(name, size, digest)
-                db.execute("DELETE FROM swaps")
+            self._changing(self.swaps.settle_all)
             self.collect()
-
-    def _finish_swap(self, name: str, size: int, digest: bytes) -> None:
-        row = self.keys.get(name)
-        if row is None:
-            return
-        try:
-            fd = self.files.open(name)
-        except DigestMismatch:
-            # damage of another kind, which whoever reads the key will report
-            return
-        try:
-            if digest_fd(fd) == (size, digest):
-                # without a receipt, so that the task's next attempt swaps it again
-                self.keys.insert(Row(name, size, digest, int(os.fstat(fd).st_mtime), None))
-                self.ledger.bump()
-        finally:
-            os.close(fd)
 
     def close(self) -> None:
         """Close the ledger and all directories."""
+        with contextlib.suppress(SshmapError):
+            self._settle_own()
         self.files.close()
         self.ledger.close()
+
+
+def is_whole(fd: int, row: Row) -> bool:
+    """Say whether an open file has the content that its row says; it is read unless its seal holds."""
+    seal = Seal.of(os.fstat(fd))
+    if seal == row.seal and seal.fresh:
+        return True
+    try:
+        return seal.size == row.size and digest_fd(fd) == (row.size, row.digest)
+    except OSError:
+        # a disk that cannot read its file lacks it
+        return False
+
+
+def no_such_key(name: str) -> NothingMatched:
+    """Say that there is no key of this name."""
+    return NothingMatched(f"no such key: {show(name)}", hint="sshmap ls shows what there is")
 
 
 def damaged(name: str) -> DigestMismatch:
@@ -208,7 +332,8 @@ def damaged(name: str) -> DigestMismatch:
     )
 
 
-def _exists(row: Row, item: Staged) -> str:
+def _exists(row: Row, item: Staged, *, damaged: bool) -> str:
     if row.receipt is not None and row.receipt == item.receipt:
         return f"{show(item.name)}: the command gave other content than when it made this key: it is not deterministic"
-    return f"{show(item.name)} exists with other content ({row.size} bytes, not {item.size})"
+    state = ", and its file here is damaged" if damaged else ""
+    return f"{show(item.name)} exists with other content ({row.size} bytes, not {item.size}){state}"

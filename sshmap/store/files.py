@@ -4,10 +4,8 @@ A key's path is walked part by part with O_NOFOLLOW, so a link planted below the
 leads nowhere. Rejected: `os.path.realpath` and compare, which races with whoever plants
 the link; openat2, which Python 3.11 does not offer.
 
-A finished file is sealed before its content is digested: read-only, with a time stamp that
-says when. A later write changes the stamp, so what was sealed a short while ago and still
-has it need not be read again to be known as whole. (A write through a mapping made before may
-not; those of a command end with it.)
+A finished file is put in place by rename. The caller holds the ledger's write lock, so what lies there already is either the
+file to be replaced or a leftover without a row. Rejected: link and unlink, which is a second way for the same.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import contextlib
 import errno
 import os
 import stat
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -24,15 +21,11 @@ from pathlib import Path
 from sshmap.errors import DigestMismatch, KeyExists, NoSpace, SshmapError
 from sshmap.model import show
 from sshmap.store.layout import Root, remove_tree
+from sshmap.store.seal import Seal
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 64
-_LINK_TRIES = 100
-#: seconds for which a seal stands for the content
-TRUSTED = 600
-#: fraction of a second that makes a time stamp a seal, in ns; a file system that rounds loses it, and its seals count for nothing
-_MARK = 586_201_937
-_SECOND = 10**9
+_TRIES = 100
 
 
 class KeyFiles:
@@ -75,59 +68,53 @@ class KeyFiles:
             raise DigestMismatch(f"{show(name)} is not a plain file any more", hint=_damaged(name))
         raise DigestMismatch(f"the file of {show(name)} is missing: {cause.strerror}", hint=_damaged(name)) from cause
 
-    def link(self, source: Path, name: str) -> None:
-        """Put a finished file at a key's place; a leftover without a row there is replaced.
+    def seal(self, name: str) -> Seal | None:
+        """Return the seal that a key's file has now; None if it is missing or no plain file."""
+        folder, base = _split(name)
+        for _ in range(2):
+            try:
+                status = os.stat(base, dir_fd=self._folder(folder), follow_symlinks=False)
+            except OSError:
+                self._forget(folder)
+            else:
+                return Seal.of(status) if stat.S_ISREG(status.st_mode) else None
+        return None
 
-        The caller holds the ledger's write lock and has seen that the key has no row.
+    def place(self, source: Path, name: str) -> Seal:
+        """Move a finished file to a key's place and return its seal; what lies there is replaced.
+
+        The caller holds the ledger's write lock.
 
         Raises:
-            KeyExists: a key lies where a directory would be needed.
+            KeyExists: a key lies where a directory would be needed, or keys lie in a directory of this name.
             NoSpace: the disk is full.
         """
-        self._settle(source, name, swap=False)
-
-    def swap(self, source: Path, name: str) -> None:
-        """Put a finished file at the place of an existing key, in one step."""
-        self._settle(source, name, swap=True)
-
-    def _settle(self, source: Path, name: str, *, swap: bool) -> None:
         folder, base = _split(name)
-        for _ in range(_LINK_TRIES):
+        for _ in range(_TRIES):
             try:
                 parent = self._folder(folder, create=True)
-                if swap:
-                    os.rename(source, base, dst_dir_fd=parent)
-                else:
-                    os.link(source, base, dst_dir_fd=parent)
-            except FileExistsError:
-                self._clear(folder, base, name)
+                os.rename(source, base, dst_dir_fd=parent)
+                return Seal.of(os.stat(base, dir_fd=parent, follow_symlinks=False))
             except NotADirectoryError as exc:
                 if not self._clear_above(folder):
                     raise mapped_error(exc, name) from exc
-            except (FileNotFoundError, IsADirectoryError) as exc:
+            except FileNotFoundError as exc:
                 self._forget(folder)
                 if not source.exists():
                     raise DigestMismatch(f"the finished file for {show(name)} has vanished") from exc
-                self._clear(folder, base, name)
+            except IsADirectoryError:
+                self._clear(name)
             except OSError as exc:
                 raise mapped_error(exc, name) from exc
-            else:
-                return
         raise KeyExists(f"{show(name)} cannot be put in place", hint="look what lies at its path below data/")
 
-    def _clear(self, folder: str, base: str, name: str) -> None:
-        """Remove a leftover at a key's place: a file without a row, or a directory without keys."""
+    def _clear(self, name: str) -> None:
+        """Remove a directory without keys that lies at a key's place."""
+        if self._is_above(name):
+            raise _collision(name)
+        self._forget_below(name)
         try:
-            parent = self._folder(folder, create=True)
-            if stat.S_ISDIR(os.stat(base, dir_fd=parent, follow_symlinks=False).st_mode):
-                if not self._is_above(name):
-                    self._forget_below(name)
-                    remove_tree(self._root.data / name)
-                os.rmdir(base, dir_fd=parent)
-            else:
-                os.unlink(base, dir_fd=parent)
-        except FileNotFoundError:
-            return
+            remove_tree(self._root.data / name)
         except OSError as exc:
             raise mapped_error(exc, name) from exc
 
@@ -215,10 +202,7 @@ def mapped_error(exc: OSError, name: str) -> SshmapError:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"no space left for {show(name)}", hint="free some space, for example with sshmap rm -r")
     if exc.errno in (errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST):
-        return KeyExists(
-            f"{show(name)} collides with another key: one name is the directory of the other",
-            hint="give one of them another name",
-        )
+        return _collision(name)
     if exc.errno == errno.ELOOP:
         return DigestMismatch(
             f"a link lies on the path of {show(name)} below data/",
@@ -229,25 +213,11 @@ def mapped_error(exc: OSError, name: str) -> SshmapError:
     return SshmapError(f"{show(name)}: {exc.strerror}")
 
 
-def seal(fd: int) -> int:
-    """Make a finished file read-only and stamp it; return when, in seconds since the epoch."""
-    now = int(time.time())
-    os.fchmod(fd, 0o444)
-    os.utime(fd, ns=(now * _SECOND + _MARK,) * 2)
-    return now
-
-
-def sealed_at(status: os.stat_result) -> int:
-    """Return when a file was sealed that was not written to since, 0 for others."""
-    second, fraction = divmod(status.st_mtime_ns, _SECOND)
-    return second if fraction == _MARK else 0
-
-
-def is_trusted(status: os.stat_result, size: int, sealed: int) -> bool:
-    """Say whether a file's content is what it was when it was sealed, without reading it."""
-    # the monotonic clock begins with the machine: after a power cut a file may have its size and stamp without its content
-    limit = min(TRUSTED, time.monotonic())
-    return (status.st_size, sealed_at(status)) == (size, sealed) and sealed > 0 and 0 <= time.time() - sealed < limit
+def _collision(name: str) -> KeyExists:
+    return KeyExists(
+        f"{show(name)} collides with another key: one name is the directory of the other",
+        hint="give one of them another name",
+    )
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from sshmap.model import MAX_NAME, Entry, Maker, Receipt
 from sshmap.placement import numeric_prefix
 from sshmap.store.digest import digest_maker
 from sshmap.store.ledger import Ledger
+from sshmap.store.seal import Seal
 
 _BATCH = 500
 _LAST = chr(0x10FFFF)
@@ -24,8 +25,17 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     name: str
     size: int
     digest: bytes
+    #: when its file was stamped, in seconds since the epoch
     mtime: int
     receipt: Receipt | None
+    inode: int = 0
+    #: in ns since the epoch
+    ctime: int = 0
+
+    @property
+    def seal(self) -> Seal:
+        """The seal that its file had when it became the key."""
+        return Seal(self.size, self.mtime, self.inode, self.ctime)
 
 
 def after_prefix(prefix: str) -> str:
@@ -51,17 +61,23 @@ class Keys:
 
     def get(self, name: str) -> Row | None:
         """Return a key's row, or None."""
-        row = self._db.execute("SELECT size, digest, mtime, maker, inputs FROM keys WHERE name = ?", (name,)).fetchone()
-        return Row(name, row[0], row[1], row[2], receipt_of(row[3], row[4])) if row else None
+        row = self._db.execute(
+            "SELECT size, digest, mtime, maker, inputs, inode, ctime FROM keys WHERE name = ?", (name,)
+        ).fetchone()
+        return Row(name, row[0], row[1], row[2], receipt_of(row[3], row[4]), row[5], row[6]) if row else None
 
     def scan(self, prefix: str, after: str = "") -> Iterator[Entry]:
-        """Go through all keys that start with a prefix, in order."""
-        rows = self._db.execute(
-            "SELECT name, size, mtime, digest FROM keys WHERE name >= ? AND name < ? AND name > ? ORDER BY name",
-            (prefix, after_prefix(prefix), after),
+        """Go through all keys that start with a prefix, in order.
+
+        In batches: while a cursor is open, its connection sees the ledger as it was when that began.
+        """
+        query = (
+            "SELECT name, size, mtime, digest FROM keys WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"
         )
-        for name, size, mtime, digest in rows:
-            yield Entry(name, size, mtime, digest)
+        while rows := self._db.execute(query, (prefix, after_prefix(prefix), after, _BATCH)).fetchall():
+            for row in rows:
+                yield Entry(*row)
+            after = rows[-1][0]
 
     def level(self, prefix: str, after: str = "") -> Iterator[Entry | str]:
         """Go through one level below a prefix, behind a row: keys as entries, directories as text ending in ``/``.
@@ -140,8 +156,8 @@ class Keys:
         """Add or swap a row; within the transaction that puts its file in place."""
         maker, inputs = (row.receipt.maker, row.receipt.inputs) if row.receipt else (None, None)
         self._db.execute(
-            "INSERT OR REPLACE INTO keys (name, size, digest, mtime, maker, inputs) VALUES (?, ?, ?, ?, ?, ?)",
-            (row.name, row.size, row.digest, row.mtime, maker, inputs),
+            "INSERT OR REPLACE INTO keys (name, size, digest, mtime, maker, inputs, inode, ctime) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (row.name, row.size, row.digest, row.mtime, maker, inputs, row.inode, row.ctime),
         )
 
     def discard(self, prefix: str, *, exact: bool = False) -> None:

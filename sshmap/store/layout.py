@@ -5,12 +5,13 @@ Knows names and modes only; what lies in the ledger and in `data/` is not its bu
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import msgspec
 
-from sshmap.errors import HostNotReady, Refused
+from sshmap.errors import HostNotReady, NoSpace, Refused, SshmapError
 from sshmap.model import Peer
 
 LAYOUT = 1
@@ -106,6 +107,14 @@ class Root:
         fresh = self.path / f".cluster.{os.getpid()}.{os.urandom(4).hex()}"
         fresh.write_bytes(msgspec.json.format(msgspec.json.encode(cluster)))
         fresh.replace(self.cluster_file)
+
+
+def host_error(exc: OSError, path: Path) -> SshmapError:
+    """Say what a failed system call below a root means, where no key is concerned."""
+    what = f"{exc.filename or path}: {exc.strerror}"
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(what, hint="free some space, for example with sshmap rm -r")
+    return HostNotReady(what, hint="see whether the root is there and writable: sshmap health")
 
 
 def remove_tree(path: Path) -> None:

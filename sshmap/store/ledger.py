@@ -24,14 +24,17 @@ INSERT INTO meta VALUES ('id', lower(hex(randomblob(8)))), ('generation', 0);
 -- a key exists if and only if it has a row here
 CREATE TABLE keys (
     name TEXT PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, mtime INTEGER NOT NULL,
-    maker BLOB, inputs BLOB
+    maker BLOB, inputs BLOB, inode INTEGER NOT NULL, ctime INTEGER NOT NULL
 ) WITHOUT ROWID;
 -- what receipts refer to: verb, command and shipped files, as JSON
 CREATE TABLE makers (id BLOB PRIMARY KEY, spec BLOB NOT NULL) WITHOUT ROWID;
 -- files to unlink unless a new row has come for them
 CREATE TABLE garbage (name TEXT PRIMARY KEY) WITHOUT ROWID;
--- files being swapped: which content they will have
-CREATE TABLE swaps (name TEXT PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
+-- keys about to be swapped: by whom, which file will be moved to the name, and what its row will be
+CREATE TABLE swaps (
+    name TEXT NOT NULL, owner TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, mtime INTEGER NOT NULL,
+    maker BLOB, inputs BLOB, inode INTEGER NOT NULL, PRIMARY KEY (name, owner)
+) WITHOUT ROWID;
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, verb TEXT NOT NULL, indir TEXT NOT NULL, outdir TEXT NOT NULL, maker BLOB NOT NULL,
     run INTEGER NOT NULL, submitted INTEGER NOT NULL, kept INTEGER NOT NULL

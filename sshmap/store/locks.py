@@ -18,7 +18,7 @@ from pathlib import Path
 import fasteners
 
 from sshmap.errors import LockHeld
-from sshmap.store.layout import Root, remove_tree
+from sshmap.store.layout import Root, host_error, remove_tree
 
 _guard = threading.Lock()
 _held: dict[Path, fasteners.InterProcessLock] = {}
@@ -118,10 +118,29 @@ def own_maintenance(root: Root, limit: float = 10.0) -> None:
         _shared[path] = lock
 
 
+def process_name() -> str:
+    """Return a name that no other owner has, and by which others can tell whether this process lives."""
+    return f"{os.getpid()}.{_started(os.getpid())}.{os.urandom(3).hex()}"
+
+
+def is_gone(name: str) -> bool:
+    """Say whether the process that a name stands for has ended; other names stand for none."""
+    pid, _, rest = name.partition(".")
+    return pid.isdigit() and rest.split(".")[0] != _started(int(pid))
+
+
 def scratch_dir(root: Root) -> Path:
-    """Make a directory in tmp/ that names this process as its owner."""
-    path = root.tmp / f"{os.getpid()}.{_started(os.getpid())}.{os.urandom(3).hex()}"
-    path.mkdir(mode=0o700)
+    """Make a directory in tmp/ that names this process as its owner.
+
+    Raises:
+        NoSpace: the disk is full, or out of inodes.
+        HostNotReady: it cannot be made for another reason.
+    """
+    path = root.tmp / process_name()
+    try:
+        path.mkdir(mode=0o700)
+    except OSError as exc:
+        raise host_error(exc, path) from exc
     return path
 
 
@@ -129,8 +148,7 @@ def sweep_scratch(root: Root) -> int:
     """Remove the scratch directories of processes that are gone; return how many."""
     swept = 0
     for entry in os.scandir(root.tmp):
-        pid, _, rest = entry.name.partition(".")
-        if pid.isdigit() and rest.split(".")[0] != _started(int(pid)):
+        if is_gone(entry.name):
             with contextlib.suppress(OSError):  # what cannot go now is tried again by the next process
                 remove_tree(Path(entry.path))
                 swept += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sshmap.agent.session import receiving
+from sshmap.agent.session import incoming
 from sshmap.protocol.messages import Handed, Problem, Put, PutResult
 from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
@@ -110,7 +110,7 @@ def test_disk_that_refuses_in_the_end_costs_one_key_and_not_the_session(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(receiving, "seal", full)
+        patch.setattr(incoming, "seal", full)
         result = put(handing, "b/k", CONTENT)
     assert problem_of(result) == "NoSpace"
     assert left_in(root) == []

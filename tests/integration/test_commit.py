@@ -17,7 +17,7 @@ from sshmap.errors import KeyExists, SshmapError
 from sshmap.inventory import Inventory
 from sshmap.model import Receipt
 from sshmap.store import locks
-from sshmap.store.commit import Staged, Store
+from sshmap.store.commit import Outcome, Staged, Store
 from sshmap.store.digest import digest_fd, digest_of
 from sshmap.store.layout import Root
 from tests.integration import fleet
@@ -71,7 +71,7 @@ def commit(store, receipt, replace):
     os.write(fd, NEW[5:])
     os.close(fd)
     item = Staged(path=path, name=NAME, size=len(NEW), digest=digest_of(NEW), sealed=1, receipt=receipt, replace=replace)
-    store.prepare(item)
+    store.prepare([item])
     with store.committing():
         store.commit(item)
         store.ledger.bump()
@@ -119,7 +119,7 @@ def opened(root: Root) -> Iterator[Store]:
 
 def put(
     store: Store, content: bytes, *, name: str = NAME, receipt: Receipt | None = None, replace: bool = False
-) -> bool:
+) -> Outcome:
     """Commit some content by the way all commits take."""
     scratch = locks.scratch_dir(store.root)
     path = scratch / "1"
@@ -129,7 +129,7 @@ def put(
         path=path, name=name, size=len(content), digest=digest_of(content), sealed=1, receipt=receipt, replace=replace
     )
     try:
-        store.prepare(item)
+        store.prepare([item])
         with store.committing():
             return store.commit(item)
     finally:
@@ -183,7 +183,7 @@ def reset(root: Root, content: bytes | None, receipt: Receipt | None = None) -> 
     with opened(root) as store:
         store.remove("bucket/")
         if content is not None:
-            assert put(store, content, receipt=receipt)
+            assert put(store, content, receipt=receipt) is Outcome.FRESH
 
 
 def test_put_killed_at_any_step_leaves_the_key_absent_or_exact(root: Root) -> None:
@@ -303,10 +303,10 @@ def test_swap_that_is_rolled_back_leaves_a_whole_key(root: Root) -> None:
                     digest=digest_of(NEW),
                     sealed=1,
                     receipt=RECEIPT_NEW,
-                    replace=True,
+                    replace=name == NAME,
                 )
             )
-            store.prepare(items[-1])
+        store.prepare(items)
         with pytest.raises(KeyExists):
             settle_all(store, items)
         assert read(store) in (OLD, NEW)
@@ -319,10 +319,19 @@ def test_recovery_goes_on_past_a_swap_whose_file_is_missing(root: Root) -> None:
     with opened(root) as store:
         put(store, OLD, receipt=RECEIPT_OLD)
         put(store, OLD, name="bucket/other")
+        (root.tmp / "x").write_bytes(NEW)
         store.prepare(
-            Staged(
-                path=root.tmp / "x", name=NAME, size=3, digest=b"d" * 16, sealed=1, receipt=RECEIPT_NEW, replace=True
-            )
+            [
+                Staged(
+                    path=root.tmp / "x",
+                    name=NAME,
+                    size=3,
+                    digest=b"d" * 16,
+                    sealed=1,
+                    receipt=RECEIPT_NEW,
+                    replace=True,
+                )
+            ]
         )
         (root.data / NAME).unlink()
         store.recover()
@@ -335,7 +344,7 @@ import shutil, sys, threading
 sys.path.insert(0, sys.argv[1])
 from sshmap.errors import KeyExists
 from sshmap.store import locks
-from sshmap.store.commit import Staged, Store
+from sshmap.store.commit import Outcome, Staged, Store
 from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
 
@@ -348,7 +357,7 @@ def write(number):
     try:
         with store.committing():
             fresh = store.commit(Staged(path=path, name="bucket/raced", size=len(content), digest=digest_of(content), sealed=1))
-        outcomes.append("won %d" % number if fresh else "kept")
+        outcomes.append("won %d" % number if fresh is Outcome.FRESH else "kept")
     except KeyExists:
         outcomes.append("refused")
     finally:

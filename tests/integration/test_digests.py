@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from sshmap.client.listing import Placed
 from sshmap.client.results import JobFailed, TransferFailed
 from sshmap.errors import DigestMismatch, SshmapError
 from sshmap.model import Verb
-from sshmap.store.files import is_trusted, sealed_at
+from sshmap.store.keys import Keys
 from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
+from sshmap.store.seal import Seal
 from tests.integration import fleet
 
 CONTENT = bytes(range(256)) * 2000
@@ -40,9 +42,26 @@ def rot(path: Path) -> None:
     made = path.stat().st_mtime_ns - HOUR * 10**9
     flip(path)
     os.utime(path, ns=(made, made))
+    seal = Seal.of(path.stat())
     with contextlib.closing(Ledger(Root(data.parent))) as ledger, ledger.change() as db:
-        db.execute("UPDATE keys SET mtime = mtime - ? WHERE name = ?", (HOUR, str(path.relative_to(data))))
-    assert sealed_at(path.stat()) == made // 10**9
+        values = (seal.stamped, seal.inode, seal.ctime, str(path.relative_to(data)))
+        db.execute("UPDATE keys SET mtime = ?, inode = ?, ctime = ? WHERE name = ?", values)
+    assert seal.stamped == made // 10**9
+
+
+def write_over(path: Path) -> None:
+    """Flip one bit within ten minutes of the commit, and put the time stamp back."""
+    times = path.stat()
+    flip(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def move_over(path: Path) -> None:
+    """Have another file of the same size and time stamp take the place."""
+    copy = path.with_name("copy")
+    shutil.copy2(path, copy)
+    write_over(copy)
+    copy.rename(path)
 
 
 def truncate(path: Path) -> None:
@@ -75,7 +94,7 @@ def make_directory(path: Path) -> None:
     path.mkdir()
 
 
-DAMAGES = (flip, rot, truncate, grow, empty, delete, make_directory)
+DAMAGES = (flip, rot, write_over, move_over, truncate, grow, empty, delete, make_directory)
 
 
 class Damaged(msgspec.Struct, frozen=True):
@@ -228,5 +247,12 @@ def test_every_fresh_key_is_sealed(shared: Cluster, bucket: str) -> None:
     shared.merge(f"sm://{bucket}/parts/", f"sm://{bucket}/merged/", "xargs cat")
     rows = [row for row in shared.ls(f"sm://{bucket}/", recursive=True) if isinstance(row, Placed)]
     assert len(rows) == 6 + 6 + 6 * 12 + 6
-    roots = {row.name: fleet.root_of(shared.inventory, row.host) for row in rows}
-    assert [row for row in rows if not is_trusted((roots[row.name].data / row.name).stat(), row.size, row.mtime)] == []
+    assert [row for row in rows if not holds(fleet.root_of(shared.inventory, row.host), row.name)] == []
+
+
+def holds(root: Root, name: str) -> bool:
+    """Say whether a key's file has the seal of its row."""
+    with contextlib.closing(Ledger(root)) as ledger:
+        row = Keys(ledger).get(name)
+    seal = Seal.of((root.data / name).stat())
+    return row is not None and seal.fresh and seal == row.seal

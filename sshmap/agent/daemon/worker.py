@@ -24,10 +24,11 @@ from sshmap.placement import Ring
 from sshmap.store import locks
 from sshmap.store.commit import Staged, Store
 from sshmap.store.digest import digest_fd, digest_inputs
-from sshmap.store.files import mapped_error, seal
+from sshmap.store.files import mapped_error
 from sshmap.store.keys import Row
 from sshmap.store.layout import ClusterFile, Root, remove_tree
 from sshmap.store.queue import Queue, Task
+from sshmap.store.seal import seal
 from sshmap.store.writing import copy
 
 #: seconds after which an idle worker looks into the ledger without being woken
@@ -153,8 +154,7 @@ class Worker:
 
     def _run(self, task: Task, place: TaskDirectory) -> None:
         maker = self._maker(task)
-        for row in self._inputs(task):
-            self._check_content(row)
+        seals = [(row, self.store.check(row)) for row in self._inputs(task)]
         self._unpack(maker, place.work)
         request = self._request(task, maker, place)
         result = self._shell.run(request)
@@ -168,6 +168,8 @@ class Worker:
             self._renew_shell()
         if result.exit_code:
             raise self._failure(result)
+        for row, seal_before in seals:
+            self.store.recheck(row, seal_before)
         if task.verb is Verb.FANOUT:
             self._commit_files(task, place)
         else:
@@ -200,13 +202,6 @@ class Worker:
         if digest_inputs((row.name, row.digest) for row in rows) != task.receipt.inputs:
             raise _changed(task.members[0])
         return rows
-
-    def _check_content(self, row: Row) -> None:
-        """Hold an input against its digest, so that nothing is made from damaged content."""
-        fd, digest = self.store.open_whole(row)
-        os.close(fd)
-        if digest != row.digest:
-            raise _changed(row.name)
 
     def _unpack(self, maker: Maker, work: Path) -> None:
         for file in maker.shipped:
@@ -244,7 +239,7 @@ class Worker:
 
     def _commit_output(self, task: Task, place: TaskDirectory) -> None:
         item = self._finished(place.stdout, KeyName(task.output), task)
-        self.store.prepare(item)
+        self.store.prepare([item])
         with self.store.committing():
             if self.queue.owns(task):
                 self._inputs(task)
@@ -294,8 +289,7 @@ class Worker:
         self._read_ring()
         here = [item for item in items if self.ring.place(item.name) == self.cluster.host]
         away = [item for item in items if self.ring.place(item.name) != self.cluster.host]
-        for item in here:
-            self.store.prepare(item)
+        self.store.prepare(here)
         with self.store.committing():
             if self.queue.owns(task):
                 self._settle_files(task, here, away)

@@ -8,7 +8,7 @@ import selectors
 from pathlib import Path
 
 from sshmap.agent.execution.shell import Once, task_environment
-from sshmap.errors import HostLost, NothingMatched
+from sshmap.errors import HostLost
 from sshmap.model import base_name, show
 from sshmap.protocol.framing import CHUNK, FrameWriter
 from sshmap.protocol.messages import Exited, Said
@@ -47,10 +47,7 @@ def serve_command(store: Store, command: str, name: str, channel: Channel, write
 
 
 def _open_input(store: Store, name: str) -> int:
-    row = store.keys.get(name)
-    if row is None:
-        raise NothingMatched(f"no such key: {show(name)}", hint="sshmap ls shows what there is")
-    fd, _ = store.open_whole(row)
+    fd, _ = store.open_whole(name)
     os.set_blocking(fd, True)
     return fd
 

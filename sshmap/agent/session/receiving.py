@@ -1,37 +1,23 @@
-"""Receiving keys: content into a temporary file while it is digested, then many commits in one transaction.
+"""Receiving keys: content into temporary files, then many commits in one transaction.
 
 Thousands of small keys share a transaction; results go back with it. Nothing is promised
-before its transaction has ended.
+before its transaction has ended, and every Put has one result.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from sshmap.errors import DigestMismatch, HostLost, InvalidKey, ProtocolError, SshmapError
+from sshmap.agent.session.incoming import Incoming
+from sshmap.errors import DigestMismatch, SshmapError
 from sshmap.model import Maker, check_name
 from sshmap.protocol.framing import FrameReader
-from sshmap.protocol.messages import End, Handed, Put, PutResult, Stored, Unsent, refused
+from sshmap.protocol.messages import Put, PutResult, Stored, refused
 from sshmap.store import locks
-from sshmap.store.commit import Staged, Store
-from sshmap.store.digest import Hasher, digest_fd
-from sshmap.store.files import is_trusted, mapped_error, seal, sealed_at
-from sshmap.store.layout import remove_tree
-from sshmap.store.writing import link_or_copy, write_all
-
-
-class Content(NamedTuple):
-    """What was received."""
-
-    size: int
-    digest: bytes
-    #: when it was sealed
-    sealed: int
-
+from sshmap.store.commit import Outcome, Staged, Store
+from sshmap.store.files import mapped_error
+from sshmap.store.layout import host_error, remove_tree
 
 #: received keys that wait for a common transaction
 GATHER = 200
@@ -60,152 +46,96 @@ class Receiver:
 
     def receive(self, put: Put, reader: FrameReader) -> Stored | None:
         """Receive one key; return results if it is time for a commit."""
-        self._count += 1
-        path = self._directory() / str(self._count)
+        incoming = Incoming(reader, self._take)
         try:
-            check_name(put.name)
-        except InvalidKey as exc:
-            self._drain(reader)
-            self._waiting.append(refused(exc, put.name))
-        else:
-            self._waiting.append(self._content(put, path, reader))
+            item: Staged | PutResult = self._staged(put, incoming)
+        except SshmapError as exc:
+            if incoming.broken:
+                raise
+            incoming.drain()
+            item = refused(exc, put.name)
+        self._waiting.append(item)
         if len(self._waiting) >= GATHER or self._size >= GATHER_SIZE:
             return self._commit()
         return None
 
     def receive_file(self, path: Path, digest: bytes, reader: FrameReader) -> None:
-        """Receive a file that is not a key.
+        """Receive a file that is not a key; all of its content is read in any case.
 
         Raises:
             DigestMismatch: it is not what was announced.
+            NoSpace: the disk is full.
         """
-        fresh = self._directory() / "shipped"
-        content = self._write(fresh, reader)
-        if isinstance(content, OSError):
-            raise mapped_error(content, path.name)
-        if content.digest != digest:
-            fresh.unlink()
-            raise DigestMismatch("a shipped file arrived damaged", hint="run the command again")
-        fresh.replace(path)
+        incoming = Incoming(reader, self._take)
+        try:
+            fresh = self._fresh_path()
+            if incoming.save(fresh).digest != digest:
+                raise DigestMismatch("a shipped file arrived damaged", hint="run the command again")
+            fresh.replace(path)
+        except SshmapError:
+            if not incoming.broken:
+                incoming.drain()
+            raise
+        except OSError as exc:
+            incoming.drain()
+            raise host_error(exc, path) from exc
 
     def flush(self) -> Iterator[Stored]:
         """Commit what waits."""
         if self._waiting:
             yield self._commit()
 
-    def _directory(self) -> Path:
+    def _fresh_path(self) -> Path:
         if self._scratch is None:
             self._scratch = locks.scratch_dir(self._store.root)
-        return self._scratch
+        self._count += 1
+        return self._scratch / str(self._count)
 
-    def _content(self, put: Put, path: Path, reader: FrameReader) -> Staged | PutResult:
+    def _staged(self, put: Put, incoming: Incoming) -> Staged:
+        check_name(put.name)
+        path = self._fresh_path()
         try:
-            content = self._write(path, reader)
-        except HostLost:
-            raise
-        except SshmapError as exc:
-            path.unlink(missing_ok=True)
-            return refused(exc, put.name)
-        if isinstance(content, OSError):
-            path.unlink(missing_ok=True)
-            return refused(mapped_error(content, put.name), put.name)
+            content = incoming.save(path)
+        except OSError as exc:
+            raise mapped_error(exc, put.name) from exc
         self._size += content.size
         return Staged(
             path=path, name=put.name, size=content.size, digest=content.digest, sealed=content.sealed, receipt=put.receipt,
             replace=put.replace,
         )  # fmt: skip
 
-    def _write(self, path: Path, reader: FrameReader) -> Content | OSError:
-        """Write a stream to a file up to its End; after a failed write the rest is read and dropped."""
-        piece = reader.read()
-        if isinstance(piece, Handed):
-            return self._adopt(piece, path)
-        hasher, failure, sealed = Hasher(), None, 0
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-        try:
-            while isinstance(piece, memoryview):
-                hasher.update(piece)
-                if failure is None:
-                    failure = _written(fd, piece)
-                piece = reader.read()
-            if isinstance(piece, Unsent):
-                raise piece.problem.error()
-            if not isinstance(piece, End):
-                path.unlink(missing_ok=True)
-                raise ProtocolError("a stream of content was broken off")
-            try:
-                sealed = seal(fd)
-            except OSError as exc:
-                failure = failure or exc
-        finally:
-            os.close(fd)
-        return failure or _checked(Content(hasher.size, hasher.digest, sealed), piece)
-
-    def _adopt(self, handed: Handed, path: Path) -> Content | OSError:
-        """Give a file that was handed over a name here too; one that can still be written to is copied."""
-        fd = self._take()
-        try:
-            link_or_copy(fd, path)
-            with path.open("rb", buffering=0) as file:
-                status = os.fstat(file.fileno())
-                sealed = sealed_at(status)
-                if is_trusted(status, handed.size, sealed):
-                    return Content(handed.size, handed.digest, sealed)
-                content = Content(*digest_fd(file.fileno()), sealed or int(time.time()))
-        except OSError as exc:
-            return exc
-        finally:
-            os.close(fd)
-        return _checked(content, handed)
-
-    def _drain(self, reader: FrameReader) -> None:
-        while isinstance(piece := reader.read(), memoryview):
-            continue
-        if isinstance(piece, Handed):
-            os.close(self._take())
-
     def _commit(self) -> Stored:
         waiting, self._waiting, self._size = self._waiting, [], 0
-        store = self._store
-        for item in waiting:
-            if isinstance(item, Staged):
-                store.prepare(item)
-        with store.committing():
-            for maker in self._makers:
-                store.keys.remember(maker)
-            results = tuple(self._committed(item) if isinstance(item, Staged) else item for item in waiting)
-            if any(result.fresh for result in results):
-                store.ledger.bump()
-        self._makers.clear()
-        for item in waiting:
-            if isinstance(item, Staged):
-                item.path.unlink(missing_ok=True)
-        return Stored(results=results)
-
-    def _committed(self, item: Staged) -> PutResult:
+        items = [item for item in waiting if isinstance(item, Staged)]
         try:
-            return PutResult(item.name, self._store.commit(item))
+            results = iter(self._committed(items))
+        except SshmapError as exc:
+            results = iter([refused(exc, item.name) for item in items])
+        for item in items:
+            item.path.unlink(missing_ok=True)
+        return Stored(results=tuple(next(results) if isinstance(item, Staged) else item for item in waiting))
+
+    def _committed(self, items: list[Staged]) -> list[PutResult]:
+        """Commit all that can be; if the transaction fails, none is."""
+        self._store.prepare(items)
+        with self._store.committing():
+            for maker in self._makers:
+                self._store.keys.remember(maker)
+            results = [self._result(item) for item in items]
+            if any(result.fresh or result.repaired for result in results):
+                self._store.ledger.bump()
+        self._makers.clear()
+        return results
+
+    def _result(self, item: Staged) -> PutResult:
+        try:
+            outcome = self._store.commit(item)
         except SshmapError as exc:
             return refused(exc, item.name)
+        return PutResult(item.name, fresh=outcome is Outcome.FRESH, repaired=outcome is Outcome.REPAIRED)
 
     def close(self) -> None:
         """Drop what was not committed."""
         if self._scratch is not None:
             remove_tree(self._scratch)
             self._scratch = None
-
-
-def _checked(content: Content, announced: End | Handed) -> Content:
-    if (announced.size, announced.digest) != (content.size, content.digest):
-        raise DigestMismatch(
-            f"content arrived damaged ({content.size} of {announced.size} bytes)", hint="run the command again"
-        )
-    return content
-
-
-def _written(fd: int, piece: memoryview) -> OSError | None:
-    try:
-        write_all(fd, piece)
-    except OSError as exc:
-        return exc
-    return None

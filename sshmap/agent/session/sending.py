@@ -10,11 +10,12 @@ import os
 from collections.abc import Iterator
 
 from sshmap.errors import DigestMismatch, NothingMatched, SshmapError
-from sshmap.model import Entry, show
 from sshmap.protocol.framing import CHUNK, FrameWriter
 from sshmap.protocol.messages import End, Get, Item, Problem, Served, Unsent
-from sshmap.store.commit import Store, damaged
+from sshmap.store.commit import Store, damaged, no_such_key
 from sshmap.store.digest import Hasher
+from sshmap.store.files import mapped_error
+from sshmap.store.keys import Row
 
 #: bytes from which on it pays not to read content here
 WORTH_LEAVING = 256 << 10
@@ -28,48 +29,57 @@ def send_keys(store: Store, request: Get, writer: FrameWriter) -> None:
     """
     count = passed = 0
     buffer = memoryview(bytearray(CHUNK))
-    for entry in _entries(store, request):
-        if entry.size < request.least or 0 < request.limit <= entry.size:
+    for name, size in _listed(store, request):
+        if size < request.least or 0 < request.limit <= size:
             passed += 1
             continue
-        writer.message(Item(name=entry.name, size=entry.size), flush=False)
         try:
-            writer.message(_send(store, entry, writer, buffer), flush=False)
-        except SshmapError as exc:
-            writer.message(Unsent(problem=Problem.of(exc, entry.name)), flush=False)
+            fd, row = store.open(name)
+        except NothingMatched:
+            if request.exact:
+                raise
+            # deleted since it was listed
+            continue
+        except DigestMismatch as exc:
+            writer.message(Item(name=name, size=0), flush=False)
+            writer.message(_unsent(exc, name), flush=False)
+        else:
+            writer.message(Item(name=name, size=row.size), flush=False)
+            try:
+                writer.message(_send(fd, row, writer, buffer), flush=False)
+            finally:
+                os.close(fd)
         count += 1
     writer.message(Served(count=count, passed=passed))
 
 
-def _entries(store: Store, request: Get) -> Iterator[Entry]:
+def _listed(store: Store, request: Get) -> Iterator[tuple[str, int]]:
+    """Go through the names that are asked for, and the sizes that their keys have now."""
     if not request.exact:
-        yield from store.keys.scan(request.prefix, request.after)
-        return
-    row = store.keys.get(request.prefix)
-    if row is None:
-        raise NothingMatched(f"no such key: {show(request.prefix)}", hint="sshmap ls shows what there is")
-    yield Entry(row.name, row.size, row.mtime, row.digest)
+        yield from ((entry.name, entry.size) for entry in store.keys.scan(request.prefix, request.after))
+    elif row := store.keys.get(request.prefix):
+        yield row.name, row.size
+    else:
+        raise no_such_key(request.prefix)
 
 
-def _send(store: Store, entry: Entry, writer: FrameWriter, buffer: memoryview) -> End:
-    fd = store.files.open(entry.name)
+def _send(fd: int, row: Row, writer: FrameWriter, buffer: memoryview) -> End | Unsent:
+    """Send content; return the message that ends it."""
+    if row.size >= WORTH_LEAVING and os.fstat(fd).st_size == row.size:
+        whole = writer.file(fd, row.size)
+        return End(size=row.size, digest=row.digest) if whole else _unsent(damaged(row.name), row.name)
     hasher = Hasher()
     try:
-        if entry.size >= WORTH_LEAVING and os.fstat(fd).st_size == entry.size and store.rests(entry.name, entry.digest):
-            if writer.file(fd, entry.size):
-                return End(size=entry.size, digest=entry.digest)
-            raise damaged(entry.name)
         # of a file that has grown, a little is enough to see that
-        while hasher.size <= entry.size and (count := os.readv(fd, [buffer])):
+        while hasher.size <= row.size and (count := os.readv(fd, [buffer])):
             hasher.update(buffer[:count])
             writer.data(buffer[:count])
-    finally:
-        os.close(fd)
-    if hasher.digest != entry.digest and not store.stands(entry.name, hasher.digest):
-        row = store.keys.get(entry.name)
-        if row is None or row.digest != entry.digest:
-            raise DigestMismatch(
-                f"{show(entry.name)}: was replaced or deleted while it was read", hint="run the command again"
-            )
-        raise damaged(entry.name)
-    return End(size=hasher.size, digest=hasher.digest)
+    except OSError as exc:
+        return _unsent(mapped_error(exc, row.name), row.name)
+    if (hasher.size, hasher.digest) != (row.size, row.digest):
+        return _unsent(damaged(row.name), row.name)
+    return End(size=row.size, digest=row.digest)
+
+
+def _unsent(error: SshmapError, name: str) -> Unsent:
+    return Unsent(problem=Problem.of(error, name))

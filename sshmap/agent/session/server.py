@@ -7,7 +7,6 @@ A request's work is in the module of its noun (`receiving`, `sending`, `listing`
 from __future__ import annotations
 
 import contextlib
-import errno
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from sshmap.errors import HostLost, HostNotReady, ProtocolError, Refused, Sshmap
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
-from sshmap.store.layout import Root
+from sshmap.store.layout import Root, host_error
 from sshmap.store.queue import Queue
 from sshmap.transport.channel import Channel
 
@@ -66,10 +65,7 @@ def serve(root: Root, channel: Channel, *, warm: bool = False, peer: bool = Fals
                 raise
             writer.message(m.Problem.of(exc))
         except OSError as exc:
-            kind = "NoSpace" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "HostNotReady"
-            writer.message(
-                m.Problem(kind=kind, message=f"{exc.filename or root.path}: {exc.strerror}", hint="sshmap health")
-            )
+            writer.message(m.Problem.of(host_error(exc, root.path)))
 
 
 @contextlib.contextmanager
@@ -197,10 +193,11 @@ class ServedSession:
         self.writer.message(m.Served())
 
     def ship(self, request: m.Ship) -> None:
-        """Take a file for a job, unless it is here."""
+        """Take a file for a job, unless it is here; one that another client brings meanwhile is taken nevertheless."""
         path = self._root.shipped / request.file.digest.hex()
-        self.writer.message(m.Wanted(wanted=not path.exists()))
-        if not path.exists():
+        wanted = not path.exists()
+        self.writer.message(m.Wanted(wanted=wanted))
+        if wanted:
             self.receiver.receive_file(path, request.file.digest, self.reader)
             self.writer.message(m.Synced())
 

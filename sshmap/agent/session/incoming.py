@@ -1,0 +1,121 @@
+"""Content on its way in: written to a file while it is digested, or an open file that was handed over.
+
+Whatever goes wrong with the file, the content is read up to its End, so that the session stays in step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sshmap.errors import DigestMismatch, ProtocolError
+from sshmap.protocol.framing import FrameReader
+from sshmap.protocol.messages import End, Handed, Message, Unsent
+from sshmap.store.digest import Hasher, digest_fd
+from sshmap.store.seal import Seal, seal
+from sshmap.store.writing import link_or_copy, write_all
+
+
+class Content(NamedTuple):
+    """What was received."""
+
+    size: int
+    digest: bytes
+    #: when the file was stamped, in seconds since the epoch
+    sealed: int
+
+
+class Incoming:
+    """The content that follows a message, up to and with its End or what stands for it.
+
+    Args:
+        reader: what the client says.
+        take: gives the next open file that came with a message.
+    """
+
+    def __init__(self, reader: FrameReader, take: Callable[[], int]) -> None:
+        self._reader, self._take = reader, take
+        #: what was read last; nothing before the first
+        self._frame: Message | memoryview | None = None
+        #: whether it was broken off, so that nobody can say what comes next
+        self.broken = False
+
+    def save(self, path: Path) -> Content:
+        """Write the content to a new file, which is sealed; if that fails there is none.
+
+        Raises:
+            DigestMismatch: it is not what was announced.
+            SshmapError: the client could not send it.
+            OSError: the disk refuses.
+            ProtocolError: the stream was broken off.
+        """
+        self._next()
+        try:
+            return self._adopt(self._frame, path) if isinstance(self._frame, Handed) else self._write(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def drain(self) -> None:
+        """Read and drop what is left."""
+        if self._frame is None:
+            self._next()
+            if isinstance(self._frame, Handed):
+                os.close(self._take())
+        while isinstance(self._frame, memoryview):
+            self._next()
+
+    def _next(self) -> None:
+        self.broken = True
+        self._frame = self._reader.read()
+        if not isinstance(self._frame, memoryview | End | Handed | Unsent):
+            raise ProtocolError("a stream of content was broken off")
+        self.broken = False
+
+    def _write(self, path: Path) -> Content:
+        hasher = Hasher()
+        with _created(path) as fd:
+            while isinstance(self._frame, memoryview):
+                hasher.update(self._frame)
+                write_all(fd, self._frame)
+                self._next()
+            content = Content(hasher.size, hasher.digest, seal(fd))
+        return _checked(content, self._frame)
+
+    def _adopt(self, handed: Handed, path: Path) -> Content:
+        """Give a file that was handed over a name here too; one that can still be written to is copied."""
+        fd = self._take()
+        try:
+            link_or_copy(fd, path)
+        finally:
+            os.close(fd)
+        with path.open("rb", buffering=0) as file:
+            now = Seal.of(os.fstat(file.fileno()))
+            if now.size == handed.size and now.fresh:
+                return Content(handed.size, handed.digest, now.stamped)
+            content = Content(*digest_fd(file.fileno()), now.stamped or int(time.time()))
+        return _checked(content, handed)
+
+
+@contextlib.contextmanager
+def _created(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _checked(content: Content, announced: Message | memoryview | None) -> Content:
+    if isinstance(announced, Unsent):
+        raise announced.problem.error()
+    assert isinstance(announced, End | Handed), "content ends with one of these"
+    if (announced.size, announced.digest) != (content.size, content.digest):
+        raise DigestMismatch(
+            f"content arrived damaged ({content.size} of {announced.size} bytes)", hint="run the command again"
+        )
+    return content
