@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,79 +20,9 @@ from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
 from sshmap.store.seal import Seal
 from tests.integration import fleet
+from tests.integration.damages import DAMAGES, await_tick, flip
 
 CONTENT = bytes(range(256)) * 2000
-HOUR = 3600
-
-
-def flip(path: Path) -> None:
-    """Flip one bit in the middle, as a disk would."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.chmod(0o644)
-    path.write_bytes(content)
-    path.chmod(0o444)
-
-
-def rot(path: Path) -> None:
-    """Flip one bit of a key that has lain here for an hour, with nothing else to see."""
-    data = next(parent for parent in path.parents if parent.name == "data")
-    made = path.stat().st_mtime_ns - HOUR * 10**9
-    flip(path)
-    os.utime(path, ns=(made, made))
-    seal = Seal.of(path.stat())
-    with contextlib.closing(Ledger(Root(data.parent))) as ledger, ledger.change() as db:
-        values = (seal.stamped, seal.inode, seal.ctime, str(path.relative_to(data)))
-        db.execute("UPDATE keys SET mtime = ?, inode = ?, ctime = ? WHERE name = ?", values)
-    assert seal.stamped == made // 10**9
-
-
-def write_over(path: Path) -> None:
-    """Flip one bit within ten minutes of the commit, and put the time stamp back."""
-    times = path.stat()
-    flip(path)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-
-
-def move_over(path: Path) -> None:
-    """Have another file of the same size and time stamp take the place."""
-    copy = path.with_name("copy")
-    shutil.copy2(path, copy)
-    write_over(copy)
-    copy.rename(path)
-
-
-def truncate(path: Path) -> None:
-    """Lose the last byte."""
-    path.chmod(0o644)
-    os.truncate(path, len(CONTENT) - 1)
-
-
-def grow(path: Path) -> None:
-    """Get one byte more."""
-    path.chmod(0o644)
-    with path.open("ab") as file:
-        file.write(b"x")
-
-
-def empty(path: Path) -> None:
-    """Lose all content."""
-    path.chmod(0o644)
-    os.truncate(path, 0)
-
-
-def delete(path: Path) -> None:
-    """Lose the file."""
-    path.unlink()
-
-
-def make_directory(path: Path) -> None:
-    """Become a directory."""
-    path.unlink()
-    path.mkdir()
-
-
-DAMAGES = (flip, rot, write_over, move_over, truncate, grow, empty, delete, make_directory)
 
 
 class Damaged(msgspec.Struct, frozen=True):
@@ -247,12 +175,64 @@ def test_every_fresh_key_is_sealed(shared: Cluster, bucket: str) -> None:
     shared.merge(f"sm://{bucket}/parts/", f"sm://{bucket}/merged/", "xargs cat")
     rows = [row for row in shared.ls(f"sm://{bucket}/", recursive=True) if isinstance(row, Placed)]
     assert len(rows) == 6 + 6 + 6 * 12 + 6
-    assert [row for row in rows if not holds(fleet.root_of(shared.inventory, row.host), row.name)] == []
+    unsealed = [row.name for row in rows if not has_seal(fleet.root_of(shared.inventory, row.host), row.name)]
+    # what came as an open file was changed once more when its sender gave up its own name for it
+    assert {name.rpartition("_")[2] for name in unsealed} <= {"f"}
 
 
-def holds(root: Root, name: str) -> bool:
-    """Say whether a key's file has the seal of its row."""
+def has_seal(root: Root, name: str) -> bool:
+    """Say whether a key's file has the seal of its row; its stamp is there in any case."""
     with contextlib.closing(Ledger(root)) as ledger:
         row = Keys(ledger).get(name)
+    assert row is not None
     seal = Seal.of((root.data / name).stat())
-    return row is not None and seal.fresh and seal == row.seal
+    assert (seal.fresh, seal.stamped, seal.inode) == (True, row.mtime, row.inode)
+    return seal == row.seal
+
+
+#: what a task can do to its input, as whoever owns it
+TAMPERINGS = {
+    "appends": 'chmod u+w "$f"; echo x >> "$f"',
+    "deletes": 'rm -f "$f"',
+    "replaces": 'cp -p "$f" copy; chmod u+w copy; printf X | dd of=copy conv=notrunc status=none; touch -r "$f" copy; mv -f copy "$f"',
+    "puts the time back": 'touch -r "$f" t; chmod u+w "$f"; printf X | dd of="$f" conv=notrunc status=none; touch -r t "$f"',
+}
+
+
+@pytest.mark.parametrize("verb", Verb, ids=lambda verb: str(verb.value))
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+def test_task_that_changes_its_own_input_fails(shared: Cluster, bucket: str, verb: Verb, tampering: str) -> None:
+    """Through `$SSHMAP_FILE`: its output is not committed, and the message names the input; others are done."""
+    for name in ("good", "bad"):
+        shared.put(CONTENT, f"sm://{bucket}/in/{name}")
+        await_tick(
+            fleet.root_of(shared.inventory, shared.host_of(f"sm://{bucket}/in/{name}")).data / bucket / "in" / name
+        )
+    path = '"$(head -1 $SSHMAP_FILE)"' if verb is Verb.MERGE else "$SSHMAP_FILE"
+    output = "cat > o; echo o" if verb is Verb.FANOUT else "cat > o; cat o"
+    command = f"{output}; f={path}; case $f in *bad) {TAMPERINGS[tampering]};; esac"
+    with pytest.raises(JobFailed) as caught:
+        shared.submit(verb, f"sm://{bucket}/in/", f"sm://{bucket}/out/", command)
+    (failure,) = caught.value.result.failures
+    assert (failure.kind, caught.value.exit_code) == ("DigestMismatch", 5)
+    assert f"sm://{bucket}/in/bad was changed or deleted" in failure.message
+    rows = [str(getattr(row, "name", row)) for row in shared.ls(f"sm://{bucket}/out/", recursive=True)]
+    assert rows == [f"{bucket}/out/good" + ("/o" if verb is Verb.FANOUT else "")]
+
+
+def test_task_that_writes_through_its_stdin_fails(shared: Cluster, bucket: str) -> None:
+    """Also where the file was read before, and only one byte of it was changed."""
+    shared.put(CONTENT, f"sm://{bucket}/in/k")
+    command = "cat; exec 5<&0; chmod u+w /proc/self/fd/0; printf X | dd of=/proc/self/fd/5 conv=notrunc status=none"
+    with pytest.raises(JobFailed, match="in/k was changed or deleted"):
+        shared.map(f"sm://{bucket}/in/", f"sm://{bucket}/out/", command)
+    assert not list(shared.ls(f"sm://{bucket}/out/", recursive=True))
+
+
+def test_input_whose_seal_was_broken_without_harm_is_no_damage(shared: Cluster, bucket: str) -> None:
+    """A task whose input is linked by a backup, or made writable, while it runs goes on; so does whoever reads it later."""
+    shared.put(CONTENT, f"sm://{bucket}/in/k")
+    shared.map(f"sm://{bucket}/in/", f"sm://{bucket}/out/", 'cat; ln "$SSHMAP_FILE" l; chmod u+w "$SSHMAP_FILE"')
+    assert shared.get(f"sm://{bucket}/out/k") == shared.get(f"sm://{bucket}/in/k") == CONTENT
+    shared.map(f"sm://{bucket}/in/", f"sm://{bucket}/again/", "cat")
+    assert shared.get(f"sm://{bucket}/again/k") == CONTENT
