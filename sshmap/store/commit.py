@@ -9,9 +9,6 @@ unlinks each file for which no new row has come. Rejected: to unlink after the f
 transaction without a note, which could hit the file of a new key of that name.
 
 Swap: the move cannot be part of the transaction, so the intention is committed first (`swaps`).
-
-Read: the file is opened, then its row is read. Where that is not the row of this file, or the file is missing, both are
-looked up again under the write lock, when nobody moves files; only then can a key be called damaged.
 """
 
 from __future__ import annotations
@@ -24,9 +21,9 @@ from pathlib import Path
 
 import msgspec
 
-from sshmap.errors import DigestMismatch, KeyExists, NoSpace, NothingMatched, OtherReceipt, Refused, SshmapError
+from sshmap.errors import DigestMismatch, KeyExists, NoSpace, NothingMatched, OtherReceipt, SshmapError
 from sshmap.model import Receipt, show
-from sshmap.store.digest import digest_fd
+from sshmap.store.contents import Contents, is_whole
 from sshmap.store.files import KeyFiles
 from sshmap.store.keys import Keys, Row
 from sshmap.store.layout import Root
@@ -73,6 +70,7 @@ class Store:
         self.keys = Keys(self.ledger)
         self.files = KeyFiles(root, lambda name: self.keys.get(name) is not None, self.keys.any_below)
         self.swaps = Swaps(self.ledger, self.keys, self.files)
+        self.contents = Contents(self.ledger, self.keys, self.files, self.swaps)
         #: keys found damaged that are about to be committed again, and how their files looked then
         self._damaged: dict[str, Seal | None] = {}
         #: keys about to be swapped, for which an intention was noted
@@ -93,85 +91,13 @@ class Store:
 
     def _settle_own(self) -> None:
         if self.swaps.noted:
-            self.insist(lambda: self._changing(self.swaps.settle_own))
+            # what cannot be settled now is by whoever meets it
+            with contextlib.suppress(SshmapError):
+                self.insist(lambda: self._changing(self.swaps.settle_own))
 
     def _changing(self, change: Callable[[], None]) -> None:
         with self.ledger.change():
             change()
-
-    def open(self, name: str) -> tuple[int, Row]:
-        """Open a key's file and read the row that belongs to it, whatever is swapped meanwhile; outside any transaction.
-
-        Raises:
-            NothingMatched: there is no such key.
-            DigestMismatch: its file is missing.
-        """
-        with contextlib.suppress(DigestMismatch):
-            fd, row = self._open(name)
-            if Seal.of(os.fstat(fd)).inode == row.inode:
-                return fd, row
-            os.close(fd)
-        with self.ledger.change():
-            self.swaps.settle(name)
-            return self._open(name)
-
-    def _open(self, name: str) -> tuple[int, Row]:
-        try:
-            fd = self.files.open(name)
-        except DigestMismatch:
-            if self.keys.get(name) is None:
-                raise no_such_key(name) from None
-            raise
-        row = self.keys.get(name)
-        if row is None:
-            os.close(fd)
-            raise no_such_key(name)
-        return fd, row
-
-    def open_whole(self, name: str) -> tuple[int, Row]:
-        """Open a key whose content is as its row says; return descriptor and row. Outside any transaction.
-
-        Raises:
-            NothingMatched: there is no such key.
-            DigestMismatch: it is damaged.
-        """
-        fd, row = self.open(name)
-        with contextlib.ExitStack() as undo:
-            undo.callback(os.close, fd)
-            if not is_whole(fd, row):
-                raise damaged(name)
-            undo.pop_all()
-        return fd, row
-
-    def check(self, row: Row) -> Seal:
-        """Find out that a key is what its row, read before, says; return its seal for `recheck`.
-
-        Raises:
-            DigestMismatch: it is damaged.
-            Refused: it was swapped since the row was read.
-        """
-        fd, present = self.open_whole(row.name)
-        try:
-            if present.digest != row.digest:
-                raise Refused(f"{show(row.name)} was changed meanwhile", hint="run the command again")
-            return Seal.of(os.fstat(fd))
-        finally:
-            os.close(fd)
-
-    def recheck(self, row: Row, before: Seal) -> None:
-        """Find out whether a key that a command has worked on is still what it was.
-
-        Raises:
-            DigestMismatch: it was changed or deleted by other means than sshmap.
-            Refused: it was swapped.
-        """
-        if self.files.seal(row.name) != before:
-            try:
-                self.check(row)
-            except DigestMismatch as exc:
-                raise DigestMismatch(
-                    f"{show(row.name)} was changed or deleted while a command worked on it", hint=exc.hint
-                ) from exc
 
     def prepare(self, items: Sequence[Staged]) -> None:
         """Do what a commit of some files needs beforehand; outside any transaction, with `committing` to follow.
@@ -205,7 +131,7 @@ class Store:
 
     def _examine(self, name: str) -> None:
         try:
-            fd, row = self.open(name)
+            fd, row = self.contents.open(name)
         except NothingMatched:
             return
         except DigestMismatch:
@@ -301,35 +227,9 @@ class Store:
 
     def close(self) -> None:
         """Close the ledger and all directories."""
-        with contextlib.suppress(SshmapError):
-            self._settle_own()
+        self._settle_own()
         self.files.close()
         self.ledger.close()
-
-
-def is_whole(fd: int, row: Row) -> bool:
-    """Say whether an open file has the content that its row says; it is read unless its seal holds."""
-    seal = Seal.of(os.fstat(fd))
-    if seal == row.seal and seal.fresh:
-        return True
-    try:
-        return seal.size == row.size and digest_fd(fd) == (row.size, row.digest)
-    except OSError:
-        # a disk that cannot read its file lacks it
-        return False
-
-
-def no_such_key(name: str) -> NothingMatched:
-    """Say that there is no key of this name."""
-    return NothingMatched(f"no such key: {show(name)}", hint="sshmap ls shows what there is")
-
-
-def damaged(name: str) -> DigestMismatch:
-    """Say that a key is not what it was."""
-    return DigestMismatch(
-        f"{show(name)}: content does not match its digest",
-        hint=f"sshmap rm {show(name)}, then make or copy it again",
-    )
 
 
 def _exists(row: Row, item: Staged, *, damaged: bool) -> str:

@@ -10,7 +10,8 @@ import pytest
 
 from sshmap.model import Receipt
 from sshmap.protocol.messages import Put
-from sshmap.store import commit
+from sshmap.store import contents
+from sshmap.store.commit import Store
 from sshmap.store.layout import Root
 from sshmap.store.seal import Seal
 from sshmap.transport.session import Session
@@ -79,7 +80,7 @@ def test_healthy_key_is_taken_as_such_without_being_read(
     def read(_: int) -> None:
         raise AssertionError("the key was read")
 
-    monkeypatch.setattr(commit, "digest_fd", read)
+    monkeypatch.setattr(contents, "digest_fd", read)
     before = path.stat()
     result = put(session, "b/d/k", CONTENT)
     assert (result.problem, result.fresh, result.repaired) == (None, False, False)
@@ -100,7 +101,7 @@ def test_repaired_key_is_sealed_and_listed_anew(session: Session, path: Path, ro
     path.unlink()
     put(session, "b/d/k", CONTENT)
     assert ls(session, known=before.generation)[1].unchanged is False
-    store = commit.Store(root)
+    store = Store(root)
     with contextlib.closing(store):
         row = store.keys.get("b/d/k")
     assert row is not None
@@ -114,7 +115,7 @@ def test_repair_keeps_the_receipt(session: Session, root: Root) -> None:
     assert results(session)[0].fresh
     (root.data / "b/made").unlink()
     assert put(session, "b/made", CONTENT).repaired
-    store = commit.Store(root)
+    store = Store(root)
     with contextlib.closing(store):
         row = store.keys.get("b/made")
     assert row is not None

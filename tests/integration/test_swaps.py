@@ -86,7 +86,7 @@ def intentions(root: Root) -> int:
 
 def seen(store: Store) -> tuple[bytes, Receipt | None]:
     """Return a key's content and receipt as its readers get them; it is an error if they do not belong together."""
-    fd, row = store.open_whole(NAME)
+    fd, row = store.contents.open_whole(NAME)
     with open(fd, "rb") as file:
         assert digest_fd(file.fileno()) == (row.size, row.digest)
         return file.read(), row.receipt
@@ -125,7 +125,7 @@ def test_whoever_meets_a_swap_that_was_broken_off_finishes_it_with_its_receipt(r
         go_on("break off")
     with opened(root) as store:
         if meet == "reading":
-            store.open(NAME)
+            os.close(store.contents.open(NAME)[0])
         elif meet == "swapping":
             assert put(store, NEW, receipt=RECEIPT_NEW, replace=True) is Outcome.KEPT
         elif meet == "copying":

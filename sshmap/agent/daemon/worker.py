@@ -154,7 +154,7 @@ class Worker:
 
     def _run(self, task: Task, place: TaskDirectory) -> None:
         maker = self._maker(task)
-        seals = [(row, self.store.check(row)) for row in self._inputs(task)]
+        seals = [(row, self.store.contents.check(row)) for row in self._inputs(task)]
         self._unpack(maker, place.work)
         request = self._request(task, maker, place)
         result = self._shell.run(request)
@@ -169,7 +169,7 @@ class Worker:
         if result.exit_code:
             raise self._failure(result)
         for row, seal_before in seals:
-            self.store.recheck(row, seal_before)
+            self.store.contents.recheck(row, seal_before)
         if task.verb is Verb.FANOUT:
             self._commit_files(task, place)
         else:

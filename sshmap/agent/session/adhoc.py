@@ -47,7 +47,7 @@ def serve_command(store: Store, command: str, name: str, channel: Channel, write
 
 
 def _open_input(store: Store, name: str) -> int:
-    fd, _ = store.open_whole(name)
+    fd, _ = store.contents.open_whole(name)
     os.set_blocking(fd, True)
     return fd
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from sshmap.errors import DigestMismatch, NothingMatched, SshmapError
 from sshmap.protocol.framing import CHUNK, FrameWriter
 from sshmap.protocol.messages import End, Get, Item, Problem, Served, Unsent
-from sshmap.store.commit import Store, damaged, no_such_key
+from sshmap.store.commit import Store
+from sshmap.store.contents import damaged, no_such_key
 from sshmap.store.digest import Hasher
 from sshmap.store.files import mapped_error
 from sshmap.store.keys import Row
@@ -34,7 +35,7 @@ def send_keys(store: Store, request: Get, writer: FrameWriter) -> None:
             passed += 1
             continue
         try:
-            fd, row = store.open(name)
+            fd, row = store.contents.open(name)
         except NothingMatched:
             if request.exact:
                 raise
