@@ -65,7 +65,7 @@ class Incoming:
         if self._frame is None:
             self._next()
             if isinstance(self._frame, Handed):
-                os.close(self._take())
+                os.close(self._taken())
         while isinstance(self._frame, memoryview):
             self._next()
 
@@ -75,6 +75,12 @@ class Incoming:
         if not isinstance(self._frame, memoryview | End | Handed | Unsent):
             raise ProtocolError("a stream of content was broken off")
         self.broken = False
+
+    def _taken(self) -> int:
+        self.broken = True
+        fd = self._take()
+        self.broken = False
+        return fd
 
     def _write(self, path: Path) -> Content:
         hasher = Hasher()
@@ -88,7 +94,7 @@ class Incoming:
 
     def _adopt(self, handed: Handed, path: Path) -> Content:
         """Give a file that was handed over a name here too; one that can still be written to is copied."""
-        fd = self._take()
+        fd = self._taken()
         try:
             link_or_copy(fd, path)
         finally:
