@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
+
 from sshmap.client.conversations import BULK, Conversations
 from sshmap.client.destination import Directory, NamedFile, Target
 from sshmap.client.results import Transfer, silent
@@ -23,13 +25,14 @@ from sshmap.errors import (
     InvalidKey,
     NoSpace,
     NotCopied,
+    NothingMatched,
     ProtocolError,
     SshmapError,
     UsageError,
 )
 from sshmap.model import check_name, show
 from sshmap.protocol.framing import MAX_DATA
-from sshmap.protocol.messages import End, Get, Item, Problem, Served, Unsent
+from sshmap.protocol.messages import End, Get, Item, Passed, Problem, Served, Unsent
 from sshmap.store.digest import Hasher
 from sshmap.transport.session import Session
 
@@ -63,11 +66,7 @@ def download(
     def fetch(host: str) -> None:
         with contextlib.closing(Directory(top)) as directory:
             part = _Part(conversations, host, prefix, directory, arrived)
-            if conversations.has_bulk(host):
-                if part.fetch(limit=BULK):
-                    part.fetch(least=BULK)
-            else:
-                part.fetch()
+            part.fetch_all()
 
     _, failures = conversations.gather(fetch)
     for name, error in failures.items():
@@ -98,42 +97,61 @@ class _Part:
         self._directory, self._arrived = directory, arrived
         #: last key that has arrived, or is known not to; after a break, the next one is asked for
         self._last = ""
+        #: keys that were passed over because they are large, until they have arrived
+        self._large: dict[str, None] = {}
 
-    def fetch(self, *, least: int = 0, limit: int = 0) -> int:
-        """Fetch keys of so many bytes or more, and fewer than a limit; return how many there are beside."""
+    def fetch_all(self) -> None:
+        """Fetch small keys, then large ones over what carries these best."""
+        if not self._conversations.has_bulk(self._host):
+            self._fetch(Get(prefix=self._prefix))
+            return
+        self._fetch(Get(prefix=self._prefix, limit=BULK))
+        if self._large:
+            self._fetch(Get(prefix=self._prefix, least=BULK), bulk=True)
+        # those that were swapped for smaller ones meanwhile
+        for name in list(self._large):
+            with contextlib.suppress(NothingMatched):
+                self._fetch(Get(prefix=name, exact=True), bulk=True)
+
+    def _fetch(self, request: Get, *, bulk: bool = False) -> None:
         self._last = ""
-        return self._conversations.ask(
-            self._host,
-            lambda session: self._converse(session, least, limit),
-            bulk=least > 0,
-            progress=lambda: self._last,
+        self._conversations.ask(
+            self._host, lambda session: self._converse(session, request), bulk=bulk, progress=lambda: self._last
         )
 
-    def _converse(self, session: Session, least: int, limit: int) -> int:
-        session.begin(Get(prefix=self._prefix, after=self._last, least=least, limit=limit), Served, Problem)
-        while not isinstance(answer := session.expect(Item, Served), Served):
-            self._check(answer)
-            size, problem = _receive(session, answer, lambda: self._directory.create(answer.name[len(self._prefix) :]))
+    def _converse(self, session: Session, request: Get) -> None:
+        session.begin(msgspec.structs.replace(request, after=self._last), Served, Problem)
+        while not isinstance(answer := session.next(), Served):
+            if not isinstance(answer, Item | Passed):
+                raise ProtocolError(f"{type(answer).__name__} came instead of a key", host=self._host)
+            self._check(answer.name)
+            if isinstance(answer, Item):
+                self._take(session, answer)
+            else:
+                self._large[answer.name] = None
             self._last = answer.name
-            self._arrived(answer.name, size, problem)
-        return answer.passed
 
-    def _check(self, item: Item) -> None:
+    def _take(self, session: Session, item: Item) -> None:
+        size, problem = _receive(session, item, lambda: self._directory.create(item.name[len(self._prefix) :]))
+        self._large.pop(item.name, None)
+        self._arrived(item.name, size, problem)
+
+    def _check(self, name: str) -> None:
         """Hold what a host sends against what was asked for.
 
         Raises:
             ProtocolError: it sends something else.
         """
         try:
-            check_name(item.name)
+            check_name(name)
         except InvalidKey as exc:
             raise ProtocolError(f"it sent a bad name: {exc.message}", host=self._host) from exc
-        if not item.name.startswith(self._prefix):
-            raise ProtocolError(f"it sent {show(item.name)}, which was not asked for", host=self._host)
-        if item.name <= self._last:
-            raise ProtocolError(f"it sent {show(item.name)} after {show(self._last)}: out of order", host=self._host)
-        if (owner := self._conversations.ring.place(item.name)) != self._host:
-            raise ProtocolError(f"it sent {show(item.name)}, which belongs on {owner}", host=self._host)
+        if not name.startswith(self._prefix):
+            raise ProtocolError(f"it sent {show(name)}, which was not asked for", host=self._host)
+        if name <= self._last:
+            raise ProtocolError(f"it sent {show(name)} after {show(self._last)}: out of order", host=self._host)
+        if (owner := self._conversations.ring.place(name)) != self._host:
+            raise ProtocolError(f"it sent {show(name)}, which belongs on {owner}", host=self._host)
 
 
 def _receive(session: Session, item: Item, create: Callable[[], Target]) -> Received:
@@ -209,10 +227,11 @@ def _fetch(conversations: Conversations, name: str, take: Callable[[Session, Ite
     """
     host = conversations.ring.place(name)
 
-    def converse(session: Session, least: int, limit: int) -> Received | None:
-        session.begin(Get(prefix=name, exact=True, least=least, limit=limit), Served, Problem)
-        answer = session.expect(Item, Served)
-        if isinstance(answer, Served):
+    def converse(session: Session, limit: int) -> Received | None:
+        session.begin(Get(prefix=name, exact=True, limit=limit), Served, Problem)
+        answer = session.expect(Item, Passed)
+        if isinstance(answer, Passed):
+            session.expect(Served)
             return None
         if answer.name != name:
             raise ProtocolError(f"it sent {show(answer.name)} instead of {show(name)}", host=host)
@@ -223,9 +242,9 @@ def _fetch(conversations: Conversations, name: str, take: Callable[[Session, Ite
         return received
 
     limit = BULK if conversations.has_bulk(host) else 0
-    received = conversations.ask(host, lambda session: converse(session, 0, limit))
+    received = conversations.ask(host, lambda session: converse(session, limit))
     if received is None and limit:
-        received = conversations.ask(host, lambda session: converse(session, limit, 0), bulk=True)
+        received = conversations.ask(host, lambda session: converse(session, 0), bulk=True)
     if received is None:
         raise ProtocolError(f"it does not send {show(name)}", host=host)
     size, problem = received

@@ -25,7 +25,7 @@ its seal is fresh (`sshmap.store.files`).
     Hello{versions, host, ring, …}            Welcome{version, host, generation} | Problem
     Ls{prefix, recursive, known, after}            Listing{entries, prefixes}* Listed{generation}
     Put{name}, data*, End; … ; Sync           Stored{results}* Synced
-    Get{prefix, exact, after, least, limit}   Item{name, size}, data*, End | Unsent{problem}; … ; Served{count, passed}
+    Get{prefix, exact, after, least, limit}   Item{name, size}, data*, End | Unsent{problem}; Passed{name}; … ; Served{count}
     Remove{prefix, exact, counting}           Removed{count, size}
     Recall{job}                               Recalled{run}
     CountOutputs{outdir}                             OutputCounts{rows}* Served

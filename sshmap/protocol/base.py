@@ -71,5 +71,3 @@ class Served(Message, frozen=True, kw_only=True):
     """End of a series of answers."""
 
     count: int = 0
-    #: keys that were passed over because of their size
-    passed: int = 0

@@ -101,9 +101,9 @@ class Get(Message, frozen=True, kw_only=True):
     exact: bool = False
     #: skip all up to and with this name, when going on after a lost connection
     after: str = ""
-    #: pass over keys of fewer bytes
+    #: leave out keys of fewer bytes
     least: int = 0
-    #: pass over keys of so many bytes or more; 0 passes over none
+    #: only name keys of so many bytes or more; 0 sends all
     limit: int = 0
 
 
@@ -113,6 +113,12 @@ class Item(Message, frozen=True, kw_only=True):
     name: str
     #: bytes
     size: Size
+
+
+class Passed(Message, frozen=True, kw_only=True):
+    """Names a key whose content is not sent, because it is larger than what was asked for."""
+
+    name: str
 
 
 class Unsent(Message, frozen=True, kw_only=True):

@@ -59,6 +59,7 @@ from sshmap.protocol.keys import (
     Listed,
     Listing,
     Ls,
+    Passed,
     Put,
     PutResult,
     Remove,
@@ -99,6 +100,7 @@ __all__ = [
     "Message",
     "OutputCount",
     "OutputCounts",
+    "Passed",
     "PeersSet",
     "Ping",
     "Plan",
@@ -152,6 +154,7 @@ AnyMessage = (
     | Synced
     | Get
     | Item
+    | Passed
     | Unsent
     | Remove
     | Removed

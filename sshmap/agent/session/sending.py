@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from sshmap.errors import DigestMismatch, NothingMatched, SshmapError
 from sshmap.protocol.framing import CHUNK, FrameWriter
-from sshmap.protocol.messages import End, Get, Item, Problem, Served, Unsent
+from sshmap.protocol.messages import End, Get, Item, Passed, Problem, Served, Unsent
 from sshmap.store.commit import Store
 from sshmap.store.contents import damaged, no_such_key
 from sshmap.store.digest import Hasher
@@ -28,11 +28,13 @@ def send_keys(store: Store, request: Get, writer: FrameWriter) -> None:
     Raises:
         NothingMatched: the one key does not exist.
     """
-    count = passed = 0
+    count = 0
     buffer = memoryview(bytearray(CHUNK))
     for name, size in _listed(store, request):
-        if size < request.least or 0 < request.limit <= size:
-            passed += 1
+        if size < request.least:
+            continue
+        if 0 < request.limit <= size:
+            writer.message(Passed(name=name), flush=False)
             continue
         try:
             fd, row = store.contents.open(name)
@@ -51,7 +53,7 @@ def send_keys(store: Store, request: Get, writer: FrameWriter) -> None:
             finally:
                 os.close(fd)
         count += 1
-    writer.message(Served(count=count, passed=passed))
+    writer.message(Served(count=count))
 
 
 def _listed(store: Store, request: Get) -> Iterator[tuple[str, int]]:
