@@ -65,6 +65,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     #: seconds since 1970 by the host's clock
     clock: float
     home: str
+    #: whether there is a root
+    there: bool = True
     #: whether the code asked about is there; any code, if none was
     have: bool = False
 
@@ -214,7 +216,10 @@ def marked(channel: Channel, marker: str, noise: bytearray | None = None) -> Ite
     while True:
         count = channel.recv_into(buffer)
         if not count:
-            raise ProtocolError(f"the host ended the session early{quote(noise + seen)}", hint="try: ssh HOST true")
+            raise ProtocolError(
+                f"the host ended the session before the command began{quote(noise + seen)}",
+                hint="look for an exit in its shell start-up files (~/.bashrc); this has to print hello: ssh HOST echo hello",
+            )
         *lines, seen = (seen + bytes(buffer[:count])).split(b"\n")
         for line in lines:
             before, found, rest = line.partition(f"{marker} ".encode())

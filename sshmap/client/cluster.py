@@ -320,17 +320,10 @@ class Cluster:
         Raises:
             HostLost: a host does not answer.
         """
+        from sshmap.client.setup import take_down  # what it may have to ship is put together only here
+
         self._conversations.close()
-        quiet = Conversations(self.inventory, autostart=False)
-
-        def stop_daemon(host: str) -> m.DaemonStopped:
-            session = quiet.open(host, warm=False)
-            try:
-                return session.ask(m.StopDaemon(purge=purge), m.DaemonStopped)
-            finally:
-                session.close()
-
-        answers, failures = self._conversations.gather(stop_daemon)
+        answers, failures = take_down(self._conversations, purge=purge)
         raise_failures(failures, dict(answers))
         return answers
 
