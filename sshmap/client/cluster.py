@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, Unpack
@@ -21,6 +21,7 @@ from typing import BinaryIO, Self, Unpack
 import msgspec
 
 from sshmap.client import download, sources
+from sshmap.client.commands import Heard, Kept, Lines, SerialCallback, Sink
 from sshmap.client.conversations import Conversations
 from sshmap.client.jobs import JobRun, Options
 from sshmap.client.listing import ListingCache, Placed, list_keys
@@ -31,6 +32,9 @@ from sshmap.inventory import Inventory, builtin, discover
 from sshmap.model import KeyName, Verb, check_name, check_prefix, parse_name
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
+
+#: bytes kept of what a command says on a host
+KEPT = 64 << 20
 
 
 class Cluster:
@@ -302,17 +306,46 @@ class Cluster:
         return examine(self._conversations, [chosen[name] for name in (chosen if names is None else names)])
 
     def exec(
-        self, command: str, names: Iterable[str] | None = None
+        self, command: str, names: Iterable[str] | None = None, *, limit: int = KEPT
     ) -> tuple[dict[str, Spoken], dict[str, SshmapError]]:
-        """Run a command on hosts at once; return what each said, and failures by host."""
+        """Run a command on hosts at once; return what each said, and failures by host.
+
+        Args:
+            command: shell command.
+            names: the hosts, all of them if None.
+            limit: bytes kept of each host's stdout and stderr; `Spoken.dropped` says whether there were more.
+        """
 
         def run(host: str) -> Spoken:
-            out, err = io.BytesIO(), io.BytesIO()
-            request = m.Exec(command=command)
-            code = self._conversations.once(host, lambda session: stream_command(session, request, out, err))
-            return Spoken(exit_code=code, stdout=out.getvalue(), stderr=err.getvalue())
+            out, err = Kept(limit), Kept(limit)
+            code = self._exec(host, command, out, err)
+            return Spoken(exit_code=code, stdout=out.content, stderr=err.content, dropped=out.dropped + err.dropped)
 
         return self._conversations.gather(run, names)
+
+    def exec_lines(
+        self, command: str, heard: Callable[[Heard], None], names: Iterable[str] | None = None
+    ) -> tuple[dict[str, int], dict[str, SshmapError]]:
+        """Run a command on hosts at once and pass on what it says as it comes; return exit codes and failures by host.
+
+        Args:
+            command: shell command.
+            heard: told about lines, one call at a time; when it raises, so does this, and each command ends as soon as it says
+                more, or with this process.
+            names: the hosts, all of them if None.
+        """
+        callback = SerialCallback(heard)
+
+        def run(host: str) -> int:
+            out, err = Lines(host, callback, error=False), Lines(host, callback, error=True)
+            with contextlib.closing(out), contextlib.closing(err):
+                return self._exec(host, command, out, err)
+
+        return self._conversations.gather(run, names)
+
+    def _exec(self, host: str, command: str, out: Sink, err: Sink) -> int:
+        request = m.Exec(command=command)
+        return self._conversations.once(host, lambda session: stream_command(session, request, out, err))
 
     def down(self, *, purge: bool = False) -> dict[str, m.DaemonStopped]:
         """Stop every host's daemon; with ``purge`` delete the roots and all keys.
@@ -332,7 +365,7 @@ class Cluster:
         return self._conversations.ring.place(check_name(parse_name(key)))
 
 
-def stream_command(session: Session, request: m.Eval | m.Exec, out: BinaryIO, err: BinaryIO) -> int:
+def stream_command(session: Session, request: m.Eval | m.Exec, out: Sink, err: Sink) -> int:
     """Run a command once and pass on what it says; return its exit code.
 
     Raises:
