@@ -22,6 +22,7 @@ from sshmap.inventory import Host
 from sshmap.protocol.handshake import MAX_NOISE, quote
 from sshmap.transport.channel import Channel
 from sshmap.transport.dial import open_command
+from sshmap.transport.target import STARTUP_HINT
 
 CANDIDATES = (
     "python3",
@@ -218,7 +219,7 @@ def marked(channel: Channel, marker: str, noise: bytearray | None = None) -> Ite
         if not count:
             raise ProtocolError(
                 f"the host ended the session before the command began{quote(noise + seen)}",
-                hint="look for an exit in its shell start-up files (~/.bashrc); this has to print hello: ssh HOST echo hello",
+                hint=STARTUP_HINT,
             )
         *lines, seen = (seen + bytes(buffer[:count])).split(b"\n")
         for line in lines:
