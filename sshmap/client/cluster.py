@@ -11,7 +11,6 @@ print(cluster.get("sm://out/a"))
 from __future__ import annotations
 
 import contextlib
-import io
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,20 +20,17 @@ from typing import BinaryIO, Self, Unpack
 import msgspec
 
 from sshmap.client import download, sources
-from sshmap.client.commands import Heard, Kept, Lines, SerialCallback, Sink
+from sshmap.client.commands import KEPT, Heard, collect, listen, stream_command
 from sshmap.client.conversations import Conversations
 from sshmap.client.jobs import JobRun, Options
 from sshmap.client.listing import ListingCache, Placed, list_keys
 from sshmap.client.results import Counted, Finding, JobResult, Spoken, Status, Transfer, raise_failures, silent
 from sshmap.client.upload import upload
-from sshmap.errors import InvalidKey, NothingMatched, ProtocolError, SshmapError, UsageError
+from sshmap.errors import InvalidKey, NothingMatched, SshmapError, UsageError
 from sshmap.inventory import Inventory, builtin, discover
 from sshmap.model import KeyName, Verb, check_name, check_prefix, parse_name
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
-
-#: bytes kept of what a command says on a host
-KEPT = 64 << 20
 
 
 class Cluster:
@@ -315,13 +311,7 @@ class Cluster:
             names: the hosts, all of them if None.
             limit: bytes kept of each host's stdout and stderr; `Spoken.dropped` says whether there were more.
         """
-
-        def run(host: str) -> Spoken:
-            out, err = Kept(limit), Kept(limit)
-            code = self._exec(host, command, out, err)
-            return Spoken(exit_code=code, stdout=out.content, stderr=err.content, dropped=out.dropped + err.dropped)
-
-        return self._conversations.gather(run, names)
+        return collect(self._conversations, command, names, limit)
 
     def exec_lines(
         self, command: str, heard: Callable[[Heard], None], names: Iterable[str] | None = None
@@ -334,18 +324,7 @@ class Cluster:
                 more, or with this process.
             names: the hosts, all of them if None.
         """
-        callback = SerialCallback(heard)
-
-        def run(host: str) -> int:
-            out, err = Lines(host, callback, error=False), Lines(host, callback, error=True)
-            with contextlib.closing(out), contextlib.closing(err):
-                return self._exec(host, command, out, err)
-
-        return self._conversations.gather(run, names)
-
-    def _exec(self, host: str, command: str, out: Sink, err: Sink) -> int:
-        request = m.Exec(command=command)
-        return self._conversations.once(host, lambda session: stream_command(session, request, out, err))
+        return listen(self._conversations, command, heard, names)
 
     def down(self, *, purge: bool = False) -> dict[str, m.DaemonStopped]:
         """Stop every host's daemon; with ``purge`` delete the roots and all keys.
@@ -363,26 +342,3 @@ class Cluster:
     def host_of(self, key: str) -> str:
         """Return the host a key belongs to."""
         return self._conversations.ring.place(check_name(parse_name(key)))
-
-
-def stream_command(session: Session, request: m.Eval | m.Exec, out: Sink, err: Sink) -> int:
-    """Run a command once and pass on what it says; return its exit code.
-
-    Raises:
-        SshmapError: the host could not run it.
-    """
-    session.begin(request, m.Exited, m.Problem)
-    while True:
-        frame = session.frame()
-        if isinstance(frame, memoryview):
-            out.write(frame)
-            out.flush()
-        elif isinstance(frame, m.Said):
-            err.write(frame.text)
-            err.flush()
-        elif isinstance(frame, m.Exited):
-            return frame.code
-        elif isinstance(frame, m.Problem):
-            raise frame.error(session.host)
-        else:
-            raise ProtocolError(f"{type(frame).__name__} came instead of the command's output", host=session.host)

@@ -6,12 +6,21 @@ exceeds a limit is counted.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
 
+from sshmap.client.conversations import Conversations
+from sshmap.client.results import Spoken
+from sshmap.errors import SshmapError
+from sshmap.protocol import messages as m
+from sshmap.transport.session import Session
+
+#: bytes kept of each stream of what a command says on a host
+KEPT = 64 << 20
 #: bytes after which a line is passed on though it has not ended
 LONGEST_LINE = 65536
 
@@ -124,3 +133,58 @@ class Kept:
     def content(self) -> bytes:
         """What was kept."""
         return bytes(self._content)
+
+
+def collect(
+    conversations: Conversations, command: str, names: Iterable[str] | None, limit: int
+) -> tuple[dict[str, Spoken], dict[str, SshmapError]]:
+    """Run a command on hosts; see `Cluster.exec`."""
+
+    def run(host: str) -> Spoken:
+        out, err = Kept(limit), Kept(limit)
+        code = _execute(conversations, host, command, out, err)
+        return Spoken(exit_code=code, stdout=out.content, stderr=err.content, dropped=out.dropped + err.dropped)
+
+    return conversations.gather(run, names)
+
+
+def listen(
+    conversations: Conversations, command: str, heard: Callable[[Heard], None], names: Iterable[str] | None
+) -> tuple[dict[str, int], dict[str, SshmapError]]:
+    """Run a command on hosts; see `Cluster.exec_lines`."""
+    callback = SerialCallback(heard)
+
+    def run(host: str) -> int:
+        out, err = Lines(host, callback, error=False), Lines(host, callback, error=True)
+        with contextlib.closing(out), contextlib.closing(err):
+            return _execute(conversations, host, command, out, err)
+
+    return conversations.gather(run, names)
+
+
+def _execute(conversations: Conversations, host: str, command: str, out: Sink, err: Sink) -> int:
+    request = m.Exec(command=command)
+    return conversations.once(host, lambda session: stream_command(session, request, out, err))
+
+
+def stream_command(session: Session, request: m.Eval | m.Exec, out: Sink, err: Sink) -> int:
+    """Run a command once and pass on what it says; return its exit code.
+
+    Raises:
+        SshmapError: the host could not run it.
+    """
+    session.begin(request, m.Exited, m.Problem)
+    while True:
+        frame = session.frame()
+        if isinstance(frame, memoryview):
+            out.write(frame)
+            out.flush()
+        elif isinstance(frame, m.Said):
+            err.write(frame.text)
+            err.flush()
+        elif isinstance(frame, m.Exited):
+            return frame.code
+        elif isinstance(frame, m.Problem):
+            raise frame.error(session.host)
+        else:
+            raise ProtocolError(f"{type(frame).__name__} came instead of the command's output", host=session.host)
