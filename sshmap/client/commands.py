@@ -15,7 +15,7 @@ import msgspec
 
 from sshmap.client.conversations import Conversations
 from sshmap.client.results import Spoken
-from sshmap.errors import SshmapError
+from sshmap.errors import ProtocolError, SshmapError
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
