@@ -13,6 +13,22 @@ import pytest
 from sshmap import Cluster
 from sshmap.inventory import Host, Inventory
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run fail that could not test everything."""
+    parser.addoption("--forbid-skips", action="store_true", help="fail if tests are skipped that are not marked extra")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Count skipped tests as failed where that is asked for."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter and session.config.getoption("--forbid-skips"):
+        skipped = [report.nodeid for report in reporter.stats.get("skipped", ()) if "extra" not in report.keywords]
+        if skipped:
+            reporter.write_line(f"skipped, which is forbidden: {' '.join(skipped)}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 #: what a login gives a user; whatever else is set where the tests are started, as PYTHONUNBUFFERED, would hide faults
 PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb"}
 #: pytest's own, and where pip finds the packages of another Python
