@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# which tests `make test` runs, and how
+TESTS ?= tests
+OPTIONS ?=
 
-.PHONY: demo test check bench clean
+.PHONY: demo test fault check bench clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml
@@ -24,7 +27,12 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@.ci/components
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 --ignore=tests/fault $(OPTIONS) $(TESTS)
+
+# random faults, for as long as they take: whatever `make test` has only a small part of
+fault: $(STAMP)
+	@.ci/components
+	@if [ -d tests/fault ]; then $(BIN)/python -m pytest -n 2 $(OPTIONS) tests/fault; else echo "there are no tests in tests/fault"; fi
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -38,4 +46,4 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -14,18 +14,50 @@ from sshmap import Cluster
 from sshmap.inventory import Host, Inventory
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run fail that could not test everything."""
+    parser.addoption("--forbid-skips", action="store_true", help="fail if tests are skipped that are not marked extra")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Count skipped tests as failed where that is asked for."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter and session.config.getoption("--forbid-skips"):
+        skipped = [report.nodeid for report in reporter.stats.get("skipped", ()) if "extra" not in report.keywords]
+        if skipped:
+            reporter.write_line(f"skipped, which is forbidden: {' '.join(skipped)}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+#: what a login gives a user; whatever else is set where the tests are started, as PYTHONUNBUFFERED, would hide faults
+PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb"}
+#: pytest's own, and where pip finds the packages of another Python
+_KEPT = ("PYTEST_", "PIP_")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests, and all that they start, have a user's environment and inherit nothing by chance."""
+    with pytest.MonkeyPatch.context() as patch:
+        pip = Path("~/.config/pip/pip.conf").expanduser()
+        if pip.exists():
+            patch.setenv("PIP_CONFIG_FILE", str(pip))
+        for name in set(os.environ) - set(PLAIN):
+            if not name.startswith(_KEPT):
+                patch.delenv(name)
+        for name, value in {**PLAIN, "HOME": str(tmp_path_factory.mktemp("home"))}.items():
+            patch.setenv(name, value)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's home, inventory or variables."""
-    for name in list(os.environ):
-        if name.startswith(("SSHMAP_", "XDG_")):
-            monkeypatch.delenv(name)
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_environment: None) -> None:
+    """Each test has a home of its own, where state and inventories would lie."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("TERM", "dumb")
     monkeypatch.chdir(tmp_path)
 
 

@@ -22,10 +22,21 @@ BROKEN_PIPE = 141
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code; what it printed has reached its reader then, also where it failed."""
+    code = _run(arguments)
     try:
-        code = _command(arguments)
         sys.stdout.flush()
+    except OSError as exc:
+        # why the command itself failed says more than that nobody reads about it
+        refused = _system_error(exc)
+        return code or refused
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    """Run one command, say what went wrong, and return the exit code."""
+    try:
+        return _command(arguments)
     except ClickException as exc:
         exc.show()
         return exc.exit_code
@@ -41,7 +52,6 @@ def run(arguments: list[str]) -> int:
     except Exception:  # noqa: BLE001  # the last place where a bug can be called one
         say(f"error: a bug in sshmap, please report it:\n{traceback.format_exc()}")
         return SshmapError.exit_code
-    return code
 
 
 def _command(arguments: list[str]) -> int:
@@ -62,8 +72,8 @@ def _command(arguments: list[str]) -> int:
 
 def _system_error(exc: OSError) -> int:
     """Say what the system refused to this command itself, mostly to write its output."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # nobody gets the rest
     if exc.errno == errno.EPIPE:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # nobody reads the rest
         return BROKEN_PIPE
     say(f"error: {exc.filename or 'output'}: {exc.strerror}")
     return NoSpace.exit_code if exc.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError.exit_code

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
 import os
 import signal
 import sys
@@ -10,6 +12,8 @@ from types import FrameType
 from typing import NoReturn
 
 INTERRUPTED, TERMINATED = 130, 143
+#: seconds that a reader of stdout has after a signal
+LAST_SECOND = 1.0
 
 
 class Interrupted(BaseException):
@@ -24,7 +28,7 @@ def main() -> NoReturn:
     """Run the command line and end the process with its exit code."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _terminate)
-    _fill_closed_streams()
+    _prepare_streams()
     gc.disable()  # importing makes no garbage, and looking for it takes a tenth of a quick command
     try:
         from sshmap.cli.main import run  # from here on a signal is an orderly end
@@ -33,20 +37,42 @@ def main() -> NoReturn:
         gc.enable()
         code = run(sys.argv[1:])
     except Interrupted:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+        _hurry(INTERRUPTED)
         os.write(2, b"interrupted; the hosts finish what was submitted, and the same command goes on from there\n")
-        code = INTERRUPTED
+        code = _spoken(INTERRUPTED)
     except Terminated:
-        code = TERMINATED
+        _hurry(TERMINATED)
+        code = _spoken(TERMINATED)
     # what still runs are threads that wait for hosts; nothing of ours has to be finished
     os._exit(code)
 
 
-def _fill_closed_streams() -> None:
-    """Python has None where the caller closed a stream."""
-    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+def _hurry(code: int) -> None:
+    """End the process at the next signal, or in a second: whoever does not read what is left to print does not keep it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, lambda *_: os._exit(code))
+    signal.setitimer(signal.ITIMER_REAL, LAST_SECOND)
+
+
+def _spoken(code: int) -> int:
+    """Write out what was printed before the signal, and return the exit code."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    return code
+
+
+def _prepare_streams() -> None:
+    """Give a stream that the caller closed an end of file, or an error once something is written; let any name be printed."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        # not opened for writing, so that lost output is an error and no output is none
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:

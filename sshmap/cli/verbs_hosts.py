@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, TextIO
 
 import typer
@@ -11,12 +12,16 @@ from sshmap.cli.app import app, ask, settings
 from sshmap.cli.printers import clean, human_size
 from sshmap.cli.progress import hosts_counted, is_shown
 from sshmap.cli.verbs_data import Json
+from sshmap.client.cluster import Cluster
+from sshmap.client.commands import Heard
 from sshmap.client.results import Status, raise_failures
 from sshmap.errors import HostLost, SshmapError, UsageError
 from sshmap.inventory import Host, Inventory
 from sshmap.inventory.ranges import fold
 
 Only = Annotated[str, typer.Option("--hosts", envvar="SSHMAP_HOSTS", help="Only these: names, ranges, @groups.")]
+#: bytes of output that are kept of all hosts together to be folded
+FOLDED = 64 << 20
 Without = Annotated[str, typer.Option("--exclude", envvar="SSHMAP_EXCLUDE", help="All but these.")]
 
 
@@ -48,9 +53,10 @@ def down(
     with settings.cluster(autostart=False) as cluster:
         if purge:
             statuses, failures = cluster.statuses()
-            raise_failures(failures, dict(statuses))
             for name, status in statuses.items():
                 printer.note(f"{name}: {status.keys} keys of {human_size(status.size)}")
+            for name, error in failures.items():
+                printer.note(f"{name}: unknown how many keys: {error.message}")
             if not yes and sys.stdin.isatty():
                 ask("delete the roots of all these hosts?")
         for name, stopped in cluster.down(purge=purge).items():
@@ -142,24 +148,40 @@ def execute(
         bool, typer.Option("-b", "--fold", envvar="SSHMAP_FOLD", help="Show equal output once.")
     ] = False,
 ) -> int:
-    """Run CMD on every host at once, output labelled per host; the exit code is the highest of the command's."""
+    """Run CMD on every host at once, output labelled per host as it comes; the exit code is the highest of the command's."""
     if not command.strip():
         raise UsageError("the command is empty", hint="give the shell command as the last argument, in quotes")
     with settings.cluster() as cluster:
-        spoken, failures = cluster.exec(command, [host.name for host in cluster.inventory.select(only, without)])
+        names = [host.name for host in cluster.inventory.select(only, without)]
+        codes, failures = _folded(cluster, command, names) if fold_equal else cluster.exec_lines(command, _say, names)
+    raise_failures(failures, dict(codes))
+    return max(codes.values(), default=0)
+
+
+def _say(heard: Heard) -> None:
+    _label(heard.host, heard.lines, sys.stderr if heard.error else sys.stdout)
+
+
+def _folded(cluster: Cluster, command: str, names: list[str]) -> tuple[dict[str, int], dict[str, SshmapError]]:
+    """Run a command and show equal output once; return exit codes and failures."""
+    spoken, failures = cluster.exec(command, names, limit=FOLDED // (2 * len(names)))
     groups: dict[tuple[bytes, bytes], list[str]] = {}
     for name, said in spoken.items():
-        key = (said.stdout, said.stderr) if fold_equal else (said.stdout, said.stderr + b"\0" + name.encode())
-        groups.setdefault(key, []).append(name)
-    for (stdout, stderr), names in groups.items():
-        _label(fold(names), stdout, sys.stdout)
-        _label(fold(names), stderr.partition(b"\0")[0], sys.stderr)
-    raise_failures(failures, dict(spoken))
-    return max((said.exit_code for said in spoken.values()), default=0)
+        groups.setdefault((said.stdout, said.stderr), []).append(name)
+    for (stdout, stderr), members in groups.items():
+        _label(fold(members), stdout.splitlines(), sys.stdout)
+        _label(fold(members), stderr.splitlines(), sys.stderr)
+    for name, said in spoken.items():
+        if said.dropped:
+            settings.printer().note(
+                f"note: {name}: cut, {human_size(said.dropped)} more were said; leave -b away to see all"
+            )
+    return {name: said.exit_code for name, said in spoken.items()}, failures
 
 
-def _label(names: str, text: bytes, stream: TextIO) -> None:
-    stream.writelines(f"{names}: {clean(line)}\n" for line in text.decode("utf-8", "replace").splitlines())
+def _label(names: str, lines: Sequence[bytes], stream: TextIO) -> None:
+    stream.writelines(f"{names}: {clean(line.decode('utf-8', 'replace'))}\n" for line in lines)
+    stream.flush()
 
 
 @app.command()

@@ -22,6 +22,7 @@ from sshmap.inventory import Host
 from sshmap.protocol.handshake import MAX_NOISE, quote
 from sshmap.transport.channel import Channel
 from sshmap.transport.dial import open_command
+from sshmap.transport.target import STARTUP_HINT
 
 CANDIDATES = (
     "python3",
@@ -65,6 +66,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     #: seconds since 1970 by the host's clock
     clock: float
     home: str
+    #: whether there is a root
+    there: bool = True
     #: whether the code asked about is there; any code, if none was
     have: bool = False
 
@@ -214,7 +217,10 @@ def marked(channel: Channel, marker: str, noise: bytearray | None = None) -> Ite
     while True:
         count = channel.recv_into(buffer)
         if not count:
-            raise ProtocolError(f"the host ended the session early{quote(noise + seen)}", hint="try: ssh HOST true")
+            raise ProtocolError(
+                f"the host ended the session before the command began{quote(noise + seen)}",
+                hint=STARTUP_HINT,
+            )
         *lines, seen = (seen + bytes(buffer[:count])).split(b"\n")
         for line in lines:
             before, found, rest = line.partition(f"{marker} ".encode())

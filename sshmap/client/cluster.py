@@ -11,9 +11,8 @@ print(cluster.get("sm://out/a"))
 from __future__ import annotations
 
 import contextlib
-import io
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, Unpack
@@ -21,12 +20,13 @@ from typing import BinaryIO, Self, Unpack
 import msgspec
 
 from sshmap.client import download, sources
+from sshmap.client.commands import KEPT, Heard, collect, listen, stream_command
 from sshmap.client.conversations import Conversations
 from sshmap.client.jobs import JobRun, Options
 from sshmap.client.listing import ListingCache, Placed, list_keys
 from sshmap.client.results import Counted, Finding, JobResult, Spoken, Status, Transfer, raise_failures, silent
 from sshmap.client.upload import upload
-from sshmap.errors import InvalidKey, NothingMatched, ProtocolError, SshmapError, UsageError
+from sshmap.errors import InvalidKey, NothingMatched, SshmapError, UsageError
 from sshmap.inventory import Inventory, builtin, discover
 from sshmap.model import KeyName, Verb, check_name, check_prefix, parse_name
 from sshmap.protocol import messages as m
@@ -302,17 +302,29 @@ class Cluster:
         return examine(self._conversations, [chosen[name] for name in (chosen if names is None else names)])
 
     def exec(
-        self, command: str, names: Iterable[str] | None = None
+        self, command: str, names: Iterable[str] | None = None, *, limit: int = KEPT
     ) -> tuple[dict[str, Spoken], dict[str, SshmapError]]:
-        """Run a command on hosts at once; return what each said, and failures by host."""
+        """Run a command on hosts at once; return what each said, and failures by host.
 
-        def run(host: str) -> Spoken:
-            out, err = io.BytesIO(), io.BytesIO()
-            request = m.Exec(command=command)
-            code = self._conversations.once(host, lambda session: stream_command(session, request, out, err))
-            return Spoken(exit_code=code, stdout=out.getvalue(), stderr=err.getvalue())
+        Args:
+            command: shell command.
+            names: the hosts, all of them if None.
+            limit: bytes kept of each host's stdout and stderr; `Spoken.dropped` says whether there were more.
+        """
+        return collect(self._conversations, command, names, limit)
 
-        return self._conversations.gather(run, names)
+    def exec_lines(
+        self, command: str, heard: Callable[[Heard], None], names: Iterable[str] | None = None
+    ) -> tuple[dict[str, int], dict[str, SshmapError]]:
+        """Run a command on hosts at once and pass on what it says as it comes; return exit codes and failures by host.
+
+        Args:
+            command: shell command.
+            heard: told about lines, one call at a time; when it raises, so does this, and each command ends as soon as it says
+                more, or with this process.
+            names: the hosts, all of them if None.
+        """
+        return listen(self._conversations, command, heard, names)
 
     def down(self, *, purge: bool = False) -> dict[str, m.DaemonStopped]:
         """Stop every host's daemon; with ``purge`` delete the roots and all keys.
@@ -320,43 +332,13 @@ class Cluster:
         Raises:
             HostLost: a host does not answer.
         """
+        from sshmap.client.setup import take_down  # what it may have to ship is put together only here
+
         self._conversations.close()
-        quiet = Conversations(self.inventory, autostart=False)
-
-        def stop_daemon(host: str) -> m.DaemonStopped:
-            session = quiet.open(host, warm=False)
-            try:
-                return session.ask(m.StopDaemon(purge=purge), m.DaemonStopped)
-            finally:
-                session.close()
-
-        answers, failures = self._conversations.gather(stop_daemon)
+        answers, failures = take_down(self._conversations, purge=purge)
         raise_failures(failures, dict(answers))
         return answers
 
     def host_of(self, key: str) -> str:
         """Return the host a key belongs to."""
         return self._conversations.ring.place(check_name(parse_name(key)))
-
-
-def stream_command(session: Session, request: m.Eval | m.Exec, out: BinaryIO, err: BinaryIO) -> int:
-    """Run a command once and pass on what it says; return its exit code.
-
-    Raises:
-        SshmapError: the host could not run it.
-    """
-    session.begin(request, m.Exited, m.Problem)
-    while True:
-        frame = session.frame()
-        if isinstance(frame, memoryview):
-            out.write(frame)
-            out.flush()
-        elif isinstance(frame, m.Said):
-            err.write(frame.text)
-            err.flush()
-        elif isinstance(frame, m.Exited):
-            return frame.code
-        elif isinstance(frame, m.Problem):
-            raise frame.error(session.host)
-        else:
-            raise ProtocolError(f"{type(frame).__name__} came instead of the command's output", host=session.host)

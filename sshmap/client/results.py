@@ -82,6 +82,8 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int
     stdout: bytes
     stderr: bytes
+    #: bytes of both that were too many to be kept
+    dropped: int = 0
 
 
 class TaskFailure(msgspec.Struct, frozen=True, kw_only=True):

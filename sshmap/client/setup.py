@@ -1,11 +1,13 @@
-"""`up`: every host set up, its daemon running, and all of them introduced to each other.
+"""`up` and `down`: every host set up, its daemon running, and all of them introduced to each other; and the way back.
 
 A host that runs our code already costs one session. The others are set up first; one
-that fails is named and the rest come up.
+that fails is named and the rest come up. Neither needs more of a root than that it can be
+written to, and neither is served by the daemon that it may have to replace.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import NamedTuple
 
@@ -21,8 +23,9 @@ from sshmap.errors import ConversationBroken, HostNotReady, ProtocolError, Sshma
 from sshmap.inventory import Host
 from sshmap.model import Peer
 from sshmap.protocol import messages as m
+from sshmap.protocol.messages import Hello
 from sshmap.store.digest import digest_of
-from sshmap.transport.dial import target_of
+from sshmap.transport.dial import dial, target_of
 from sshmap.transport.session import Session
 from sshmap.transport.target import Resolved, known_keys, resolve
 
@@ -49,25 +52,52 @@ def bring_up(links: Conversations, report: Counted) -> tuple[dict[str, m.Status]
 def _raise(links: Conversations, host: Host) -> m.Status:
     """Have the host run our code and its daemon."""
     if host.is_local:
-        return links.ask(host.name, _start_daemon)
+        return again(lambda: _start_daemon(links, host))
     try:
-        status = links.ask(host.name, _start_daemon)
-        if status.runtime == wanted(status.platform):
+        status = again(lambda: _start_daemon(links, host))
+        if status.runtime == wanted(status.platform) and status.public_key:
             return status
     except (HostNotReady, ProtocolError, ConversationBroken):
         pass
-    links.drop(host.name)
     before = time.time()
     with links.gate(host):
         facts = again(lambda: bootstrap.set_up(host))
     late = judge_clock(host.name, skew_of(facts.clock, before, time.time()))
-    status = links.ask(host.name, _start_daemon)
+    status = again(lambda: _start_daemon(links, host))
     told = tuple(f"{finding.problem}: {finding.mend}" for finding in late)
     return msgspec.structs.replace(status, findings=status.findings + told)
 
 
-def _start_daemon(session: Session) -> m.Status:
-    return session.ask(m.StartDaemon(), m.Status)
+def _start_daemon(links: Conversations, host: Host) -> m.Status:
+    with contextlib.closing(links.open(host.name, warm=False)) as session:
+        return session.ask(m.StartDaemon(), m.Status)
+
+
+def take_down(links: Conversations, *, purge: bool) -> tuple[dict[str, m.DaemonStopped], dict[str, SshmapError]]:
+    """Stop all daemons, and delete the roots if told so; return answers and failures by host."""
+    hosts = {host.name: host for host in links.hosts}
+    return links.gather(lambda name: _take_down(links, hosts[name], purge=purge))
+
+
+def _take_down(links: Conversations, host: Host, *, purge: bool) -> m.DaemonStopped:
+    """Stop a host's daemon; where its code is gone or damaged, it is brought there once more to delete the rest."""
+    try:
+        return again(lambda: _stop_daemon(links, host, purge=purge))
+    except (HostNotReady, ProtocolError, ConversationBroken):
+        if host.is_local or not purge:
+            raise
+    with links.gate(host):
+        python = again(lambda: bootstrap.find_python(host))
+        if not bootstrap.look(host, python.path).there:
+            return m.DaemonStopped(was_running=False)
+        bootstrap.set_up(host)
+    return _stop_daemon(links, host, purge=True)
+
+
+def _stop_daemon(links: Conversations, host: Host, *, purge: bool) -> m.DaemonStopped:
+    hello = Hello(host=host.name, ring=tuple(links.ring.members), ending=True)
+    with links.gate(host), contextlib.closing(Session(dial(host, warm=False), hello)) as session:
+        return session.ask(m.StopDaemon(purge=purge), m.DaemonStopped)
 
 
 class _Place(NamedTuple):

@@ -58,7 +58,7 @@ def _parse(path: Path) -> dict[str, Any]:
     import tomllib  # the built-in cluster needs no inventory
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as exc:
         raise InvalidInventory(
             f"{path}: no such inventory", hint="name one with -i, or leave -i away for the built-in local cluster"
@@ -155,6 +155,8 @@ def _path_problem(host: Host) -> str:
             return f"{field}: {value!r} begins with '-' or holds a control character"
     if host.root and not host.root.startswith(("/", "~/")):
         return f"root: {host.root!r} is not an absolute path"
+    if host.root and os.path.normpath(host.root).strip("/") in ("", "~"):
+        return f"root: {host.root!r} is not a directory for sshmap alone, whose files `down --purge` deletes; name one below it"
     return ""
 
 

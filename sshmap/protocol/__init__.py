@@ -48,6 +48,8 @@ The agent sends ``Tick{}`` whenever it was silent for 3 seconds, so silence of 1
 means that it is lost. A request that fails as a whole is answered by ``Problem``. Where
 only files for peers that do not answer are left of a job, ``RunEnded`` names the peers; a
 client that carries such files sends ``Start`` again, which follows on.
+A client whose ``Hello`` says ``ending`` sends ``StopDaemon`` and nothing else; it is served whatever
+is left of the root, as that may be about to be deleted.
 A peer's courier speaks the same protocol and is served ``Hello Has Put Sync Ping`` only.
 
 `framing` does the frames, `messages` defines the classes, `handshake` the marker.

@@ -50,6 +50,8 @@ class Hello(Message, frozen=True, kw_only=True):
     caller: str = ""
     #: start the daemon if there is none
     autostart: bool = False
+    #: the client stops the daemon and does nothing else, whatever state the root is in
+    ending: bool = False
 
 
 class Welcome(Message, frozen=True, kw_only=True):

@@ -72,9 +72,18 @@ class Root:
                 hint="give the host a root on a local disk",
             )
         self.path.chmod(0o700)
-        for folder in (self.data, self.tmp, self.outbox, self.shipped, self.locks, self.wake, self.logs, self.ssh):
-            folder.mkdir(exist_ok=True, mode=0o700)
+        self.make_folders()
         self.load_ballast()
+
+    def make_folders(self) -> None:
+        """Make those directories that are not there; somebody may have removed some."""
+        for folder in self.folders:
+            folder.mkdir(exist_ok=True, mode=0o700)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All directories that a root has from the beginning."""
+        return (self.data, self.tmp, self.outbox, self.shipped, self.locks, self.wake, self.logs, self.ssh)
 
     def load_ballast(self) -> None:
         """Reserve some space, if there is any."""

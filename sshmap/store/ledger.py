@@ -83,10 +83,18 @@ class Ledger:
                     raise sqlite3.DatabaseError("it is missing, but its journal is there")
                 _make(root)
             self.db = _connect(root.ledger)
-            self.db.execute("PRAGMA synchronous=NORMAL")
-            self.db.execute("PRAGMA journal_size_limit=67108864")
-            self._migrate()
-            self.id = str(self.db.execute("SELECT value FROM meta WHERE name='id'").fetchone()[0])
+            try:
+                self.id = self._prepare()
+            except BaseException:
+                self.db.close()
+                raise
+
+    def _prepare(self) -> str:
+        """Set up the connection and bring the ledger up to date; return the ledger's id."""
+        self.db.execute("PRAGMA synchronous=NORMAL")
+        self.db.execute("PRAGMA journal_size_limit=67108864")
+        self._migrate()
+        return str(self.db.execute("SELECT value FROM meta WHERE name='id'").fetchone()[0])
 
     def _migrate(self) -> None:
         version = self._version()

@@ -34,7 +34,7 @@ from sshmap.errors import (
 )
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import SILENCE
-from sshmap.transport.target import Resolved, Target, entries, hop_target, resolve
+from sshmap.transport.target import Resolved, Target, ended_early, entries, hop_target, resolve
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
 KEEPALIVE = 15
@@ -272,6 +272,8 @@ class FabricChannel:
         code = self._channel.exit_status
         if code in (126, 127):
             return HostNotReady(f"the agent cannot be started{quote(self._complaint)}", hint="sshmap up")
+        if not self._complaint and code >= 0:
+            return ended_early(code)
         return HostLost(
             f"the host ended the session before the agent answered{quote(self._complaint)}", hint="sshmap up"
         )

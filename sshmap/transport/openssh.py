@@ -19,12 +19,14 @@ from typing import IO
 from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import FdChannel
-from sshmap.transport.target import Target
+from sshmap.transport.target import Target, ended_early
 
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes128-ctr,chacha20-poly1305@openssh.com"
 CONNECT_SECONDS = 10
 #: seconds an `ssh` that has closed its output is given to say why
 _LAST_WORDS = 2.0
+#: the exit code of `ssh` itself; others are those of the host
+_OF_SSH = 255
 #: seconds it is given to end by itself, and after being asked to
 _PATIENCE = 0.5
 _BUFFER = 1 << 20
@@ -131,6 +133,8 @@ def explain(complaint: bytes, code: int | None) -> HostLost:
     """Say what a failed `ssh` means."""
     text = complaint.decode("utf-8", "replace").strip()
     last = text.splitlines()[-1].strip() if text else f"ssh ended with {code}"
+    if not text and code is not None and 0 <= code < _OF_SSH:
+        return ended_early(code)
     if "IDENTIFICATION HAS CHANGED" in text or "Host key verification failed" in text:
         return HostKeyRefused(
             f"the host key is unknown or has changed: {' '.join(text.replace('@', '').split())[-1500:]}",

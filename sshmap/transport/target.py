@@ -15,6 +15,16 @@ from sshmap.errors import HostLost
 
 RESOLVE_SECONDS = 10
 
+#: what to do about a host on which the login shell ends before it comes to the command
+STARTUP_HINT = (
+    "look for an exit in its shell's start-up files (~/.bashrc); this has to print hello: ssh HOST echo hello"
+)
+
+
+def ended_early(code: int) -> HostLost:
+    """Say that a login shell has ended without a word."""
+    return HostLost(f"the host's shell ended with exit {code} before the command began", hint=STARTUP_HINT)
+
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """One ssh endpoint as the inventory names it."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import end_processes, processes_below, wait_until
+from tests.conftest import PLAIN, end_processes, processes_below, wait_until
 
 #: seconds one command may take
 LIMIT = 60
@@ -32,7 +31,7 @@ class Done(NamedTuple):
 
 
 class CommandLine:
-    """Runs commands in a directory of their own, with nothing of the user's in their environment.
+    """Runs commands in a directory of their own, in a user's environment.
 
     Args:
         folder: working directory; state and home lie below it.
@@ -41,10 +40,9 @@ class CommandLine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.state = folder / "state"
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("SSHMAP_", "XDG_"))}
         self.environment = {
-            **clean, "HOME": str(folder / "home"), "XDG_STATE_HOME": str(self.state), "XDG_CONFIG_HOME": str(folder / "config"),
-            "TERM": "dumb", "PATH": f"{self._programs()}:{clean['PATH']}",
+            **PLAIN, "HOME": str(folder / "home"), "XDG_STATE_HOME": str(self.state), "XDG_CONFIG_HOME": str(folder / "config"),
+            "PATH": f"{self._programs()}:{PLAIN['PATH']}",
         }  # fmt: skip
 
     def _programs(self) -> Path:
@@ -59,19 +57,20 @@ class CommandLine:
 
     def __call__(self, *arguments: object, stdin: bytes = b"", **variables: str) -> Done:
         """Run sshmap with some arguments and environment variables."""
-        return self._run([*COMMAND, *map(str, arguments)], stdin, variables)
+        return self.run([*COMMAND, *map(str, arguments)], stdin, variables)
 
     def shell(self, line: str) -> Done:
         """Run a line as it is typed."""
-        return self._run(["bash", "-c", line], b"", {})
+        return self.run(["bash", "-c", line])
 
-    def _run(self, command: list[str], stdin: bytes, variables: dict[str, str]) -> Done:
+    def run(self, command: list[str], stdin: bytes = b"", variables: Mapping[str, str] | None = None) -> Done:
+        """Run any program."""
         done = subprocess.run(
             command,
             input=stdin,
             capture_output=True,
             cwd=self.folder,
-            env={**self.environment, **variables},
+            env={**self.environment, **(variables or {})},
             timeout=LIMIT,
             check=False,
         )
@@ -102,3 +101,29 @@ def typed(tmp_path: Path) -> Iterator[CommandLine]:
     commandline = CommandLine(tmp_path / "typed")
     yield commandline
     commandline.finish()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """A command line with files to copy, inventories to name, and keys: two good ones, their copies, a damaged one."""
+    commandline = CommandLine(tmp_path_factory.mktemp("shared"))
+    commandline.environment["SSHMAP_LOCAL"] = "2"
+    folder = commandline.folder
+    (folder / "file").write_text("content of a file\n")
+    roots = commandline.state / "sshmap" / "local" / "2"
+    hosts = [
+        f'[[hosts]]\nname = "{name}"\nconnect = "local"\nroot = "{roots / name}"\n' for name in ("local1", "local0")
+    ]
+    (folder / "changed.toml").write_text("".join(hosts))
+    (folder / "unreachable.toml").write_text('[[hosts]]\nname = "far"\naddress = "127.0.0.1"\nport = 1\n')
+    try:
+        commandline.succeed("cp", "-", "sm://in/a", stdin=b"one\n")
+        commandline.succeed("cp", "-", "sm://in/b", stdin=b"two\n")
+        commandline.succeed("cp", "-", "sm://damaged/k", stdin=b"three\n")
+        commandline.succeed("map", "sm://in/", "sm://mapped/", "cat")
+        damaged = next(roots.glob("*/data/damaged/k"))
+        damaged.chmod(0o644)
+        damaged.write_bytes(b"threw\n")
+        yield commandline
+    finally:
+        commandline.finish()

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,32 +84,6 @@ UNPARSED = [
     ([], "Usage"), (["nonsense"], "nonsense"), (["ls", "--nonsense"], "--nonsense"), (["map", "sm://in/", "sm://out/"], "CMD"), (["jobs", "extra"], "extra"),
     (["--local", "many", "ls"], "--local"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    """A command line with files to copy, inventories to name, and keys: two good ones, their copies, a damaged one."""
-    commandline = CommandLine(tmp_path_factory.mktemp("shared"))
-    commandline.environment["SSHMAP_LOCAL"] = "2"
-    folder = commandline.folder
-    (folder / "file").write_text("content of a file\n")
-    roots = commandline.state / "sshmap" / "local" / "2"
-    hosts = [
-        f'[[hosts]]\nname = "{name}"\nconnect = "local"\nroot = "{roots / name}"\n' for name in ("local1", "local0")
-    ]
-    (folder / "changed.toml").write_text("".join(hosts))
-    (folder / "unreachable.toml").write_text('[[hosts]]\nname = "far"\naddress = "127.0.0.1"\nport = 1\n')
-    try:
-        commandline.succeed("cp", "-", "sm://in/a", stdin=b"one\n")
-        commandline.succeed("cp", "-", "sm://in/b", stdin=b"two\n")
-        commandline.succeed("cp", "-", "sm://damaged/k", stdin=b"three\n")
-        commandline.succeed("map", "sm://in/", "sm://mapped/", "cat")
-        damaged = next(roots.glob("*/data/damaged/k"))
-        damaged.chmod(0o644)
-        damaged.write_bytes(b"threw\n")
-        yield commandline
-    finally:
-        commandline.finish()
 
 
 def test_the_walk_through_says_what_it_always_said(typed: CommandLine) -> None:

@@ -97,6 +97,7 @@ def keys() -> list[str]:
     return [f"sm://{line.split()[-1]}" for line in sshmap("ls", "-r", "sm://").splitlines()]
 
 
+@pytest.mark.extra
 @pytest.mark.skipif(not TAXI.is_dir(), reason=f"the sample of the agency's trips is not at {TAXI}")
 def test_real_trips_are_counted_right() -> None:
     assert recipe("--data", TAXI).counts == TAXI_COUNTS

@@ -50,7 +50,7 @@ def start_sshmap(inventory: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """Start the command line in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "sshmap", "-i", str(inventory), *arguments],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
-from sshmap.client.cluster import stream_command
+from sshmap.client.commands import stream_command
 from sshmap.protocol import messages as m
 from sshmap.store.layout import Root
 from sshmap.transport.dial import dial

@@ -192,6 +192,16 @@ def test_login_shell_that_ends_at_once_is_quoted(sshd_hosts: SshdHosts, transpor
     assert (error.exit_code, "goodbye" in error.message) == (3, True), error
 
 
+def test_login_shell_that_ends_without_a_word_is_looked_for_in_its_start_up_files(
+    sshd_hosts: SshdHosts, transport: str
+) -> None:
+    sshd_hosts.add(bashrc="exit 1\n")
+    inventory = sshd_hosts.write(sshd_hosts.inventory(transport))
+    for arguments in (["up"], ["ls"], ["doctor"]):
+        code, out, err = fleet.sshmap(inventory, *arguments)
+        assert (code, b"exit 1 before" in out + err, b".bashrc" in out + err) == (3, True, True), (arguments, out, err)
+
+
 def test_host_that_ends_while_it_is_written_to_is_quoted(sshd_hosts: SshdHosts, transport: str) -> None:
     (host,) = sshd_hosts.add()
     channel = open_command(sshd_hosts.host(host, transport), ["sh", "-c", "echo goodbye; exit 5"])

@@ -46,6 +46,9 @@ MISTAKES = [
     ('[[hosts]]\nname = "h1"\nuser = "-l"', ["[[hosts]] 1 (h1)", "user", "-l"]),
     ('[[hosts]]\nname = "h1"\ngateway = "-oProxyCommand=x"', ["[[hosts]] 1 (h1)", "gateway"]),
     ('[[hosts]]\nname = "h1"\nroot = "relative"', ["[[hosts]] 1 (h1)", "root", "relative"]),
+    ('[[hosts]]\nname = "h1"\nroot = "/"', ["[[hosts]] 1 (h1)", "root", "'/'", "for sshmap alone"]),
+    ('[[hosts]]\nname = "h1"\nroot = "//."', ["[[hosts]] 1 (h1)", "root", "for sshmap alone"]),
+    ('[[hosts]]\nname = "h1"\nroot = "~/"', ["[[hosts]] 1 (h1)", "root", "for sshmap alone"]),
     ('[[hosts]]\nname = "a\\nb"', ["[[hosts]] 1", "name"]),
     ('[[hosts]]\nname = "h1"\n"a\\nb" = 1', ["[[hosts]] 1 (h1)", "unknown"]),
     ('[[hosts]]\nname = "h1"\nconnect = "local"', ["[[hosts]] 1 (h1)", "root"]),
@@ -111,6 +114,11 @@ def test_file_that_is_not_utf8_is_refused() -> None:
     Path("inventory.toml").write_bytes(b'[[hosts]]\nname = "\xff"')
     with pytest.raises(InvalidInventory, match="not TOML"):
         load(Path("inventory.toml"))
+
+
+def test_file_may_begin_with_a_byte_order_mark() -> None:
+    Path("inventory.toml").write_bytes(b'\xef\xbb\xbf[[hosts]]\nname = "h1"')
+    assert [host.name for host in load(Path("inventory.toml")).hosts] == ["h1"]
 
 
 def test_misspelled_field_gets_the_right_one_in_the_hint() -> None:

@@ -15,14 +15,12 @@ import select
 import subprocess
 import sys
 import termios
-import threading
 from pathlib import Path
 
 import msgspec
 
 from sshmap.agent.execution import supervisor
 
-PREAMBLE = "set -euo pipefail"
 #: bytes of stderr kept from the beginning and from the end
 KEPT = 4096
 _LOOP = r"""
@@ -224,42 +222,3 @@ def _encode(request: Request) -> bytes:
         request.file, request.job, str(request.attempt), request.filename,
     )  # fmt: skip
     return b"".join(field.encode() + b"\0" for field in fields)
-
-
-class Once:
-    """A command run once for a session, streaming what it says.
-
-    Args:
-        command: the shell command.
-        stdin: descriptor it reads from.
-        folder: its working directory.
-        environment: its whole environment.
-    """
-
-    def __init__(self, command: str, stdin: int, folder: Path, environment: dict[str, str]) -> None:
-        watch_read, self._watch = os.pipe()
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", supervisor.__file__, str(watch_read), "bash", "--norc", "--noprofile", "-c", f"{PREAMBLE}\n{command}", "bash"],
-            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=folder,
-            pass_fds=(watch_read,), start_new_session=True, bufsize=0,
-        )  # fmt: skip
-        os.close(watch_read)
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self.stdout, self.stderr = self._process.stdout.fileno(), self._process.stderr.fileno()
-        self._lock = threading.Lock()
-
-    def wait(self) -> int:
-        """Return the exit code, 128 and the signal's number if it was killed."""
-        return self._process.wait()
-
-    def close(self) -> None:
-        """End it and everything below it; repeating is harmless."""
-        with self._lock:
-            if self._watch >= 0:
-                os.close(self._watch)
-                self._watch = -1
-        self._process.wait()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()

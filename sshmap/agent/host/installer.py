@@ -54,6 +54,7 @@ def _facts(root: str) -> dict[str, Any]:
     disk = os.statvfs(place)
     return {
         "root": root,
+        "there": os.path.isdir(root),
         "python": sys.executable,
         "version": list(sys.version_info[:2]),
         "machine": platform.machine(),
@@ -91,7 +92,9 @@ def _unpack(archive: bytes, root: str, runtime: str) -> None:
 def _write_launcher(root: str, runtime: str) -> None:
     entry = os.path.join(runtime, "sshmap", "agent", "__main__.py")
     words = [sys.executable, "-I", entry]
-    text = f'#!/bin/sh\nexec {shlex.join(words)} "$1" --root {shlex.quote(root)}\n'
+    # 127 is what a shell says of a program that is not there: `up` knows that it has to bring it
+    gone = f"[ -e {shlex.quote(entry)} ] || {{ echo {shlex.quote(entry)}: not found >&2; exit 127; }}"
+    text = f'#!/bin/sh\n{gone}\nexec {shlex.join(words)} "$1" --root {shlex.quote(root)}\n'
     fresh = os.path.join(root, f".agent.{secrets.token_hex(4)}")
     with open(fresh, "w", encoding="utf-8") as file:
         file.write(text)

@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from sshmap.agent.execution.supervisor import below
+from sshmap.agent.execution.supervisor import below, processes
 from sshmap.agent.host import logind
 from sshmap.agent.host.handoff import runtime_id
 from sshmap.errors import HostNotReady
@@ -45,6 +45,7 @@ def ensure_running(root: Root) -> None:
     """
     if is_running(root):
         return
+    stop(root)  # one whose locks were removed
     known, starting = os.pipe()
     with open(known, "rb", buffering=0) as ended:
         with open(starting, "wb", buffering=0) as stdout:
@@ -58,8 +59,19 @@ def ensure_running(root: Root) -> None:
 
 
 def note_daemon(root: Root) -> None:
-    """Write down which code the daemon is."""
+    """Write down which code the daemon is, and in which directories it works."""
+    (root.locks / "daemon.folders").write_text(f"{_folders(root)}\n", encoding="ascii")
     (root.locks / "daemon.runtime").write_text(f"{runtime_id()}\n", encoding="ascii")
+
+
+def _folders(root: Root) -> str:
+    """Return what tells the root's directories from others of their names."""
+    return " ".join(str(folder.stat().st_ino) for folder in root.folders)
+
+
+def _is_current(root: Root) -> bool:
+    """Say whether the daemon is of this code, and no directory that it works in was removed and made again."""
+    return _read(root, "daemon.runtime") == runtime_id() and _read(root, "daemon.folders") == _folders(root)
 
 
 def _read(root: Root, name: str) -> str:
@@ -70,13 +82,15 @@ def _read(root: Root, name: str) -> str:
 
 
 def start(root: Root) -> None:
-    """Start the daemon if there is none, or one of other code in its place, and wait until it answers.
+    """Start the daemon if there is none, or in place of one of other code or other directories, and wait until it answers.
+
+    Must not be called from within the daemon.
 
     Raises:
         HostNotReady: it does not come up.
     """
     deadline = time.monotonic() + START_LIMIT
-    if is_running(root) and _read(root, "daemon.runtime") != runtime_id():
+    if is_running(root) and not _is_current(root):
         stop(root)
     pause = 0.02
     while True:
@@ -113,6 +127,8 @@ def stop(root: Root) -> bool:
     """
     pid = locks.holder_of(root, LOCK)
     if pid is None:
+        pid = _forsaken(root)
+    if pid is None:
         return False
     if not pid:
         raise HostNotReady(
@@ -131,6 +147,16 @@ def stop(root: Root) -> bool:
             raise HostNotReady(f"the daemon of {root.path} (pid {pid}) does not end", hint=f"kill -9 {pid}")
         time.sleep(0.02)
     return True
+
+
+def _forsaken(root: Root) -> int | None:
+    """Return the manager of a daemon whose lock file was removed: it still has it open. None if there is none."""
+    gone = f"{os.path.realpath(root.path)}/{root.locks.name}/{LOCK} (deleted)"
+    for pid in processes():
+        with contextlib.suppress(OSError):
+            if any(os.readlink(entry.path) == gone for entry in os.scandir(f"/proc/{pid}/fd")):
+                return pid
+    return None
 
 
 def _end(pids: list[int], deadline: float) -> None:

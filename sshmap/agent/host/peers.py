@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from sshmap.errors import Refused
+from sshmap.errors import Refused, SshmapError
 from sshmap.model import Peer
 from sshmap.protocol.messages import Hello, SetPeers
 from sshmap.store.digest import digest_of
@@ -41,7 +41,7 @@ def set_peers(root: Root, request: SetPeers) -> None:
 
 
 def forget(root: Root) -> None:
-    """Take our lines out of authorized_keys."""
+    """Take our lines out of authorized_keys: where the root's id is lost, those that start its agent."""
     _authorize(root, [])
 
 
@@ -78,8 +78,13 @@ def _tag(root: Root) -> str:
 def _line(root: Root, key: str) -> str:
     if not _PUBLIC_KEY.fullmatch(key):
         raise Refused(f"not a public key: {key[:60]!r}")
+    return f"{_start(root)} {key} {_tag(root)}"
+
+
+def _start(root: Root) -> str:
+    """Return what a line begins with that lets a peer start this root's agent."""
     command = str(root.path / "agent").replace("\\", "\\\\").replace('"', '\\"')
-    return f'restrict,command="{command} peer" {key} {_tag(root)}'
+    return f'restrict,command="{command} peer"'
 
 
 def _authorize(root: Root, ours: list[str]) -> None:
@@ -95,9 +100,11 @@ def _authorize(root: Root, ours: list[str]) -> None:
 
 def _sorted_lines(root: Root, path: Path) -> tuple[list[bytes], list[bytes]]:
     """Return our lines of authorized_keys, and the others."""
-    tag = f" {_tag(root)}".encode()
+    tag, start = b"", _start(root).encode()
+    with contextlib.suppress(SshmapError):
+        tag = f" {_tag(root)}".encode()
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    ours = [line for line in lines if line.rstrip(b"\r\n").endswith(tag)]
+    ours = [line for line in lines if line.rstrip(b"\r\n").endswith(tag) or (not tag and start in line)]
     return ours, [line for line in lines if line not in ours]
 
 

@@ -7,7 +7,8 @@ import os
 import selectors
 from pathlib import Path
 
-from sshmap.agent.execution.shell import Once, task_environment
+from sshmap.agent.execution.once import Once
+from sshmap.agent.execution.shell import task_environment
 from sshmap.errors import HostLost
 from sshmap.model import base_name, show
 from sshmap.protocol.framing import CHUNK, FrameWriter

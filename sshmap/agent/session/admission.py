@@ -6,7 +6,7 @@ ring. A peer never makes or changes a root.
 
 from __future__ import annotations
 
-import os
+import contextlib
 
 from sshmap.errors import RingChanged, SshmapError
 from sshmap.placement import Ring, ring_difference
@@ -22,7 +22,6 @@ def open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
     Raises:
         RingChanged: the client would look for keys elsewhere than they lie.
     """
-    ring = Ring(hello.ring)
     try:
         cluster: ClusterFile | None = root.read_cluster()
     except SshmapError:
@@ -30,15 +29,50 @@ def open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
             raise
         cluster = None
         root.create()
+    if not peer:
+        root.make_folders()
     locks.share_maintenance(root)
     locks.sweep_scratch(root)
     store = Store(root)
+    try:
+        _admit(store, cluster, hello, peer=peer)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _admit(store: Store, cluster: ClusterFile | None, hello: m.Hello, *, peer: bool) -> None:
+    """Refuse a client that would look for keys elsewhere; note what any other says of the cluster."""
+    ring = Ring(hello.ring)
     other = _other_ring(cluster, hello, ring) if cluster else None
     if other and (peer or store.keys.total()[0]):
         raise other
     if not peer:
-        _update_cluster(root, cluster, hello, ring)
-    return store
+        _update_cluster(store, cluster, hello, ring)
+
+
+def admit_end(root: Root, hello: m.Hello) -> None:
+    """Let a client stop the daemon and delete the root, whatever is left of it, unless it means another cluster.
+
+    Raises:
+        RingChanged: keys lie there by another inventory, or may: a ledger that cannot be read counts as one with keys.
+    """
+    try:
+        cluster = root.read_cluster()
+    except SshmapError:
+        return
+    other = _other_ring(cluster, hello, Ring(hello.ring))
+    if other and _may_hold_keys(root):
+        raise other
+
+
+def _may_hold_keys(root: Root) -> bool:
+    try:
+        with contextlib.closing(Store(root)) as store:
+            return store.keys.total()[0] > 0
+    except (SshmapError, OSError):
+        return True
 
 
 def _other_ring(cluster: ClusterFile, hello: m.Hello, ring: Ring) -> RingChanged | None:
@@ -56,9 +90,11 @@ def _other_ring(cluster: ClusterFile, hello: m.Hello, ring: Ring) -> RingChanged
     return None
 
 
-def _update_cluster(root: Root, cluster: ClusterFile | None, hello: m.Hello, ring: Ring) -> None:
+def _update_cluster(store: Store, cluster: ClusterFile | None, hello: m.Hello, ring: Ring) -> None:
+    root = store.root
     wanted = ClusterFile(
-        root_id=cluster.root_id if cluster else os.urandom(8).hex(), host=hello.host, ring=tuple(ring.members), fingerprint=ring.fingerprint,
+        # the ledger's id, so that a file that was lost comes back with the id by which our lines in authorized_keys are known
+        root_id=cluster.root_id if cluster else store.ledger.id, host=hello.host, ring=tuple(ring.members), fingerprint=ring.fingerprint,
         peers=hello.peers or (cluster.peers if cluster else ()), workers=hello.workers, idle_stop=hello.idle_stop, shuffle=hello.shuffle,
     )  # fmt: skip
     if wanted != cluster:

@@ -7,6 +7,7 @@ A request's work is in the module of its noun (`receiving`, `sending`, `listing`
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -15,10 +16,11 @@ from typing import Any
 import msgspec
 
 from sshmap.agent.host import lifecycle, logind
-from sshmap.agent.host.peers import forget, set_peers
-from sshmap.agent.host.status import job_rows, purge, status
+from sshmap.agent.host.peers import set_peers
+from sshmap.agent.host.status import job_rows, status
 from sshmap.agent.session.adhoc import serve_command
 from sshmap.agent.session.admission import open_store
+from sshmap.agent.session.ending import serve_end
 from sshmap.agent.session.expand import job_id
 from sshmap.agent.session.listing import Listings
 from sshmap.agent.session.receiving import Receiver
@@ -58,7 +60,13 @@ def serve(root: Root, channel: Channel, *, warm: bool = False, peer: bool = Fals
         return
     with contextlib.suppress(HostLost), contextlib.closing(channel), _heartbeat(writer):
         try:
-            with contextlib.closing(ServedSession(root, channel, reader, writer, warm=warm, peer=peer)) as session:
+            hello = _greeting(reader)
+            if hello.ending:
+                serve_end(root, hello, reader, writer, warm=warm)
+                return
+            with contextlib.closing(
+                ServedSession(root, hello, channel, reader, writer, warm=warm, peer=peer)
+            ) as session:
                 session.run()
         except SshmapError as exc:
             if isinstance(exc, HostLost) and not isinstance(exc, ProtocolError | HostNotReady):
@@ -66,6 +74,20 @@ def serve(root: Root, channel: Channel, *, warm: bool = False, peer: bool = Fals
             writer.message(m.Problem.of(exc))
         except OSError as exc:
             writer.message(m.Problem.of(host_error(exc, root.path)))
+
+
+def _greeting(reader: FrameReader) -> m.Hello:
+    """Read the client's Hello.
+
+    Raises:
+        ProtocolError: something else comes, or the client speaks a later version.
+    """
+    hello = reader.read()
+    if not isinstance(hello, m.Hello):
+        raise ProtocolError("the session does not begin with Hello")
+    if hello.version > m.VERSION:
+        raise ProtocolError(f"the client speaks protocol {hello.version}, this host {m.VERSION}", hint="sshmap up")
+    return hello
 
 
 @contextlib.contextmanager
@@ -101,27 +123,31 @@ class ServedSession:
     """
 
     def __init__(
-        self, root: Root, channel: Channel, reader: FrameReader, writer: FrameWriter, *, warm: bool, peer: bool
+        self,
+        root: Root,
+        hello: m.Hello,
+        channel: Channel,
+        reader: FrameReader,
+        writer: FrameWriter,
+        *,
+        warm: bool,
+        peer: bool,
     ) -> None:
         self._channel, self.reader, self.writer = channel, reader, writer
         self._root, self._warm = root, warm
         self._listings = Listings.of(root)
-        hello = reader.read()
-        if not isinstance(hello, m.Hello):
-            raise ProtocolError("the session does not begin with Hello")
-        if hello.version > m.VERSION:
-            raise ProtocolError(f"the client speaks protocol {hello.version}, this host {m.VERSION}", hint="sshmap up")
+        self._hello = hello
         self._peer = peer or bool(hello.caller)
         self.store = open_store(root, hello, peer=self._peer)
         self.receiver = Receiver(self.store, channel.take)
         self._submission: Submission | None = None
-        lifecycle.note_use(root)
-        if hello.autostart and not warm:
-            lifecycle.ensure_running(root)
-        writer.message(m.Welcome(host=hello.host))
 
     def run(self) -> None:
-        """Answer requests until the client leaves."""
+        """Welcome the client, and answer its requests until it leaves."""
+        lifecycle.note_use(self._root)
+        if self._hello.autostart and not self._warm:
+            lifecycle.ensure_running(self._root)
+        self.writer.message(m.Welcome(host=self._hello.host))
         while (request := self.reader.read()) is not None:
             if isinstance(request, memoryview):
                 raise ProtocolError("content came without a Put")
@@ -135,11 +161,17 @@ class ServedSession:
                 raise
             except SshmapError as exc:
                 self.writer.message(m.Problem.of(exc))
-            except (OSError, msgspec.MsgspecError, ValueError, AssertionError):
-                self.writer.message(
-                    m.Problem(kind="SshmapError", message=f"a bug in sshmap: {traceback.format_exc(limit=-3)}")
-                )
+            except OSError as exc:
+                self.writer.message(self._unforeseen(exc))
+            except (msgspec.MsgspecError, ValueError, AssertionError):
+                self.writer.message(_bug())
             lifecycle.note_use(self._root)
+
+    def _unforeseen(self, exc: OSError) -> m.Problem:
+        """Say what the system refused; where that is neither about a file nor about space, it is a bug of ours."""
+        if exc.filename is None and exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _bug()
+        return m.Problem.of(host_error(exc, self._root.path))
 
     def _answer(self, request: m.Message) -> None:
         if self._peer and not isinstance(request, PEER_REQUESTS):
@@ -261,18 +293,6 @@ class ServedSession:
         set_peers(self._root, request)
         self.writer.message(m.PeersSet())
 
-    def stop_daemon(self, request: m.StopDaemon) -> None:
-        """Stop the daemon; a process of the daemon cannot, so it says so and the client calls again."""
-        if self._warm:
-            raise Refused("the warm agent cannot stop its own daemon")
-        self.receiver.close()
-        was_running = lifecycle.stop(self._root)
-        if request.purge:
-            self.store.close()
-            forget(self._root)
-            purge(self._root)
-        self.writer.message(m.DaemonStopped(was_running=was_running))
-
     def relay(self, request: m.Relay) -> None:
         """Hand out what waits for a peer."""
         send_parcels(self.store, request, self.writer)
@@ -294,9 +314,12 @@ class ServedSession:
 
     def close(self) -> None:
         """Leave nothing half done."""
-        if self._root.ledger.exists():
-            self.receiver.close()
-            self.store.close()
+        self.receiver.close()
+        self.store.close()
+
+
+def _bug() -> m.Problem:
+    return m.Problem(kind="SshmapError", message=f"a bug in sshmap: {traceback.format_exc(limit=-3)}")
 
 
 _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
@@ -304,6 +327,6 @@ _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.CountOutputs: ServedSession.count_outputs, m.Ship: ServedSession.ship,
     m.Recall: ServedSession.recall, m.Plan: ServedSession.plan, m.Start: ServedSession.start, m.Sweep: ServedSession.sweep, m.Eval: ServedSession.eval,
     m.Exec: ServedSession.exec, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose, m.Jobs: ServedSession.jobs,
-    m.StopDaemon: ServedSession.stop_daemon, m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has,
+    m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has,
     m.Relay: ServedSession.relay, m.Delivered: ServedSession.delivered, m.Ping: ServedSession.ping,
 }  # fmt: skip

@@ -1,0 +1,52 @@
+"""A command that is run once, in a bash of its own, for as long as somebody listens to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from sshmap.agent.execution import supervisor
+
+PREAMBLE = "set -euo pipefail"
+
+
+class Once:
+    """A command run once for a session, streaming what it says.
+
+    Args:
+        command: the shell command.
+        stdin: descriptor it reads from.
+        folder: its working directory.
+        environment: its whole environment.
+    """
+
+    def __init__(self, command: str, stdin: int, folder: Path, environment: dict[str, str]) -> None:
+        watch_read, self._watch = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", supervisor.__file__, str(watch_read), "bash", "--norc", "--noprofile", "-c", f"{PREAMBLE}\n{command}", "bash"],
+            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=folder,
+            pass_fds=(watch_read,), start_new_session=True, bufsize=0,
+        )  # fmt: skip
+        os.close(watch_read)
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self.stdout, self.stderr = self._process.stdout.fileno(), self._process.stderr.fileno()
+        self._lock = threading.Lock()
+
+    def wait(self) -> int:
+        """Return the exit code, 128 and the signal's number if it was killed."""
+        return self._process.wait()
+
+    def close(self) -> None:
+        """End it and everything below it; repeating is harmless."""
+        with self._lock:
+            if self._watch >= 0:
+                os.close(self._watch)
+                self._watch = -1
+        self._process.wait()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
