@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -18,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import pytest
 import tenacity
 
-from sshmap.errors import HostLost, SshmapError
+from sshmap.errors import ConversationBroken, HostLost, ProtocolError, SshmapError
 from sshmap.inventory import Host
 from sshmap.protocol.framing import HEADER
 from sshmap.protocol.handshake import new_marker
@@ -69,7 +67,7 @@ class _Meter:
     """Counts the frames of one direction and says how many bytes may pass before the cut."""
 
     def __init__(self, way: Way, cut: Cut | None) -> None:
-        self._cut = cut if cut and cut.way is way else None
+        self.cut = cut if cut and cut.way is way else None
         self.frames = 0
         self._header = bytearray()
         #: length of what follows the header, and how much of it is still to come
@@ -79,8 +77,8 @@ class _Meter:
     @property
     def room(self) -> int:
         """Bytes that may pass at once; 0 where the cut is."""
-        if self._cut and self.frames == self._cut.frame:
-            if not self._cut.inside:
+        if (cut := self.cut) and self.frames == cut.frame:
+            if not cut.inside:
                 return 0
             if self._length is not None:
                 return max(0, self._left - (self._length - self._length // 2))
@@ -115,6 +113,11 @@ class CutChannel:
         #: whether the cut has happened
         self.severed = False
 
+    def calm(self) -> None:
+        """Stay whole from now on, unless the cut has happened."""
+        if not self.severed:
+            self._outward.cut = self._inward.cut = None
+
     @property
     def frames(self) -> dict[Way, int]:
         """How many whole frames have passed in each direction."""
@@ -128,7 +131,7 @@ class CutChannel:
                 if not self._may_go_on(self._outward):
                     if self._stalled:
                         return
-                    raise HostLost("the connection broke: cut by the test")
+                    raise ConversationBroken("the connection broke: cut by the test")
                 part = rest[: self._outward.room]
                 self._channel.send(part)
                 self._outward.passed(part)
@@ -164,7 +167,12 @@ class CutChannel:
 
     def take(self) -> int:
         """Refuse."""
-        raise HostLost("no file comes this way")
+        raise ProtocolError("no file comes this way")
+
+    def abort(self) -> None:
+        """Wake the threads that wait."""
+        if not self._stalled:
+            self._channel.abort()
 
     def close(self) -> None:
         """Close; what has stalled is only put aside, as its agent learns nothing."""
@@ -179,14 +187,13 @@ class CutChannel:
             self.severed = True
             if not self._stalled:
                 # the thread that waits for the other direction wakes up
-                with socket.socket(fileno=os.dup(self._channel.fileno())) as sock, contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                self._channel.abort()
         return not self.severed
 
     def _ended(self) -> int:
         if self._cut and self._cut.kind is Kind.END:
             return 0
-        raise HostLost("no sign of life" if self._stalled else "the connection broke: cut by the test")
+        raise ConversationBroken("no sign of life" if self._stalled else "the connection broke: cut by the test")
 
 
 class Network:
@@ -206,9 +213,11 @@ class Network:
             self._plans, self._refusing, self.dialled = {host: list(cuts)}, {host} if refuse else set(), []
 
     def calm(self) -> None:
-        """Leave all further connections whole."""
+        """Leave everything whole that is not cut yet."""
         with self._guard:
             self._plans, self._refusing = {}, set()
+            for _, channel in self.dialled:
+                channel.calm()
 
     @property
     def cuts(self) -> int:
