@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.client.results import JobFailed
 from sshmap.inventory import Inventory
 from sshmap.store.layout import Root
 from tests.conftest import files_below, processes_below, wait_until
 from tests.integration import fleet
 from tests.sshd import SshdHosts
 
-HOSTS = 12
+HOSTS = 80
 FILES = 10_000
 KEYS = 200
+#: times a fan-out is asked for, which goes on where it was
+TRIES = 5
 #: ways to other hosts that a courier keeps open at most
 WAYS = 8
 CONTENT = {f"d{n % 100}/k{n}": b"content %d" % n for n in range(FILES)}
@@ -53,6 +56,20 @@ def copied_out(cluster: Cluster, prefix: str, top: Path) -> dict[str, bytes]:
     """Copy all below a prefix out and return it."""
     cluster.get_tree(prefix, top)
     return {str(file.relative_to(top)): file.read_bytes() for file in files_below(top)}
+
+
+def spread_out(cluster: Cluster) -> None:
+    """Fan out to the end; on one machine hosts by the dozen log in to each other so slowly that some seem to be lost."""
+    for _ in range(TRIES - 1):
+        try:
+            result = cluster.fanout("sm://keys/", "sm://spread/", SPREAD)
+        except JobFailed as exc:
+            assert (exc.exit_code, exc.result.failures) == (3, []), str(exc)
+        else:
+            break
+    else:
+        result = cluster.fanout("sm://keys/", "sm://spread/", SPREAD)
+    assert result.done + result.kept == KEYS
 
 
 class Ways:
@@ -101,7 +118,7 @@ def test_cluster_of_many_hosts_serves_every_verb_on_all_of_them(inventory: Inven
         assert copied_out(cluster, "sm://mapped/", tmp_path / "mapped") == {k: b"m" + v for k, v in INPUTS.items()}
 
         with contextlib.closing(Ways(inventory)) as ways:
-            assert cluster.fanout("sm://keys/", "sm://spread/", SPREAD).done == KEYS
+            spread_out(cluster)
         assert ways.most <= WAYS
         spread = {f"{name}/{n}{name}": value for name, value in INPUTS.items() for n in "ab"}
         assert copied_out(cluster, "sm://spread/", tmp_path / "spread") == spread
