@@ -1,0 +1,310 @@
+"""The client's calls as tests break their connections: how each is made, and what has to be there afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from sshmap import Cluster
+from sshmap.client.listing import Placed
+from sshmap.errors import NothingMatched, SshmapError
+from sshmap.inventory import Inventory
+from tests.conftest import files_below
+from tests.cutting import in_time
+
+#: a third of them on each host
+SMALL = {f"d{n % 4}/00{n % 3}_f{n}": b"content %d" % n * (n * 9) for n in range(30)}
+BIG = bytes(range(256)) * (12 << 10)
+SHUFFLE = 'read -r line || true; for n in 0 1 2; do printf "$line$n" > 00${n}_o$filename; echo 00${n}_o$filename; done'
+INPUTS = {f"00{n}_k": b"%d" % n for n in range(3)}
+
+
+class Place(NamedTuple):
+    """What one cut has for itself."""
+
+    #: the name its keys begin with
+    prefix: str
+    #: a directory for what comes out, or is shipped
+    folder: Path
+    #: files to be copied in
+    sources: Path
+
+
+class Verb(NamedTuple):
+    """A call that is cut."""
+
+    #: makes the call and returns what it gives, the same for every place
+    call: Callable[[Cluster, Place], object]
+    #: makes what it needs
+    prepare: Callable[[Cluster, Place], object] = lambda cluster, place: None
+    #: looks, over whole connections, at what the call has done; what it returns is the same after each complete call
+    look: Callable[[Cluster, Place], object] = lambda cluster, place: None
+    #: checks what a failed call has left
+    left: Callable[[Cluster, Place], None] = lambda cluster, place: None
+    #: whether the same call gives the same result again; what it leaves is the same anyway
+    again: bool = True
+
+
+def keys_below(cluster: Cluster, place: Place, folder: str = "") -> dict[str, bytes]:
+    """Return all keys of a place, by the rest of their names."""
+    start = f"{place.prefix}/{folder}"
+    rows = [row for row in cluster.ls(f"sm://{start}", recursive=True) if not isinstance(row, str)]
+    return {row.name.removeprefix(start): cluster.get(f"sm://{row.name}") for row in rows}
+
+
+def files_of(place: Place) -> dict[str, bytes]:
+    """Return all files below a place's directory; half ones too."""
+    return {str(file.relative_to(place.folder)): file.read_bytes() for file in files_below(place.folder)}
+
+
+def put_all(content: dict[str, bytes]) -> Callable[[Cluster, Place], None]:
+    """Return what stores some keys."""
+
+    def put(cluster: Cluster, place: Place) -> None:
+        for name, value in content.items():
+            cluster.put(value, f"sm://{place.prefix}/{name}")
+
+    return put
+
+
+def listed(rows: Iterator[Placed | str], place: Place) -> list[tuple[str, int, str]]:
+    """Return a listing as names, sizes and hosts."""
+    return [(row, 0, "") if isinstance(row, str) else (row.name, row.size, row.host) for row in rows]
+
+
+def spoken(code: int, out: io.BytesIO, err: io.BytesIO) -> tuple[int, bytes, bytes]:
+    return code, out.getvalue(), err.getvalue()
+
+
+def put_one(source: Callable[[Place], bytes | Path | BinaryIO]) -> Callable[[Cluster, Place], object]:
+    """Return a call that stores one key."""
+
+    def call(cluster: Cluster, place: Place) -> object:
+        result = cluster.put(source(place), f"sm://{place.prefix}/000_k")
+        return result.fresh + result.kept, result.failures
+
+    return call
+
+
+def put_tree(cluster: Cluster, place: Place) -> object:
+    result = cluster.put_tree(place.sources / "tree", f"sm://{place.prefix}/")
+    return result.fresh + result.kept, result.size, result.failures
+
+
+def get_tree(cluster: Cluster, place: Place) -> object:
+    result = cluster.get_tree("sm://given/", place.folder)
+    return result.fresh, result.size, result.failures, files_of(place) == GIVEN
+
+
+def get_file(cluster: Cluster, place: Place) -> object:
+    return cluster.get_file("sm://given/000_big", place.folder / "big"), files_of(place) == {"big": BIG}
+
+
+def cat(cluster: Cluster, place: Place) -> object:
+    out = io.BytesIO()
+    try:
+        size = cluster.cat("sm://given/000_big", out)
+    finally:
+        assert BIG.startswith(out.getvalue())
+    return size, out.getvalue() == BIG
+
+
+def evaluate(cluster: Cluster, place: Place) -> object:
+    out, err = io.BytesIO(), io.BytesIO()
+    return spoken(cluster.eval("sm://given/000_big", "wc -c; echo said >&2; exit 7", out, err), out, err)
+
+
+def execute(cluster: Cluster, place: Place) -> object:
+    results, failures = cluster.exec("echo said; exit 7")
+    return raised(failures, [(name, spoken.exit_code, spoken.stdout) for name, spoken in results.items()])
+
+
+def raised(failures: dict[str, SshmapError], results: object) -> object:
+    """Return the results unless a host failed."""
+    for error in failures.values():
+        raise error
+    return results
+
+
+def statuses(cluster: Cluster, place: Place) -> object:
+    results, failures = cluster.statuses()
+    return raised(failures, [(name, status.keys, status.runtime) for name, status in results.items()])
+
+
+def remove(cluster: Cluster, place: Place) -> object:
+    return cluster.rm(f"sm://{place.prefix}/", recursive=True)
+
+
+def job(verb: str, command: str, **options: object) -> Callable[[Cluster, Place], object]:
+    """Return a call that runs a job over the place's keys."""
+
+    def call(cluster: Cluster, place: Place) -> object:
+        shipped = [place.folder / "shipped"] if "shipped" in options else []
+        result = getattr(cluster, verb)(
+            f"sm://{place.prefix}/in/",
+            f"sm://{place.prefix}/out/",
+            command,
+            shipped=shipped,
+            replace="replace" in options,
+        )
+        return result.inputs, result.done + result.kept, result.failures, result.lost
+
+    return call
+
+
+def with_a_file(cluster: Cluster, place: Place) -> None:
+    """Make a file to be shipped that no host has yet, and the keys of a job."""
+    put_all(JOB)(cluster, place)
+    place.folder.mkdir(parents=True)
+    (place.folder / "shipped").write_bytes(place.prefix.encode().ljust(99) * 6000)
+
+
+def outputs(cluster: Cluster, place: Place) -> dict[str, bytes]:
+    return keys_below(cluster, place, "out/")
+
+
+def only(content: dict[str, bytes]) -> Callable[[Cluster, Place], None]:
+    """Return a check that whatever lies below the place is as it should be."""
+
+    def check(cluster: Cluster, place: Place) -> None:
+        assert keys_below(cluster, place).items() <= content.items()
+
+    return check
+
+
+def whole_files(cluster: Cluster, place: Place) -> None:
+    assert files_of(place).items() <= {**GIVEN, "big": BIG}.items()
+
+
+def other_outputs(cluster: Cluster, place: Place) -> None:
+    put_all(JOB)(cluster, place)
+    cluster.merge(f"sm://{place.prefix}/in/", f"sm://{place.prefix}/out/", "xargs cat | tr 0-9 x")
+
+
+GIVEN = {**SMALL, "000_big": BIG}
+JOB = {f"in/{name}": content for name, content in INPUTS.items()}
+VERBS = {
+    "put bytes": Verb(put_one(lambda place: b"content"), look=keys_below, left=only({"000_k": b"content"})),
+    "put file": Verb(put_one(lambda place: place.sources / "big"), look=keys_below, left=only({"000_k": BIG})),
+    "put stream": Verb(put_one(lambda place: io.BytesIO(BIG)), look=keys_below, left=only({"000_k": BIG})),
+    "put_tree": Verb(put_tree, look=keys_below, left=only(GIVEN)),
+    "get": Verb(lambda cluster, place: cluster.get("sm://given/000_big") == BIG),
+    "get_file": Verb(get_file, left=whole_files),
+    "get_tree": Verb(get_tree, left=whole_files),
+    "cat": Verb(cat),
+    "ls": Verb(lambda cluster, place: listed(cluster.ls("sm://given/"), place)),
+    "ls -r": Verb(lambda cluster, place: listed(cluster.ls("sm://given/", recursive=True), place)),
+    "ls of many pages": Verb(lambda cluster, place: listed(cluster.ls("sm://many/", recursive=True), place)),
+    "where": Verb(lambda cluster, place: listed(cluster.where("sm://given/"), place)),
+    "rm": Verb(remove, prepare=put_all(INPUTS), look=keys_below, left=only(INPUTS), again=False),
+    "eval": Verb(evaluate),
+    "exec": Verb(execute),
+    "map": Verb(job("map", "tr 0-9 a-j"), put_all(JOB), outputs),
+    "fanout": Verb(job("fanout", SHUFFLE), put_all(JOB), outputs),
+    "merge --with": Verb(job("merge", "xargs cat; wc -c < shipped", shipped=True), with_a_file, outputs),
+    "merge --replace": Verb(job("merge", "xargs cat", replace=True), other_outputs, outputs),
+    "jobs": Verb(lambda cluster, place: cluster.jobs()),
+    "statuses": Verb(statuses),
+    "up": Verb(lambda cluster, place: raised(cluster.up()[1], None)),
+}
+
+
+def make_sources(top: Path) -> Path:
+    """Make the files that calls send, and return where."""
+    for name, content in GIVEN.items():
+        path = top / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (top / "big").write_bytes(BIG)
+    return top
+
+
+class Ways(Protocol):
+    """What breaks the client's connections."""
+
+    def calm(self) -> None:
+        """Leave all further connections whole."""
+
+    def close(self) -> None:
+        """Let go of connections that somebody still holds."""
+
+
+class Trial:
+    """Makes one call again and again over connections that break.
+
+    Args:
+        ways: the ways to the hosts.
+        inventory: the hosts, reached by these ways.
+        verb: the call.
+        sources: files to be sent.
+        folder: where destinations may lie.
+    """
+
+    def __init__(self, ways: Ways, inventory: Inventory, verb: Verb, sources: Path, folder: Path) -> None:
+        self._ways, self._inventory, self._verb = ways, inventory, verb
+        self._places = (Place(f"{folder.parent.name}/{n}", folder / str(n), sources) for n in itertools.count())
+        self._checker = Cluster(inventory)
+        place = self._prepared()
+        self._expected = in_time(lambda: verb.call(self._checker, place))
+        assert not isinstance(self._expected, SshmapError), self._expected
+        self._seen = verb.look(self._checker, place)
+        self._cleared(place)
+
+    def _prepared(self) -> Place:
+        place = next(self._places)
+        self._ways.calm()
+        self._verb.prepare(self._checker, place)
+        return place
+
+    def _cleared(self, place: Place) -> None:
+        with contextlib.suppress(NothingMatched):
+            self._checker.rm(f"sm://{place.prefix}/", recursive=True)
+        shutil.rmtree(place.folder, ignore_errors=True)
+
+    def attempt(self, plan: Callable[[], object], what: object = "") -> None:
+        """Plan what breaks, make the call, judge it, and make it again over whole connections.
+
+        Args:
+            plan: sets the breaks.
+            what: describes them, for a failure.
+        """
+        place = self._prepared()
+        with Cluster(self._inventory) as cluster:
+            plan()
+            outcome = in_time(lambda: self._verb.call(cluster, place))
+            self._ways.calm()
+            self._judge(outcome, place, what)
+            if isinstance(outcome, SshmapError) or self._verb.again:
+                self._repeat(cluster, place, what)
+        assert self._verb.look(self._checker, place) == self._seen, what
+        self._cleared(place)
+
+    def _judge(self, outcome: object, place: Place, what: object) -> None:
+        if not isinstance(outcome, SshmapError):
+            assert outcome == self._expected, what
+            assert self._verb.look(self._checker, place) == self._seen, what
+            return
+        assert outcome.exit_code == 3, f"{what}: exit {outcome.exit_code}: {outcome}"
+        assert {outcome.host, *str(outcome).split()} & {host.name for host in self._inventory.hosts}, (
+            f"{what}: no host is named: {outcome}"
+        )
+        self._verb.left(self._checker, place)
+
+    def _repeat(self, cluster: Cluster, place: Place, what: object) -> None:
+        outcome = in_time(lambda: self._verb.call(cluster, place))
+        if self._verb.again:
+            assert outcome == self._expected, f"{what}, again: {outcome!r}"
+        else:
+            assert not isinstance(outcome, SshmapError) or isinstance(outcome, NothingMatched), (
+                f"{what}, again: {outcome!r}"
+            )
+
+    def close(self) -> None:
+        """End all sessions."""
+        self._checker.close()
+        self._ways.close()
