@@ -63,7 +63,7 @@ def download(
     def fetch(host: str) -> None:
         with contextlib.closing(Directory(top)) as directory:
             part = _Part(conversations, host, prefix, directory, arrived)
-            if conversations.has_bulk(host):
+            if conversations.divides(host):
                 if part.fetch(limit=BULK):
                     part.fetch(least=BULK)
             else:
@@ -105,7 +105,7 @@ class _Part:
         return self._conversations.ask(
             self._host,
             lambda session: self._converse(session, least, limit),
-            bulk=least > 0,
+            bulk=not limit,
             progress=lambda: self._last,
         )
 
@@ -197,7 +197,7 @@ def _drop(session: Session) -> None:
 
 
 def _fetch(conversations: Conversations, name: str, take: Callable[[Session, Item], Received]) -> int:
-    """Have one key sent, over what carries large content if it is large, and return its size.
+    """Have one key sent, over what carries large content unless something else is at hand and it is small; return its size.
 
     Args:
         conversations: the way to the hosts.
@@ -222,8 +222,8 @@ def _fetch(conversations: Conversations, name: str, take: Callable[[Session, Ite
             session.expect(Served)
         return received
 
-    limit = BULK if conversations.has_bulk(host) else 0
-    received = conversations.ask(host, lambda session: converse(session, 0, limit))
+    limit = BULK if conversations.divides(host) else 0
+    received = conversations.ask(host, lambda session: converse(session, 0, limit), bulk=not limit)
     if received is None and limit:
         received = conversations.ask(host, lambda session: converse(session, limit, 0), bulk=True)
     if received is None:
