@@ -22,7 +22,7 @@ from sshmap.client.conversations import BULK, Conversations
 from sshmap.client.lanes import Lane
 from sshmap.client.results import Transfer, silent
 from sshmap.client.sources import Source, pieces
-from sshmap.errors import HostLost, NotCopied, ProtocolError, Refused, SshmapError
+from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, NotCopied, ProtocolError, Refused, SshmapError
 from sshmap.model import show
 from sshmap.protocol.framing import CHUNK
 from sshmap.protocol.messages import End, Put, PutResult, Stored, Sync, Synced, Unsent
@@ -153,7 +153,7 @@ class _Sender:
 
     def undelivered(self, error: SshmapError) -> SshmapError:
         """Say how many sources did not arrive, after `run` has failed."""
-        if not isinstance(error, HostLost):
+        if not isinstance(error, HostLost) or isinstance(error, HostNotReady | HostKeyRefused):
             return error
         count = self.lane.given_up + len(self._again) + len(self._unanswered)
         files = "1 file" if count == 1 else f"{count} files"
