@@ -58,8 +58,16 @@ class Conversations:
         """All hosts of the inventory."""
         return self.inventory.hosts
 
-    def has_bulk(self, host: str) -> bool:
-        """Say whether large content goes to a host in another way than all else."""
+    def divides(self, host: str) -> bool:
+        """Say whether small content had better go to a host in another way than what is large.
+
+        It had where a session for all else is at hand. Where there is none, as in a command line that only copies,
+        one session for everything costs less than the start of two.
+        """
+        with self._guard:
+            return self._has_bulk(host) and bool(self._kept.get((host, False)))
+
+    def _has_bulk(self, host: str) -> bool:
         return self._hosts[host].transport == "auto" and not self._hosts[host].is_local
 
     def ask(
@@ -138,13 +146,13 @@ class Conversations:
 
     def _take(self, host: str, *, bulk: bool) -> Session | None:
         with self._guard:
-            kept = self._kept.get((host, bulk))
+            kept = self._kept.get((host, bulk and self._has_bulk(host)))
             return kept.pop() if kept else None
 
     def _keep(self, session: Session, closings: int, *, bulk: bool) -> bool:
         """Keep a session for later, unless something of a request is still to come on it; say whether it was kept."""
         with self._guard:
-            kept = self._kept.setdefault((session.host, bulk), [])
+            kept = self._kept.setdefault((session.host, bulk and self._has_bulk(session.host)), [])
             if not session.idle or closings != self._closings or len(kept) >= KEPT:
                 return False
             kept.append(session)

@@ -102,8 +102,8 @@ class _Part:
 
     def fetch_all(self) -> None:
         """Fetch small keys, then large ones over what carries these best."""
-        if not self._conversations.has_bulk(self._host):
-            self._fetch(Get(prefix=self._prefix))
+        if not self._conversations.divides(self._host):
+            self._fetch(Get(prefix=self._prefix), bulk=True)
             return
         self._fetch(Get(prefix=self._prefix, limit=BULK))
         if self._large:
@@ -215,7 +215,7 @@ def _drop(session: Session) -> None:
 
 
 def _fetch(conversations: Conversations, name: str, take: Callable[[Session, Item], Received]) -> int:
-    """Have one key sent, over what carries large content if it is large, and return its size.
+    """Have one key sent, over what carries large content unless something else is at hand and it is small; return its size.
 
     Args:
         conversations: the way to the hosts.
@@ -241,8 +241,8 @@ def _fetch(conversations: Conversations, name: str, take: Callable[[Session, Ite
             session.expect(Served)
         return received
 
-    limit = BULK if conversations.has_bulk(host) else 0
-    received = conversations.ask(host, lambda session: converse(session, limit))
+    limit = BULK if conversations.divides(host) else 0
+    received = conversations.ask(host, lambda session: converse(session, limit), bulk=not limit)
     if received is None and limit:
         received = conversations.ask(host, lambda session: converse(session, 0), bulk=True)
     if received is None:

@@ -22,7 +22,7 @@ from sshmap.client.conversations import BULK, Conversations
 from sshmap.client.lanes import Lane
 from sshmap.client.results import Transfer, silent
 from sshmap.client.sources import Source, pieces
-from sshmap.errors import HostLost, NotCopied, ProtocolError, Refused, SshmapError
+from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, NotCopied, ProtocolError, Refused, SshmapError
 from sshmap.model import show
 from sshmap.protocol.framing import CHUNK
 from sshmap.protocol.messages import End, Put, PutResult, Stored, Sync, Synced, Unsent
@@ -67,11 +67,9 @@ def upload(
                 transfer.size += size
             report(1, size)
 
-    senders = {
-        f"{host.name}{' bulk' if bulk else ''}": _Sender(conversations, host.name, answered, bulk=bulk)
-        for host in conversations.hosts
-        for bulk in ((False, True) if conversations.has_bulk(host.name) else (False,))
-    }
+    senders = {host.name: _Sender(conversations, host.name, answered, bulk=True) for host in conversations.hosts}
+    for host in filter(conversations.divides, list(senders)):
+        senders[_small(host)] = _Sender(conversations, host, answered, bulk=False)
     feeder = _Feeder(conversations, senders)
     feeding = threading.Thread(target=feeder.feed, args=(sources,), name="feeder", daemon=True)
     feeding.start()
@@ -107,8 +105,13 @@ class _Feeder:
             sender.lane.end()
 
     def _lane_of(self, source: Source) -> str:
-        host = self._conversations.ring.place(source.name)
-        return f"{host} bulk" if source.size >= BULK and self._conversations.has_bulk(host) else host
+        host: str = self._conversations.ring.place(source.name)
+        return _small(host) if source.size < BULK and _small(host) in self._senders else host
+
+
+def _small(host: str) -> str:
+    """Return the name of the lane for small content, where it has one of its own."""
+    return f"{host} small"
 
 
 class _Sent(msgspec.Struct):
@@ -150,7 +153,7 @@ class _Sender:
 
     def undelivered(self, error: SshmapError) -> SshmapError:
         """Say how many sources did not arrive, after `run` has failed."""
-        if not isinstance(error, HostLost):
+        if not isinstance(error, HostLost) or isinstance(error, HostNotReady | HostKeyRefused):
             return error
         count = self.lane.given_up + len(self._again) + len(self._unanswered)
         files = "1 file" if count == 1 else f"{count} files"

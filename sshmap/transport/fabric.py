@@ -34,7 +34,7 @@ from sshmap.errors import (
 )
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import SILENCE
-from sshmap.transport.target import Resolved, Target, ended_early, entries, hop_target, resolve
+from sshmap.transport.target import Resolved, Target, ended_early, entries, hops, resolve
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
 KEEPALIVE = 15
@@ -102,11 +102,10 @@ def _start(connection: fabric.Connection, command: list[str]) -> paramiko.Channe
 
 def _open(target: Target) -> fabric.Connection:
     """Open a connection through all hops, each with its own host key check."""
-    resolved = resolve(target)
-    gateway: fabric.Connection | str | None = resolved.proxy_command or None
-    for hop in resolved.jumps:
-        gateway = _connection(resolve(hop_target(hop, target)), gateway)
-    connection = _connection(resolved, gateway)
+    route = [resolve(each) for each in (*hops(target), target)]
+    gateway: fabric.Connection | str | None = route[0].proxy_command or None
+    for resolved in route:
+        gateway = connection = _connection(resolved, gateway)
     with _mapped(resolved):
         connection.open()
     return connection

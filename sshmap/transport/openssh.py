@@ -2,7 +2,7 @@
 
 Used from host to host always, and from the laptop where the inventory says so: what
 OpenSSH can judge (certificates, hardware keys, every form of known_hosts), it judges here.
-The options leave nothing to a prompt, to forwarding or to a shared connection.
+The options leave nothing to a prompt, to forwarding or to a shared connection, on every hop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO
 from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import FdChannel
-from sshmap.transport.target import Target, ended_early
+from sshmap.transport.target import Target, ended_early, hops
 
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes128-ctr,chacha20-poly1305@openssh.com"
 CONNECT_SECONDS = 10
@@ -52,9 +52,32 @@ _OPTIONS = {
 
 
 def ssh_argv(target: Target, command: list[str]) -> list[str]:
-    """Return the command line that runs a command on a host."""
+    """Return the command line that runs a command on a host.
+
+    Raises:
+        HostLost: ssh_config is wrong.
+    """
+    return [*_login(target, _through(hops(target))), "--", target.address, "exec " + shlex.join(command)]
+
+
+def _login(target: Target, proxy: str) -> list[str]:
+    """Return the start of a command line that logs in; a proxy command takes the place of what ssh_config says."""
     options = [word for name, value in _OPTIONS.items() for word in ("-o", f"{name}={value}")]
-    return ["ssh", "-T", *options, *target.options(), "--", target.address, "exec " + shlex.join(command)]
+    return ["ssh", "-T", *options, *(["-o", f"ProxyCommand={proxy}"] if proxy else []), *target.options()]
+
+
+def _through(route: list[Target]) -> str:
+    """Return the proxy command that leads through some hosts; empty if there are none.
+
+    Rejected: ``-J``, for which `ssh` starts another `ssh` that has none of our options, so that an ssh_config
+    with ``StrictHostKeyChecking no`` would let any gateway in.
+    """
+    proxy = ""
+    for hop in route:
+        login, place = (text.replace("%", "%%") for text in (shlex.join(_login(hop, proxy)), shlex.quote(hop.address)))
+        # the ssh that runs this command puts in where it wants to go
+        proxy = f"{login} -W '[%h]:%p' -- {place}"
+    return proxy
 
 
 def connect(target: Target, command: list[str]) -> OpensshChannel:
@@ -62,15 +85,18 @@ def connect(target: Target, command: list[str]) -> OpensshChannel:
 
     What goes wrong shows when the channel is used: an end before the first byte is
     explained by what `ssh` wrote to stderr.
+
+    Raises:
+        HostLost: ssh_config is wrong.
     """
+    argv = ssh_argv(target, command)
     ours, theirs = socket.socketpair()
     complaints = tempfile.TemporaryFile()  # noqa: SIM115  # belongs to the channel
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
     with theirs:
         child = subprocess.Popen(
-            ssh_argv(target, command),
-            stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=complaints, start_new_session=True,
+            argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=complaints, start_new_session=True,
         )  # fmt: skip
     return OpensshChannel(ours.detach(), child, complaints)
 

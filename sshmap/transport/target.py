@@ -1,7 +1,8 @@
 """Where ssh is to go, with all that ssh_config says about it.
 
 `ssh -G` is asked, so that Include, Match, HostKeyAlias and ProxyJump mean what they mean
-to ssh, for both transports.
+to ssh, for both transports. Neither transport leaves a ProxyJump to ssh, whose child for a hop would
+get none of our options: they go through `hops` one after the other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import msgspec
 from sshmap.errors import HostLost
 
 RESOLVE_SECONDS = 10
+#: hops above which ssh_config is taken to lead in a circle
+_MOST_HOPS = 8
 
 #: what to do about a host on which the login shell ends before it comes to the command
 STARTUP_HINT = (
@@ -42,7 +45,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     config: str = ""
 
     def options(self) -> list[str]:
-        """Return what `ssh` has to be told about it."""
+        """Return what `ssh` has to be told about it, but for the way there."""
         argv = (
             ["-F", self.config if self.config == "none" else str(Path(self.config).expanduser())] if self.config else []
         )
@@ -50,8 +53,6 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             argv += ["-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "GlobalKnownHostsFile=/dev/null"]
         if self.identity_file:
             argv += ["-i", str(Path(self.identity_file).expanduser()), "-o", "IdentitiesOnly=yes"]
-        if self.gateway:
-            argv += ["-J", self.gateway]
         if self.port:
             argv += ["-p", str(self.port)]
         if self.user:
@@ -81,7 +82,8 @@ def resolve(target: Target) -> Resolved:
     Raises:
         HostLost: ssh_config is wrong, or there is no `ssh` program.
     """
-    argv = ["ssh", "-G", *target.options(), "--", target.address]
+    gateway = ["-J", target.gateway] if target.gateway else []
+    argv = ["ssh", "-G", *target.options(), *gateway, "--", target.address]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=RESOLVE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as exc:
@@ -146,9 +148,32 @@ def _key_name(name: str, port: int) -> str:
     return name if port == 22 else f"[{name}]:{port}"
 
 
-def hop_target(hop: str, base: Target) -> Target:
+def hops(target: Target) -> list[Target]:
+    """Return the hosts to go through, nearest first, also those that ssh_config asks for on the way to the nearest.
+
+    Raises:
+        HostLost: ssh_config is wrong, or leads in a circle.
+    """
+    found: list[Target] = []
+    first = target
+    while jumps := _jumps(first):
+        found = [*(_hop(jump, target) for jump in jumps), *found]
+        if len(found) > _MOST_HOPS:
+            raise HostLost(
+                f"more than {_MOST_HOPS} hops lead to {target.address}", hint="does ProxyJump lead in a circle?"
+            )
+        first = found[0]
+    return found
+
+
+def _jumps(target: Target) -> tuple[str, ...]:
+    # nothing else could name a hop, and asking takes some milliseconds
+    return resolve(target).jumps if target.gateway or target.config != "none" else ()
+
+
+def _hop(jump: str, base: Target) -> Target:
     """Read one hop of a ProxyJump: ``[user@]host[:port]``; files are those of the target behind it."""
-    user, _, rest = hop.rpartition("@")
+    user, _, rest = jump.rpartition("@")
     host, _, port = (
         rest.rpartition(":") if rest.rpartition(":")[2].isdigit() and not rest.endswith("]") else (rest, "", "")
     )

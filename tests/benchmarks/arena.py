@@ -23,9 +23,10 @@ from tests.sshd import SshdHosts
 CORES = len(os.sched_getaffinity(0))
 #: hosts behind sshd, where a work does not say
 SSH_HOSTS = 3
-_TINY = 5000
+_TINY, _MANY, _SWARM = 5000, 100_000, 300_000
 _TRIPS = 1_000_000_000
 _BIG = 1 << 30
+_HUGE = 4 << 30
 
 
 class Cluster:
@@ -120,7 +121,7 @@ class Arena:
             self._ssh_hosts[hosts] = started
         return self._ssh_hosts[hosts]
 
-    def ssh_cluster(self, transport: str = "fabric", hosts: int = SSH_HOSTS) -> Cluster:
+    def ssh_cluster(self, transport: str = "auto", hosts: int = SSH_HOSTS) -> Cluster:
         """Return a cluster behind sshd that is up, with as many workers as a local one of so many hosts."""
         key = (hosts, transport)
         if key not in self._ssh_clusters:
@@ -140,6 +141,16 @@ class Arena:
         return make_tiny(self.top / "tiny", self.scaled(_TINY))
 
     @functools.cached_property
+    def many(self) -> Path:
+        """The 100,000 files of 100 bytes."""
+        return make_tiny(self.top / "many", self.scaled(_MANY))
+
+    @functools.cached_property
+    def swarm(self) -> Path:
+        """The 300,000 files of 100 bytes."""
+        return make_tiny(self.top / "swarm", self.scaled(_SWARM))
+
+    @functools.cached_property
     def trips(self) -> Path:
         """The 24 CSV files of 1 GB together."""
         return make_trips(self.top / "trips", self.scaled(_TRIPS))
@@ -149,15 +160,22 @@ class Arena:
         """The file of 1 GiB."""
         return make_big(self.top / "big", self.scaled(_BIG))
 
-    def held(self, which: Literal["tiny", "trips"], cluster: Cluster | None = None) -> str:
+    @functools.cached_property
+    def huge(self) -> Path:
+        """The file of 4 GiB."""
+        return make_big(self.top / "huge", self.scaled(_HUGE))
+
+    def held(self, which: Literal["tiny", "many", "swarm", "trips"], cluster: Cluster | None = None) -> str:
         """Return where a cluster, the usual one unless named, holds an input."""
-        return (cluster or self.cluster()).holding(self.tiny if which == "tiny" else self.trips)
+        source: Path = getattr(self, which)
+        return (cluster or self.cluster()).holding(source)
 
     def unused(self, name: str) -> str:
         """Return a name with a number that no other call gives.
 
-        For works that write thousands of files: ext4 gives a deleted file's inode to no other for some
-        seconds, and whoever runs next would be measured looking for one.
+        For works that write thousands of files, which stay until the end: ext4 gives a deleted file's inode to
+        no other for up to five minutes, and whoever makes a file meanwhile has to search past all of them,
+        which makes 5,000 files up to thirty times as dear.
         """
         return f"{name}{next(self._numbers)}"
 

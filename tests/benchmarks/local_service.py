@@ -7,21 +7,24 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 from sshmap.agent.daemon.worker import IDLE_LOOK
 from sshmap.agent.host import lifecycle
-from sshmap.inventory import Inventory
+from sshmap.inventory import Host, Inventory
 from sshmap.store.commit import Store
 from sshmap.store.digest import EMPTY
 from sshmap.store.keys import Row as KeyRow
 from sshmap.store.layout import Root
-from tests.benchmarks.arena import Arena
+from tests.benchmarks.arena import Arena, Cluster
 from tests.benchmarks.inputs import key_names
 from tests.benchmarks.measure import Side, alternate, call, cpu_seconds, family, usage
 from tests.benchmarks.report import Row
 
 HOSTS = 4
 _SETTLE = 3.0
+#: worker processes of the host whose memory is looked at, and of the same with more of them
+_FEW, _MORE = 2, 10
 
 
 def ls_many(arena: Arena) -> Iterator[Row]:
@@ -74,3 +77,30 @@ def idle(arena: Arena) -> Iterator[Row]:
     time.sleep(span)
     took = (cpu_seconds(pids) - before) / span * 100
     yield Row(f"idle daemons, {HOSTS} hosts, {len(pids)} processes, {span:g} s", took, 1.0, unit="%")
+
+
+def idle_memory(arena: Arena) -> Iterator[Row]:
+    """Leave a host with two workers alone, and one with more; what processes share counts once."""
+    few, more = _resting(arena, _FEW), _resting(arena, _MORE)
+    yield Row(f"idle host, {_FEW} workers, memory", few, 40.0, unit="MiB")
+    yield Row("  each further worker", (more - few) / (_MORE - _FEW), 6.0, unit="MiB")
+
+
+def _resting(arena: Arena, workers: int) -> float:
+    """Bring a host up, leave it alone and return the memory (PSS, in MiB) of all its processes."""
+    root, path = Root(arena.top / f"resting{workers}"), arena.top / f"resting{workers}.toml"
+    fields = f'connect = "local"\nroot = "{root.path}"\nworkers = {workers}\n'
+    path.write_text(f'[[hosts]]\nname = "h1"\n{fields}', encoding="utf-8")
+    host = Host(name="h1", connect="local", root=str(root.path), workers=workers)
+    sshmap = Cluster(("-i", str(path)), Inventory(hosts=(host,), origin=str(path)))
+    sshmap("up")
+    time.sleep(_SETTLE)
+    total = sum(map(_proportional, family(lifecycle.pid_of(root))))
+    sshmap("down", "--purge", "-y")
+    return total / 1024
+
+
+def _proportional(pid: int) -> int:
+    """Return the KiB that a process takes, its share of what it has in common with others included."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

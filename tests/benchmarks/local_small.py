@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,25 +22,25 @@ def xargs(source: Path, target: Path, command: str) -> None:
 
 def _loop(arena: Arena) -> Side:
     """The limit of small keys: a shell for each."""
-    return Side(lambda: xargs(arena.tiny, arena.fresh("loop"), "cat"), lambda: arena.fresh("loop"))
+    return Side(lambda: xargs(arena.tiny, arena.fresh(arena.unused("loop")), "cat"))
 
 
 def map_tiny(arena: Arena) -> Iterator[Row]:
     """Map ``cat`` over the tiny keys."""
     sshmap, source = arena.cluster(), arena.held("tiny")
-    ours = Side(lambda: sshmap("map", source, "sm://mapped/", "cat"), lambda: sshmap("rm", "-r", "sm://mapped/"))
+    ours = Side(lambda: sshmap("map", source, f"sm://{arena.unused('mapped')}/", "cat"))
     took, limit = alternate(TIMES, ours, _loop(arena))
-    yield Row(f"map cat, {arena.scaled(5000)} keys vs xargs bash", took, limit, 0.9)
+    yield Row(f"map cat, {arena.scaled(5000)} keys vs xargs bash", took, limit, 0.5)
 
 
 def cp_tiny(arena: Arena) -> Iterator[Row]:
     """Copy the tiny files in and out."""
     sshmap, source = arena.cluster(), arena.held("tiny")
-    into = Side(lambda: sshmap("cp", "-r", str(arena.tiny), "sm://copied/"), lambda: sshmap("rm", "-r", "sm://copied/"))
+    into = Side(lambda: sshmap("cp", "-r", str(arena.tiny), f"sm://{arena.unused('copied')}/"))
     out = Side(lambda: sshmap("cp", "-r", source, f"{arena.top / arena.unused('out')}/"))
     took_in, took_out, limit = alternate(TIMES, into, out, _loop(arena))
     yield Row(f"cp -r in, {arena.scaled(5000)} files vs xargs bash", took_in, limit, 0.25)
-    yield Row(f"cp -r out, {arena.scaled(5000)} files vs xargs bash", took_out, limit, 0.25)
+    yield Row(f"cp -r out, {arena.scaled(5000)} files vs xargs bash", took_out, limit, 0.15)
 
 
 def map_again(arena: Arena) -> Iterator[Row]:
@@ -48,7 +49,7 @@ def map_again(arena: Arena) -> Iterator[Row]:
     firsts: list[float] = []
     others: list[float] = []
     for _ in range(TIMES):
-        firsts.append(seconds(lambda: sshmap("map", source, "sm://again/", "cat")))
-        others.append(seconds(lambda: sshmap("map", source, "sm://again/", "cat")))
-        sshmap("rm", "-r", "sm://again/")
+        run = functools.partial(sshmap, "map", source, f"sm://{arena.unused('again')}/", "cat")
+        firsts.append(seconds(run))
+        others.append(seconds(run))
     yield Row(f"map again, {arena.scaled(5000)} kept keys vs the first", min(others), min(firsts), 0.15)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from sshmap import Cluster
@@ -103,6 +105,68 @@ def test_unknown_key_of_a_gateway_is_refused(sshd_hosts: SshdHosts, transport: s
     refusal(sshd_hosts.inventory(transport, [target], gateway=gateway))
     for host in (hops[hop], target):
         assert_untouched(host)
+
+
+def by_inventory(hosts: SshdHosts, transport: str) -> Inventory:
+    """Have the inventory lead through all hosts to the last."""
+    *hops, target = hosts.hosts
+    gateway = ",".join(f"{user_name()}@127.0.0.1:{host.port}" for host in hops)
+    return hosts.inventory(transport, [target], gateway=gateway)
+
+
+def by_ssh_config(hosts: SshdHosts, transport: str) -> Inventory:
+    """Have ssh_config lead through all hosts to the last, each one naming only the one before it."""
+    lines = [f"Host way{number}\nHostName 127.0.0.1\nPort {host.port}" for number, host in enumerate(hosts.hosts)]
+    lines[1:] = [f"{line}\nProxyJump way{number}" for number, line in enumerate(lines[1:])]
+    with hosts.ssh_config.open("a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    return hosts.inventory(transport, hosts.hosts[-1:], address=f"way{len(lines) - 1}")
+
+
+WAYS = pytest.mark.parametrize("way", [by_inventory, by_ssh_config], ids=["inventory", "ssh_config"])
+Way = Callable[[SshdHosts, str], Inventory]
+
+
+@WAYS
+@pytest.mark.parametrize("hop", [0, 1])
+def test_ssh_config_cannot_let_an_unknown_gateway_in(sshd_hosts: SshdHosts, transport: str, hop: int, way: Way) -> None:
+    hosts = sshd_hosts.add(3)
+    config = sshd_hosts.ssh_config.read_text(encoding="utf-8")
+    sshd_hosts.ssh_config.write_text(f"StrictHostKeyChecking no\n{config}", encoding="utf-8")
+    known = [host.known_line for host in hosts if host is not hosts[hop]]
+    sshd_hosts.known_hosts.write_text("".join(known), encoding="utf-8")
+    refusal(way(sshd_hosts, transport))
+    for host in (hosts[hop], hosts[2]):
+        assert_untouched(host)
+    assert sshd_hosts.known_hosts.read_text(encoding="utf-8") == "".join(known)
+
+
+@WAYS
+def test_known_gateways_are_gone_through_in_order(sshd_hosts: SshdHosts, transport: str, way: Way) -> None:
+    hosts = sshd_hosts.add(3)
+    reach(way(sshd_hosts, transport))
+    assert all(host.log.count("Accepted publickey") for host in hosts)
+    assert [bool(host.sessions) for host in hosts] == [False, False, True]
+
+
+def test_paths_reach_every_hop_as_they_are(sshd_hosts: SshdHosts, transport: str) -> None:
+    sshd_hosts.add(3)
+    odd = sshd_hosts.top / "it's $HOME; `key`"
+    sshd_hosts.identity.rename(odd)
+    inventory = by_inventory(sshd_hosts, transport)
+    reach(
+        msgspec.structs.replace(inventory, hosts=(msgspec.structs.replace(inventory.hosts[0], identity_file=str(odd)),))
+    )
+
+
+def test_ssh_config_that_leads_in_a_circle_is_an_error(sshd_hosts: SshdHosts, transport: str) -> None:
+    sshd_hosts.add()
+    with sshd_hosts.ssh_config.open("a", encoding="utf-8") as file:
+        file.write("Host round\nProxyJump about\nHost about\nProxyJump round\n")
+    with Cluster(sshd_hosts.inventory(transport, address="round")) as cluster:
+        ((_, error),) = cluster.up()[1].items()
+    assert isinstance(error, HostLost)
+    assert "circle" in error.hint
 
 
 def rewrite_known(hosts: SshdHosts, line: str) -> None:

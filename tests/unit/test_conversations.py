@@ -183,3 +183,29 @@ def test_threads_never_share_a_session(echo: Conversations) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(use, range(8)))
     assert mixed == []
+
+
+@pytest.fixture
+def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Conversations]:
+    """Conversations with one host that large content reaches in another way; it is an `Echo`."""
+    Echo.opened = []
+    monkeypatch.setattr(conversations, "dial", Echo.dial)
+    opened = Conversations(Inventory(hosts=(Host(name="h0", address="h0"),), origin="test"))
+    yield opened
+    opened.close()
+
+
+def test_small_content_has_a_way_of_its_own_only_where_a_session_is_at_hand(remote: Conversations) -> None:
+    assert not remote.divides("h0")
+    remote.ask("h0", ping, bulk=True)
+    assert not remote.divides("h0")
+    remote.ask("h0", ping)
+    assert remote.divides("h0")
+    assert len(Echo.opened) == 2
+
+
+def test_content_shares_the_session_of_all_else_where_there_is_one_way_only(echo: Conversations) -> None:
+    echo.ask("h0", ping)
+    echo.ask("h0", ping, bulk=True)
+    assert not echo.divides("h0")
+    assert len(Echo.opened) == 1
