@@ -198,7 +198,7 @@ class Store:
             self.keys.discard(prefix, exact=exact)
             self.ledger.bump()
 
-    def insist(self, change: Callable[[], None]) -> None:
+    def insist(self, change: Callable[[], object]) -> None:
         """Make a small change to the ledger even if the disk is full, in the space kept for that."""
         try:
             change()
