@@ -12,8 +12,9 @@ import pytest
 
 from sshmap.agent.execution.commands import Commands
 from sshmap.agent.execution.executor import Request, Result
+from sshmap.agent.execution.once import PREAMBLE
 from sshmap.agent.execution.plain import plain_words
-from sshmap.agent.execution.shell import PREAMBLE, task_environment
+from sshmap.agent.execution.shell import task_environment
 from tests.conftest import wait_until
 from tests.integration import fleet
 
