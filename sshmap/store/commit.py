@@ -204,6 +204,7 @@ class Store:
             change()
         except NoSpace:
             self.root.ballast.unlink(missing_ok=True)
+            self.ledger.empty_journal()
             change()
 
     def collect(self) -> None:

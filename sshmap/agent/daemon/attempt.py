@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,11 @@ from sshmap.model import Maker, Verb, base_name, show
 from sshmap.store.commit import Store
 from sshmap.store.digest import digest_inputs
 from sshmap.store.keys import Row
+from sshmap.store.layout import BALLAST
 from sshmap.store.queue import Task
 
-#: bytes
-_NEARLY_FULL = 1 << 20
+#: bytes; more than the ballast, so that what is given up for the ledger is not taken by the next command
+_NEARLY_FULL = 2 * BALLAST
 _LAST_SIGNAL = 64
 
 
@@ -47,10 +49,14 @@ class Attempts:
             SshmapError: the command failed, an input is not what it was, the disk is full.
             OSError: the disk refuses.
         """
+        self._check_space("")
         try:
             return self._made(task, meanwhile)
-        finally:
+        except BaseException:
+            # at once, as the disk may be full
             discard(self._directory.taken())
+            self._directory.empty()
+            raise
 
     def _made(self, task: Task, meanwhile: Callable[[], None]) -> Made:
         maker = self._maker(task)
@@ -93,15 +99,25 @@ class Attempts:
             variables["filename"] = base_name(about)
         return Request(command=maker.command, folder=work, stdin=stdin, stdout=stdout, variables=variables)
 
+    def _check_space(self, said: str) -> None:
+        """Refuse to begin, or to blame a command, where the disk is so full that the ledger's room is at stake.
+
+        Raises:
+            NoSpace: it is.
+        """
+        disk = os.statvfs(self._store.root.path)
+        full = disk.f_bavail * disk.f_frsize < _NEARLY_FULL or (disk.f_files and not disk.f_favail)
+        # what filled it may be gone by now
+        if full or os.strerror(errno.ENOSPC) in said:
+            raise NoSpace(
+                f"no space left on the host's disk{': ' * bool(said)}{said[-500:]}",
+                hint="free some space, for example with sshmap rm -r",
+            )
+
     def _failure(self, result: Result) -> SshmapError:
         """Say why a command failed; on a full disk that is the reason, whatever the command says."""
         lines = result.stderr.decode("utf-8", "replace").strip()
-        disk = os.statvfs(self._store.root.tmp)
-        if disk.f_bavail * disk.f_frsize < _NEARLY_FULL or (disk.f_files and not disk.f_favail):
-            return NoSpace(
-                f"no space left on the host's disk: {lines[-500:]}",
-                hint="free some space, for example with sshmap rm -r",
-            )
+        self._check_space(lines)
         code = result.exit_code
         how = f"exit {code} (signal {code - 128})" if 128 < code <= 128 + _LAST_SIGNAL else f"exit {code}"
         error = CommandsFailed(f"{how}: {lines[-2000:]}" if lines else how)

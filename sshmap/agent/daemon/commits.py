@@ -80,10 +80,10 @@ class Commits:
                 self._commit([made])
             else:
                 self._repeat(made.task)
-        except SshmapError as exc:
+        except (SshmapError, OSError) as exc:
+            # first, as the disk may be full
+            discard([*made.litter, *(item.path for item in made.files)])
             self.fail(made.task, exc)
-        except OSError as exc:
-            self.fail(made.task, mapped_error(exc, made.task.output))
 
     def _repeat(self, task: Task) -> None:
         """Queue a task again whose outputs were lost while they waited.
@@ -94,8 +94,9 @@ class Commits:
         with self._store.ledger.change():
             self._queue.release([task.id])
 
-    def fail(self, task: Task, error: SshmapError) -> None:
+    def fail(self, task: Task, exc: SshmapError | OSError) -> None:
         """Record that a task failed."""
+        error = mapped_error(exc, task.output) if isinstance(exc, OSError) else exc
 
         def note() -> None:
             with self._store.ledger.change():

@@ -66,6 +66,12 @@ class TaskDirectory:
         files, self._files = self._files, []
         return files
 
+    def empty(self) -> None:
+        """Delete what a command left in its working directory; what cannot go now goes before the next one begins."""
+        if self._inode and not self._is_emptied():
+            with contextlib.suppress(OSError):
+                self._remove()
+
     def _is_empty(self) -> bool:
         """Say whether the working directory is as it was made, with nothing in it and nothing beside it."""
         try:

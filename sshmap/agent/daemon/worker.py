@@ -18,7 +18,6 @@ from sshmap.agent.execution.shell import task_environment
 from sshmap.agent.host.wake import Sleeper, wake
 from sshmap.errors import NoSpace, SshmapError
 from sshmap.store.commit import Store
-from sshmap.store.files import mapped_error
 from sshmap.store.layout import Root
 from sshmap.store.queue import Queue, Task
 
@@ -124,7 +123,5 @@ class Worker:
             self._commits.flush()
         try:
             self._commits.add(self._attempts.make(task, self._commits.flush))
-        except SshmapError as exc:
+        except (SshmapError, OSError) as exc:
             self._commits.fail(task, exc)
-        except OSError as exc:
-            self._commits.fail(task, mapped_error(exc, task.output))
