@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import local_large, local_service, local_small, ssh_large, ssh_service, ssh_small
+from tests.benchmarks import local_large, local_service, local_small, local_tasks, ssh_large, ssh_service, ssh_small
 from tests.benchmarks.arena import Arena
 from tests.benchmarks.report import Row
 
@@ -19,6 +19,10 @@ LOCAL: tuple[Work, ...] = (
     local_small.map_tiny,
     local_small.cp_tiny,
     local_small.map_again,
+    local_tasks.fanout_tiny,
+    local_tasks.merge_tiny,
+    local_tasks.map_many,
+    local_tasks.idle_memory,
     local_large.cp_trips,
     local_large.map_trips,
     local_large.shuffle,

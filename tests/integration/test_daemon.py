@@ -322,6 +322,7 @@ def test_unused_daemon_waits_without_work(roots: Path) -> None:
         cluster.up()
     root = fleet.root_of(inventory, "h0")
     fleet.await_process(root, "worker")
+    assert not fleet.process_of(root, "supervisor")
 
     def ticks() -> int:
         fields = [
