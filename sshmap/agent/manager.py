@@ -7,6 +7,7 @@ had claimed is found by its successor. The only file that knows cotyledon.
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,8 @@ from cotyledon import types
 
 from sshmap.agent.daemon.courier import Courier
 from sshmap.agent.daemon.worker import Worker
-from sshmap.agent.execution import supervisor
+from sshmap.agent.execution.processes import become_subreaper
+from sshmap.agent.execution.strays import end_strays
 from sshmap.agent.host.lifecycle import LOCK, note_daemon
 from sshmap.agent.session.listener import Listener
 from sshmap.agent.shuffle import sweep
@@ -28,6 +30,8 @@ from sshmap.store.layout import Root
 from sshmap.store.queue import Queue
 
 GRACE = 5
+#: how the manager starts the others; macOS's libraries do not bear to be forked
+_START = "fork" if sys.platform == "linux" else "spawn"
 #: seconds a new process waits for the lock of the one it replaces
 SLOT_LIMIT = 30.0
 
@@ -45,7 +49,10 @@ def run_daemon(root: Root) -> None:
     locks.share_maintenance(root)
     recover(root)
     count = cluster.workers or os.cpu_count() or 1
-    manager = cotyledon.ServiceManager(graceful_shutdown_timeout=GRACE, mp_context=multiprocessing.get_context("spawn"))
+    # forked, the processes share the memory of what is imported, which collecting garbage would copy
+    gc.collect()
+    gc.freeze()
+    manager = cotyledon.ServiceManager(graceful_shutdown_timeout=GRACE, mp_context=multiprocessing.get_context(_START))
     manager.add(ListenerService, args=(str(root.path),))
     manager.add(WorkerService, workers=count, args=(str(root.path),))
     manager.add(CourierService, args=(str(root.path), cluster.idle_stop))
@@ -54,7 +61,7 @@ def run_daemon(root: Root) -> None:
 
 def recover(root: Root) -> None:
     """Put right what killed processes left: their commands, claims, half-written files, swaps."""
-    end_strays(root)
+    end_strays(str(root.path), str(root.tmp))
     locks.sweep_scratch(root)
     store = Store(root)
     with contextlib.closing(store):
@@ -62,24 +69,6 @@ def recover(root: Root) -> None:
         queue = Queue(store.ledger)
         queue.requeue(slot for slot in queue.running_slots() if not locks.is_held(root, f"worker-{slot}"))
         sweep(store)
-
-
-def end_strays(root: Root) -> None:
-    """Kill commands of this root that outlived both their worker and its supervisor.
-
-    They are known by the variable SSHMAP_ROOT, which only commands and supervisors carry, or by a
-    working directory of ours. What still has a supervisor is left to it.
-    """
-    mark = b"SSHMAP_ROOT=" + os.fsencode(root.path)
-    places = f"{root.tmp}/"
-    marked = [
-        pid for pid in supervisor.processes() if mark in supervisor.environment(pid) or supervisor.works_in(pid, places)
-    ]
-    kept = {child for pid in marked if supervisor.is_supervisor(pid) for child in (pid, *supervisor.below(pid))}
-    for pid in marked:
-        if pid not in kept:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
 
 
 def _own(root: Root, name: str) -> None:
@@ -97,7 +86,7 @@ class WorkerService(cotyledon.Service):
 
     def __init__(self, worker_id: types.WorkerId, root: str) -> None:
         super().__init__(worker_id)
-        supervisor.become_subreaper()
+        become_subreaper()
         self._root = Root(root)
 
     def run(self) -> None:

@@ -34,6 +34,8 @@ CANDIDATES = (
     "/usr/bin/python3",
     "/usr/local/bin/python3",
 )
+#: its `mapfile -d` reads what a task is to do
+LEAST_BASH = (4, 4)
 LEAST_FREE = 200 << 20
 #: One line without single quotes, so that every login shell passes it on as it is.
 _PROBE = (
@@ -54,6 +56,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     libc: str
     bash: str
+    bash_version: tuple[int, int]
     keygen: str
     #: the `ssh` program, which brings fan-out files to other hosts
     ssh: str
@@ -193,6 +196,9 @@ def hindrances(facts: Facts) -> Iterator[tuple[str, str]]:
     another = "give the host another root in the inventory"
     if missing:
         yield f"the host has no {' and no '.join(missing)}", "install it there"
+    if facts.bash and facts.bash_version < LEAST_BASH:
+        wanted, found = (".".join(map(str, version)) for version in (LEAST_BASH, facts.bash_version))
+        yield f"{facts.bash} on the host is version {found}", f"put bash {wanted} or later first in its PATH"
     if not facts.writable:
         yield f"{facts.root} cannot be written to", another
     if not facts.executable:

@@ -198,12 +198,13 @@ class Store:
             self.keys.discard(prefix, exact=exact)
             self.ledger.bump()
 
-    def insist(self, change: Callable[[], None]) -> None:
+    def insist(self, change: Callable[[], object]) -> None:
         """Make a small change to the ledger even if the disk is full, in the space kept for that."""
         try:
             change()
         except NoSpace:
             self.root.ballast.unlink(missing_ok=True)
+            self.ledger.empty_journal()
             change()
 
     def collect(self) -> None:

@@ -153,6 +153,11 @@ class Ledger:
         """A number that changes when another connection commits; costs microseconds."""
         return int(self.db.execute("PRAGMA data_version").fetchone()[0])
 
+    def empty_journal(self) -> None:
+        """Move what is in the journal into the ledger, as far as the disk has room, so that its space is free again."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close the connection."""
         self.db.close()

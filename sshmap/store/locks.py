@@ -25,6 +25,19 @@ _held: dict[Path, fasteners.InterProcessLock] = {}
 _shared: dict[Path, fasteners.InterProcessReaderWriterLock] = {}
 
 
+def _forget() -> None:
+    """Give up, in a child process, what only its parent holds: closing the files drops no lock of the parent's."""
+    global _guard  # noqa: PLW0603  # a thread of the parent may have held it
+    _guard = threading.Lock()
+    for lock in (*_held.values(), *_shared.values()):
+        lock.lockfile.close()
+    _held.clear()
+    _shared.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 def try_lock(root: Root, name: str, seconds: float = 0.0) -> bool:
     """Take an exclusive lock for the rest of this process's life; say whether that worked.
 

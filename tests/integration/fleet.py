@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sshmap.agent.execution import supervisor
+from sshmap.agent.execution import processes
 from sshmap.agent.host import lifecycle
 from sshmap.inventory import Host, Inventory
 from sshmap.store.layout import Root
@@ -111,7 +111,7 @@ def tree_of(root: Root) -> list[int]:
 
 def children_of(pid: int) -> list[int]:
     """Return the children of a process, whichever of its threads made them; none if it is gone."""
-    return supervisor.children(pid)
+    return processes.children(pid)
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

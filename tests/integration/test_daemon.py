@@ -321,7 +321,8 @@ def test_unused_daemon_waits_without_work(roots: Path) -> None:
     with Cluster(inventory) as cluster:
         cluster.up()
     root = fleet.root_of(inventory, "h0")
-    fleet.await_process(root, "supervisor")
+    fleet.await_process(root, "worker")
+    assert not fleet.process_of(root, "supervisor")
 
     def ticks() -> int:
         fields = [

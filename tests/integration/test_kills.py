@@ -6,7 +6,6 @@ dice, so that a failed one can be thrown again.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -14,14 +13,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from sshmap import Cluster
-from sshmap.agent.execution.shell import Request, Shell, task_environment
 from sshmap.client.results import JobFailed
 from sshmap.errors import SshmapError
 from sshmap.inventory import Inventory
@@ -206,50 +202,6 @@ def test_command_that_kills_what_runs_it_harms_only_its_task(roots: Path, victim
         assert [failure.key for failure in caught.value.result.failures] == ["sm://in/k27"]
         assert len(fetch_all(cluster, "out/")) == 39
         cluster.down()
-
-
-class Started(NamedTuple):
-    """A shell that has run a command, with its processes."""
-
-    shell: Shell
-    request: Request
-    supervisor: int
-    bash: int
-
-
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[Started]:
-    """A shell in the test's directory, and the command that touches ``ran`` there."""
-    before = fleet.children_of(os.getpid())
-    request = Request(command=f"touch {tmp_path}/ran", folder=tmp_path, stdin=Path(os.devnull), stdout=tmp_path / "out")
-    with contextlib.closing(Shell(tmp_path, task_environment("h0", str(tmp_path)))) as shell:
-        (kept,) = [pid for pid in fleet.children_of(os.getpid()) if pid not in before]
-        first = shell.run(request)
-        assert first is not None
-        assert (first.exit_code, (tmp_path / "ran").exists(), shell.alive) == (0, True, True)
-        (tmp_path / "ran").unlink()
-        (bash,) = fleet.children_of(kept)
-        yield Started(shell, request, kept, bash)
-
-
-def test_shell_that_is_gone_says_that_it_began_nothing(started: Started, tmp_path: Path) -> None:
-    """So its worker can start another one; the command it was given has not run."""
-    fleet.kill(started.supervisor)
-    wait_until(lambda: not fleet.is_alive(started.bash), what="bash outlives its supervisor")
-    assert (started.shell.run(started.request), started.shell.alive) == (None, False)
-    assert not (tmp_path / "ran").exists()
-
-
-def test_shell_that_dies_before_it_hears_of_a_command_began_nothing(started: Started, tmp_path: Path) -> None:
-    """A task is not said to have failed whose command was never begun."""
-    (tmp_path / "request").write_bytes(b"")
-    fleet.freeze(started.bash)
-    with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(started.shell.run, started.request)
-        wait_until(lambda: (tmp_path / "request").stat().st_size, what="no request")
-        fleet.kill(started.supervisor)
-        assert (result.result(), started.shell.alive) == (None, False)
-    assert not (tmp_path / "ran").exists()
 
 
 def test_stopping_the_daemon_often_does_not_fail_a_long_task(roots: Path, tmp_path: Path, mark: str) -> None:

@@ -208,7 +208,7 @@ def test_output_with_a_second_name_leaves_no_temporary_file(bench: Bench) -> Non
     """The copy that is made of it becomes the key and goes from tmp/."""
     bench.put("a")
     assert bench.run(f'echo text; {_OUTPUT} ln "$out" kept') == {"a": b"text\n"}
-    assert not [path for path in bench.top.glob("*/tmp/*/*") if path.name.startswith("out.")]
+    wait_until(lambda: not [path for path in bench.top.glob("*/tmp/*/*") if path.name.startswith(("out.", "copy."))])
 
 
 @pytest.mark.parametrize("content", [b"\0\xff\xfe\r\n no newline at the end", b"", b"\n", b"\0" * 4096])
@@ -255,6 +255,28 @@ def test_working_directory_is_empty_each_time(bench: Bench) -> None:
         bench.put(f"{number}0_x")
     command = "ls -A; pwd | grep -c /tmp/; mkdir -p .d/e; touch .h .d/e/f x; chmod 0 .d/e/f; chmod 500 .d/e .d"
     assert set(bench.run(command).values()) == {b"1\n"}
+
+
+REACHES = [
+    "rm -rf ../*", "rm -rf ../../*", "rm -rf ../../../*", "chmod 000 ..", "touch ../left ../../left", 'mv "$PWD" ../away; mkdir "$PWD"; touch "$PWD/left"',
+    'rm -f "$(readlink /proc/$BASHPID/fd/1)"', 'cd ..; rm -rf "$(dirname "$(readlink /proc/$BASHPID/fd/1)")"',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reach", REACHES)
+def test_what_a_command_does_around_its_directory_touches_no_other_task(bench: Bench, reach: str) -> None:
+    """Every other task runs its own command, in an empty directory, also those after it on the same worker."""
+    for number in range(9):
+        bench.put(f"0_{number}", b"%d" % number)
+    names = {f"0_{number}" for number in range(9) if number % 3 != 1}
+    for command in (f"case $(cat) in [147]) {reach};; esac; cat $SSHMAP_FILE; ls -A . ..", "cat; echo; ls -A . .."):
+        with contextlib.suppress(JobFailed):
+            bench.run(command)
+        outputs = bench.outputs()
+        assert set(outputs) >= names
+        assert {name: outputs[name][:1] for name in names} == {name: name[-1:].encode() for name in names}
+        assert len({outputs[name][1:] for name in names}) == 1
+        bench.cluster.rm(f"sm://{bench.bucket}/out/", recursive=True)
 
 
 def test_working_directory_may_be_removed(bench: Bench) -> None:
@@ -306,17 +328,42 @@ def test_directories_shut_by_a_command_are_removed(tmp_path: Path, mode: str) ->
 
 
 def test_shipped_files_stand_in_the_directory(bench: Bench, tmp_path: Path) -> None:
-    """`--with` files have their base names and stay executable; what one task does to them the next does not see."""
+    """`--with` files have their base names and stay executable; a task that removes them or shuts them harms no other one."""
     tool, table = tmp_path / "tool.sh", tmp_path / "table with space"
     tool.write_text('#!/bin/bash\necho "tool $1"\n')
     tool.chmod(0o755)
     table.write_bytes(b"row\0\xff")
     for number in range(4):
         bench.put(f"{number}_x")
-    command = "./tool.sh yes; ls -A; cat 'table with space'; echo >> tool.sh; rm -f table*; test ! -x table"
+    command = "./tool.sh yes; ls -A; cat 'table with space'; test ! -x table*; rm -f table*; chmod 0 tool.sh"
     outputs = bench.run(command, shipped=(tool, table))
     assert set(outputs.values()) == {b"tool yes\ntable with space\ntool.sh\nrow\0\xff"}
     assert len(outputs) == 4
+
+
+CHANGES = [
+    "echo more >> table",
+    "sed -i s/row/ROW/ table; cp table x; cat x > table",
+    "printf XXX 1<> table; touch -d @1 table",
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_task_does_to_its_shipped_file_no_other_one_sees(bench: Bench, tmp_path: Path, change: str) -> None:
+    """It fails by name where the file could not be cloned for it; every other one has the file as it was shipped."""
+    table = tmp_path / "table"
+    table.write_bytes(b"row\n")
+    for number in range(12):
+        bench.put(f"0_{number}", b"%d" % number)
+    command = f"cat table; if [ $(( $(cat) % 3 )) = 1 ]; then {change}; fi"
+    try:
+        bench.run(command, shipped=(table,))
+    except JobFailed as failed:
+        assert {failure.key[-1] for failure in failed.result.failures} <= {"1", "4", "7", "0"}  # noqa: PT017
+        assert all("changed its shipped file 'table'" in failure.message for failure in failed.result.failures)  # noqa: PT017
+    outputs = bench.outputs()
+    assert set(outputs) >= {f"0_{number}" for number in range(12) if number % 3 != 1}
+    assert set(outputs.values()) == {b"row\n"}
 
 
 def test_input_cannot_be_written_through_its_file(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from sshmap.protocol.messages import Diagnosis, Status
 
 HOST = Host(name="h1", address="example.org")
 FACTS = Facts(
-    root="/home/u/.sshmap", python="/usr/bin/python3", version=(3, 11), machine="x86_64", libc="glibc", bash="/bin/bash",
+    root="/home/u/.sshmap", python="/usr/bin/python3", version=(3, 11), machine="x86_64", libc="glibc", bash="/bin/bash", bash_version=(4, 4),
     keygen="/usr/bin/ssh-keygen", ssh="/usr/bin/ssh", writable=True, executable=True, free=LEAST_FREE, cores=4, clock=0.0, home="/home/u", have=True,
 )  # fmt: skip
 WELL = Visit(facts=FACTS, noise=b"\n", took=0.5, skew=1.0)
@@ -43,6 +43,7 @@ def test_well_host_has_no_findings() -> None:
     ("field", "value", "said", "blocks"),
     [
         ("bash", "", "no bash", True),
+        ("bash_version", (4, 3), "bash on the host is version 4.3", True),
         ("keygen", "", "no ssh-keygen", True),
         ("ssh", "", "no ssh program", False),
         ("have", False, "not set up", True),

@@ -1,4 +1,4 @@
-"""Which commands are run by exec, and what is kept of endless stderr."""
+"""Which commands are started without a shell, and what is kept of endless stderr."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sshmap.agent.execution.shell import KEPT, Tail, plain_exec
+from sshmap.agent.execution.plain import plain_words
+from sshmap.agent.execution.tail import KEPT, Tail
 
-PLAIN = [
-    "cat",
-    "/usr/bin/sort -k1,1 -t, --parallel=1",
-    "cut -d, -f1-5",
-    "grep 'a b|c;$d'",
-    'grep "a b|c;d"',
-    "awk '{print $1}'",
-    "dd if=a.txt bs=1",
-    "./run.sh x",
-    "python3 -c 'print(1)'",
-]
+PLAIN = {
+    "cat": ["cat"],
+    "/usr/bin/sort -k1,1 -t, --parallel=1": ["/usr/bin/sort", "-k1,1", "-t,", "--parallel=1"],
+    "cut -d, -f1-5": ["cut", "-d,", "-f1-5"],
+    "grep 'a b|c;$d'": ["grep", "a b|c;$d"],
+    'grep "a b|c;d" x"y z"\'w\'': ["grep", "a b|c;d", "xy zw"],
+    "awk '{print $1}' ''": ["awk", "{print $1}", ""],
+    "dd if=a.txt bs=1": ["dd", "if=a.txt", "bs=1"],
+    "./run.sh x": ["./run.sh", "x"],
+    "python3 -c 'print(1)'": ["python3", "-c", "print(1)"],
+    " cat \n": ["cat"],
+}
 NOT_PLAIN = [
     "",
     "cat | wc",
@@ -64,18 +66,14 @@ BUILTINS = [
 ]
 
 
-@pytest.mark.parametrize("command", PLAIN)
-def test_plain_program_is_run_by_exec(command: str) -> None:
-    assert plain_exec(command) == f"exec {command}"
+@pytest.mark.parametrize(("command", "words"), PLAIN.items())
+def test_plain_program_is_started_with_its_words(command: str, words: list[str]) -> None:
+    assert plain_words(command) == tuple(words)
 
 
 @pytest.mark.parametrize("command", [*NOT_PLAIN, *BUILTINS])
 def test_anything_else_is_left_to_the_shell(command: str) -> None:
-    assert plain_exec(command) == command
-
-
-def test_space_around_a_plain_program_does_not_matter() -> None:
-    assert plain_exec(" cat \n") == "exec cat"
+    assert not plain_words(command)
 
 
 def tail_of(pieces: list[bytes]) -> bytes:

@@ -60,6 +60,7 @@ def _facts(root: str) -> dict[str, Any]:
         "machine": platform.machine(),
         "libc": platform.libc_ver()[0],
         "bash": shutil.which("bash") or "",
+        "bash_version": _bash_version(),
         "keygen": shutil.which("ssh-keygen") or "",
         "ssh": shutil.which("ssh") or "",
         "writable": os.access(place, os.W_OK | os.X_OK),
@@ -69,6 +70,15 @@ def _facts(root: str) -> dict[str, Any]:
         "clock": time.time(),
         "home": os.path.expanduser("~"),
     }
+
+
+def _bash_version() -> list[int]:
+    """Return major and minor version of bash; zeros if there is none."""
+    if not shutil.which("bash"):
+        return [0, 0]
+    words = ["bash", "--norc", "--noprofile", "-c", "echo ${BASH_VERSINFO[0]} ${BASH_VERSINFO[1]}"]
+    said = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False).stdout.split()
+    return [int(word) for word in said] if len(said) == 2 and b"".join(said).isdigit() else [0, 0]
 
 
 def _unpack(archive: bytes, root: str, runtime: str) -> None:

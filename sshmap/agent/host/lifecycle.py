@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from sshmap.agent.execution.supervisor import below, processes
+from sshmap.agent.execution.processes import below, processes
 from sshmap.agent.host import logind
 from sshmap.agent.host.handoff import runtime_id
 from sshmap.errors import HostNotReady

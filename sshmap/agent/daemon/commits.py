@@ -1,0 +1,162 @@
+"""Commits what tasks made: the outputs of several quick tasks in one transaction.
+
+A task counts as done with the commit and not before. A worker that is killed in between loses work: its
+tasks go back to the queue, and their outputs, which nobody has seen, are made again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from sshmap.agent.daemon.attempt import inputs_of
+from sshmap.agent.daemon.outputs import Made
+from sshmap.agent.daemon.task_directory import discard
+from sshmap.agent.host.wake import wake
+from sshmap.agent.shuffle import names_digest
+from sshmap.errors import SshmapError
+from sshmap.model import TaskState, Verb, base_name
+from sshmap.placement import Ring
+from sshmap.store.commit import Staged, Store
+from sshmap.store.files import mapped_error
+from sshmap.store.queue import Queue, Task
+
+#: tasks that are committed together
+MOST = 16
+#: seconds for which a finished task may wait for others
+LONGEST = 0.02
+
+
+class Commits:
+    """The finished tasks of one worker.
+
+    Args:
+        store: the host's keys.
+        queue: the host's tasks.
+    """
+
+    def __init__(self, store: Store, queue: Queue) -> None:
+        self._store, self._queue = store, queue
+        self._cluster = store.root.read_cluster()
+        self._ring = Ring(self._cluster.ring)
+        self._waiting: list[Made] = []
+        self._since = 0.0
+        #: tasks whose outputs were lost while they waited
+        self._repeated: set[int] = set()
+
+    def is_suspect(self, task: Task) -> bool:
+        """Say whether a task must not wait for others, nor others for it.
+
+        Its worker died, perhaps killed by its command; or its outputs were lost before; or it swaps keys, and a
+        swap that was rolled back cannot be tried again.
+        """
+        return task.attempt > 1 or task.replaces or task.id in self._repeated
+
+    def add(self, made: Made) -> None:
+        """Take a finished task, and commit it with those that wait if it is time."""
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.append(made)
+        if self.is_suspect(made.task) or len(self._waiting) >= MOST or time.monotonic() - self._since > LONGEST:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit all that waits; what cannot be committed fails by itself."""
+        waiting = self._waiting
+        if not (len(waiting) > 1 and self._is_committed(waiting)):
+            for made in waiting:
+                self._commit_or_fail(made)
+        self.drop()
+
+    def drop(self) -> None:
+        """Forget what waits, and delete its files; those that became keys have another name by now."""
+        waiting, self._waiting = self._waiting, []
+        for made in waiting:
+            discard(made.litter)
+
+    def _commit_or_fail(self, made: Made) -> None:
+        try:
+            if all(item.path.exists() for item in made.files):
+                self._commit([made])
+            else:
+                self._repeat(made.task)
+        except (SshmapError, OSError) as exc:
+            # first, as the disk may be full
+            discard([*made.litter, *(item.path for item in made.files)])
+            self.fail(made.task, exc)
+
+    def _repeat(self, task: Task) -> None:
+        """Queue a task again whose outputs were lost while they waited.
+
+        The command of another task deleted them, or a commit together with another task was rolled back.
+        """
+        self._repeated.add(task.id)
+        with self._store.ledger.change():
+            self._queue.release([task.id])
+
+    def fail(self, task: Task, exc: SshmapError | OSError) -> None:
+        """Record that a task failed."""
+        error = mapped_error(exc, task.output) if isinstance(exc, OSError) else exc
+
+        def note() -> None:
+            with self._store.ledger.change():
+                if self._queue.owns(task):
+                    self._queue.fail(task.id, type(error).__name__, error.message, getattr(error, "command_code", 0))
+
+        self._store.insist(note)
+
+    def _is_committed(self, waiting: list[Made]) -> bool:
+        """Commit tasks together; say whether that worked, as one that cannot be committed keeps the others back."""
+        try:
+            self._commit(waiting)
+        except (SshmapError, OSError):
+            return False
+        return True
+
+    def _commit(self, waiting: list[Made]) -> None:
+        if any(made.task.verb is Verb.FANOUT for made in waiting):
+            self._read_ring()
+        self._store.prepare([item for made in waiting for item in made.files if self._is_here(made.task, item)])
+        with self._store.committing():
+            away = sum([self._commit_one(made) for made in waiting if self._queue.owns(made.task)])
+            self._store.ledger.bump()
+        if away:
+            wake(self._store.root, "courier")
+
+    def _commit_one(self, made: Made) -> int:
+        """Make files keys or post them, and finish the task; within a transaction. Return how many were posted."""
+        task = made.task
+        inputs_of(self._store, task)
+        away = [item for item in made.files if not self._is_here(task, item)]
+        for item in made.files:
+            if item not in away:
+                self._store.commit(item)
+        for item in away:
+            self._post(task, item)
+        if task.verb is Verb.FANOUT:
+            names = [base_name(item.name) for item in made.files]
+            self._queue.record_fanout(task.output, task.receipt, len(names), names_digest(names))
+        state = TaskState.SENDING if away else TaskState.DONE
+        self._queue.finish(task.id, state, sum(item.size for item in made.files))
+        return len(away)
+
+    def _is_here(self, task: Task, item: Staged) -> bool:
+        """Say whether an output belongs on this host; those of map and merge always do."""
+        return task.verb is not Verb.FANOUT or self._ring.place(item.name) == self._cluster.host
+
+    def _post(self, task: Task, item: Staged) -> None:
+        """Put a file into the outbox; within a transaction."""
+        peer = self._ring.place(item.name)
+        number = self._queue.post(
+            task.id, peer, item.name, item.size, item.digest, task.receipt, replaces=task.replaces
+        )
+        outgoing = self._store.root.outbox / str(number)
+        outgoing.unlink(missing_ok=True)
+        os.link(item.path, outgoing)
+
+    def _read_ring(self) -> None:
+        """Place by the ring the host was told last; it may change while there is no data."""
+        cluster = self._store.root.read_cluster()
+        if cluster.fingerprint != self._cluster.fingerprint:
+            self._ring = Ring(cluster.ring)
+        self._cluster = cluster

@@ -1,0 +1,117 @@
+"""What a command made: its stdout, or the files whose names a fan-out printed, made fit to become keys."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+
+from sshmap.agent.daemon.task_directory import TaskDirectory
+from sshmap.errors import CommandsFailed
+from sshmap.model import KeyName, Verb, base_name, check_name
+from sshmap.store.commit import Staged
+from sshmap.store.digest import digest_fd
+from sshmap.store.queue import Task
+from sshmap.store.seal import seal
+from sshmap.store.writing import copy
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A task whose command has ended well, and its outputs, which are no keys yet."""
+
+    task: Task
+    files: tuple[Staged, ...]
+    #: files to delete when the outputs are keys
+    litter: tuple[Path, ...] = ()
+
+
+def made_by(task: Task, stdout: Path, work: Path, directory: TaskDirectory) -> Made:
+    """Take what a command made out of its reach.
+
+    Args:
+        task: the task.
+        stdout: the command's stdout.
+        work: its working directory.
+        directory: where the worker's own files lie.
+
+    Raises:
+        CommandsFailed: the output is no plain file, or a printed name is not one of a file in the directory.
+        OSError: the disk refuses.
+    """
+    printed = _printed_files(task, stdout, work, directory) if task.verb is Verb.FANOUT else None
+    files = [_finished(stdout, KeyName(task.output), task, directory)] if printed is None else printed
+    return Made(task, tuple(files), tuple(directory.taken()))
+
+
+def _printed_files(task: Task, stdout: Path, work: Path, directory: TaskDirectory) -> list[Staged]:
+    files: list[Staged] = []
+    for printed in printed_names(stdout, work):
+        name = check_name(task.output + base_name(printed))
+        path = directory.own("file")
+        os.rename(work / printed, path)
+        files.append(_finished(path, name, task, directory))
+    return files
+
+
+def _finished(path: Path, name: KeyName, task: Task, directory: TaskDirectory) -> Staged:
+    """Make a command's output fit to become a key: a plain file of its own, sealed, digested."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise CommandsFailed("the command replaced its output by something that is not a plain file")
+        if status.st_nlink > 1:
+            # no later write through one of its other names shall reach the key
+            fresh = directory.own("copy")
+            copy(fd, fresh)
+            return _finished(fresh, name, task, directory)
+        sealed = seal(fd)
+        size, digest = digest_fd(fd)
+    finally:
+        os.close(fd)
+    return Staged(
+        path=path, name=name, size=size, digest=digest, sealed=sealed, receipt=task.receipt, replace=task.replaces
+    )
+
+
+def printed_names(stdout: Path, work: Path) -> list[str]:
+    """Read which files a fan-out command wants to keep.
+
+    Raises:
+        CommandsFailed: a name leads out of the directory, is missing, not a plain file, or printed twice.
+    """
+    names: list[str] = []
+    seen: set[str] = set()
+    for raw in stdout.read_bytes().split(b"\n"):
+        if not raw:
+            continue
+        try:
+            name = raw.decode()
+        except UnicodeDecodeError as exc:
+            raise CommandsFailed(f"the fan-out printed a name that is not UTF-8: {raw!r}") from exc
+        problem = _name_problem(name, work) or ("was printed twice" if base_name(name) in seen else "")
+        if problem:
+            raise CommandsFailed(f"fan-out file {name[:200]!r} {problem}")
+        seen.add(base_name(name))
+        names.append(name)
+    return names
+
+
+def _name_problem(name: str, work: Path) -> str:
+    parts = name.split("/")
+    if name.startswith("/"):
+        return "is absolute; print names relative to the working directory"
+    if ".." in parts or "" in parts:
+        return "has a part that is empty or '..'"
+    path = work
+    for part in parts:
+        path = path / part
+        try:
+            mode = os.lstat(path).st_mode
+        except (OSError, ValueError):
+            return "does not exist"
+        if stat.S_ISLNK(mode):
+            return "is or lies behind a link"
+    return "" if stat.S_ISREG(mode) else "is not a plain file"

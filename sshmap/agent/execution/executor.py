@@ -1,0 +1,53 @@
+"""The seam between a worker and whatever runs the command of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One command to be run."""
+
+    command: str
+    #: working directory
+    folder: Path
+    stdin: Path
+    #: an empty file
+    stdout: Path
+    #: environment variables of this command alone
+    variables: dict[str, str] = {}
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it."""
+
+    #: 128 and the signal's number if a signal ended it
+    exit_code: int
+    #: its beginning and its end
+    stderr: bytes
+
+
+class Executor(Protocol):
+    """Runs commands, one at a time."""
+
+    def run(self, request: Request, meanwhile: Callable[[], None]) -> Result:
+        """Run one command to its end, and end what it left running.
+
+        Args:
+            request: what to run.
+            meanwhile: is called once if the command takes longer than `PATIENCE` seconds.
+
+        Raises:
+            SshmapError: it could not be begun.
+        """
+
+    def close(self) -> None:
+        """End whatever runs; the next `run` begins anew."""
+
+
+#: seconds
+PATIENCE = 0.02

@@ -1,0 +1,109 @@
+"""The tree of processes below one: who is in it, and how to end it. Standard library only."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+_SET_CHILD_SUBREAPER = 36
+_LIMIT = 10.0
+#: Python ignores these, and what it ignores its children would ignore
+RESET = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def become_subreaper() -> None:
+    """Let orphans of this process's descendants become its children, where the system can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children(pid: int) -> list[int]:
+    """Return the child processes of a process, those that its other threads started too."""
+    try:
+        return [int(word) for thread in os.listdir(f"/proc/{pid}/task") for word in children_of_thread(pid, thread)]
+    except OSError:
+        return []
+
+
+def children_of_thread(pid: int, thread: str) -> list[bytes]:
+    """Return the child processes that a thread of a process has started, or adopted, as words."""
+    try:
+        with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+            return file.read().split()
+    except OSError:
+        return []
+
+
+def processes() -> list[int]:
+    """Return all process ids, where the system shows them."""
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except FileNotFoundError:
+        return []
+
+
+def below(pid: int) -> list[int]:
+    """Return all descendants of a process, parents first."""
+    found: list[int] = []
+    todo = children(pid)
+    while todo:
+        current = todo.pop()
+        found.append(current)
+        todo += children(current)
+    return found
+
+
+def kill_below(pid: int, spare: tuple[int, ...] = ()) -> int:
+    """Kill all descendants of a process but the spared ones, until none is left; return how many were met.
+
+    Gives up after 10 seconds; only a process stuck in the kernel lives that long.
+    """
+    deadline = time.monotonic() + _LIMIT
+    met: set[int] = set()
+    while time.monotonic() < deadline:
+        victims = [child for child in below(pid) if child not in spare]
+        if not victims:
+            break
+        for victim in victims:
+            kill(victim)
+            if pid == os.getpid():
+                _reap(victim)
+        met.update(victims)
+        time.sleep(0.001)
+    return len(met)
+
+
+def kill(pid: int) -> None:
+    """Kill a process; one that is gone already is fine."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _reap(pid: int) -> None:
+    """Take note of an orphan's end, so that it does not stay as a zombie."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return
+
+
+def exit_code(status: int) -> int:
+    """Return the exit code as a shell counts it: 128 and the signal's number if a signal killed or stopped the process."""
+    if os.WIFSTOPPED(status):
+        return 128 + os.WSTOPSIG(status)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def has_children() -> bool:
+    """Say whether this process has a child, be it one that waits to be reaped."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True

@@ -1,0 +1,26 @@
+"""What is kept of a command's stderr."""
+
+from __future__ import annotations
+
+#: bytes kept from the beginning and from the end
+KEPT = 4096
+
+
+class Tail:
+    """Keeps the beginning and the end of a stream of any length."""
+
+    def __init__(self) -> None:
+        self._head, self._end, self._dropped = b"", b"", 0
+
+    def add(self, piece: bytes) -> None:
+        """Take some more."""
+        room = KEPT - len(self._head)
+        self._head += piece[:room]
+        rest = self._end + piece[room:] if room < len(piece) else self._end
+        self._dropped += max(0, len(rest) - KEPT)
+        self._end = rest[-KEPT:]
+
+    def text(self) -> bytes:
+        """Return what was kept, with a note of what was not."""
+        gap = b"\n[... %d bytes ...]\n" % self._dropped if self._dropped else b""
+        return self._head + gap + self._end
