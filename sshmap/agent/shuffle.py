@@ -12,9 +12,9 @@ from sshmap.model import Receipt, base_name
 from sshmap.protocol.framing import FrameWriter
 from sshmap.protocol.messages import End, Handed, OutputCount, Problem, Relay, RelayItem, Served
 from sshmap.store.commit import Store
-from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
 from sshmap.store.queue import Parcel, Queue
+from sshmap.store.receipts import names_digest
 from sshmap.transport.session import Session
 
 #: files sent before their answers are awaited
@@ -120,19 +120,6 @@ def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:
         if size > AHEAD_SIZE:
             break
     writer.message(Served(count=count))
-
-
-def names_digest(bases: Iterable[str]) -> bytes:
-    """Digest a set of base names so that the digests of its parts can be combined by xor."""
-    total = 0
-    for base in bases:
-        total ^= int.from_bytes(digest_of(base.encode()), "big")
-    return total.to_bytes(16, "big")
-
-
-def combine(one: bytes, other: bytes) -> bytes:
-    """Combine the digests of two disjoint sets of names."""
-    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).to_bytes(16, "big")
 
 
 def count_outputs(outdir: str, keys: Iterable[tuple[str, Receipt | None]]) -> Iterator[OutputCount]:

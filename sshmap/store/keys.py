@@ -11,9 +11,9 @@ import msgspec
 
 from sshmap.model import MAX_NAME, Entry, Maker, Receipt
 from sshmap.placement import numeric_prefix
-from sshmap.store.digest import digest_maker
 from sshmap.store.ledger import Ledger
 from sshmap.store.seal import Seal
+from sshmap.store.receipts import digest_maker
 
 _BATCH = 500
 _LAST = chr(0x10FFFF)

@@ -16,9 +16,10 @@ from sshmap.errors import DigestMismatch, HostLost
 from sshmap.model import JobId, JobSpec, Maker, TaskState, Verb
 from sshmap.protocol.messages import Problem
 from sshmap.store.commit import Store
-from sshmap.store.digest import digest_maker, digest_of
+from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
 from sshmap.store.queue import NewTask, Parcel, Queue
+from sshmap.store.receipts import digest_maker
 from sshmap.transport.session import Session
 from tests.integration import fleet
 

@@ -17,17 +17,17 @@ import msgspec
 from sshmap.agent.execution import supervisor
 from sshmap.agent.execution.shell import Request, Result, Shell, task_environment
 from sshmap.agent.host.wake import Sleeper, wake
-from sshmap.agent.shuffle import names_digest
 from sshmap.errors import CommandsFailed, NoSpace, NothingMatched, Refused, SshmapError
 from sshmap.model import KeyName, Maker, TaskState, Verb, base_name, check_name, show
 from sshmap.placement import Ring
 from sshmap.store import locks
 from sshmap.store.commit import Staged, Store
-from sshmap.store.digest import digest_fd, digest_inputs
+from sshmap.store.digest import digest_fd
 from sshmap.store.files import mapped_error
 from sshmap.store.keys import Row
 from sshmap.store.layout import ClusterFile, Root, remove_tree
 from sshmap.store.queue import Queue, Task
+from sshmap.store.receipts import digest_inputs, names_digest
 from sshmap.store.seal import seal
 from sshmap.store.writing import copy
 

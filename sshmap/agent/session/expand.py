@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from sshmap.model import Indir, JobId, JobSpec, Receipt, base_name
+from sshmap.model import Indir, Receipt, base_name
 from sshmap.placement import numeric_prefix
 from sshmap.protocol.messages import OutputCount
-from sshmap.store.digest import digest_inputs, digest_of
 from sshmap.store.queue import NewTask
+from sshmap.store.receipts import digest_inputs
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,12 +28,6 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     #: the receipt of other work that stands in the way; None for content without one
     rival: Receipt | None = None
     refused: bool = False
-
-
-def job_id(spec: JobSpec) -> JobId:
-    """Name a job by what it is to do, so that the same command is the same job."""
-    text = msgspec.json.encode([spec.indir, spec.outdir, spec.maker], order="deterministic")
-    return JobId(digest_of(text).hex()[:12])
 
 
 def map_tasks(source: Indir, outdir: str, inputs: Iterable[tuple[str, bytes]]) -> Iterator[NewTask]:

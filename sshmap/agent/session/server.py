@@ -21,7 +21,6 @@ from sshmap.agent.host.status import job_rows, status
 from sshmap.agent.session.adhoc import serve_command
 from sshmap.agent.session.admission import open_store
 from sshmap.agent.session.ending import serve_end
-from sshmap.agent.session.expand import job_id
 from sshmap.agent.session.listing import Listings
 from sshmap.agent.session.receiving import Receiver
 from sshmap.agent.session.sending import send_keys
@@ -33,6 +32,7 @@ from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
 from sshmap.store.layout import Root, host_error
 from sshmap.store.queue import Queue
+from sshmap.store.receipts import job_id
 from sshmap.transport.channel import Channel
 
 #: seconds of silence after which a sign of life is sent

@@ -16,9 +16,9 @@ from sshmap.model import JobId, JobSpec, Maker, Receipt, Verb, check_job, show
 from sshmap.protocol.messages import Failure, OutputCount, Planned, Problem, Progress, RunEnded
 from sshmap.store import locks
 from sshmap.store.commit import Store
-from sshmap.store.digest import digest_maker
 from sshmap.store.layout import Root
 from sshmap.store.queue import NewTask, Queue
+from sshmap.store.receipts import digest_maker, job_id
 
 T = TypeVar("T")
 _BATCH = 2000
@@ -53,7 +53,7 @@ class Submission:
         self._counts: dict[str, list[OutputCount]] = {}
         for row in counts:
             self._counts.setdefault(row.output, []).append(row)
-        self.job: JobId = expand.job_id(spec)
+        self.job: JobId = job_id(spec)
         self._since = since
         self._run = self._kept = 0
 
