@@ -24,6 +24,7 @@ from sshmap.protocol.hosts import (
     StopDaemon,
 )
 from sshmap.protocol.jobs import (
+    Counted,
     CountOutputs,
     Delivered,
     Eval,
@@ -33,18 +34,20 @@ from sshmap.protocol.jobs import (
     JobList,
     JobRow,
     Jobs,
+    Keep,
+    Open,
+    Opened,
     OutputCount,
     OutputCounts,
     Plan,
     Planned,
     Progress,
-    Recall,
-    Recalled,
     Relay,
     RelayItem,
     RunEnded,
     Said,
     Ship,
+    StaleOutputs,
     Start,
     Sweep,
     Wanted,
@@ -75,6 +78,7 @@ __all__ = [
     "VERSION",
     "AnyMessage",
     "CountOutputs",
+    "Counted",
     "DaemonStopped",
     "DefineMaker",
     "Delivered",
@@ -94,10 +98,13 @@ __all__ = [
     "JobList",
     "JobRow",
     "Jobs",
+    "Keep",
     "Listed",
     "Listing",
     "Ls",
     "Message",
+    "Open",
+    "Opened",
     "OutputCount",
     "OutputCounts",
     "Passed",
@@ -109,8 +116,6 @@ __all__ = [
     "Progress",
     "Put",
     "PutResult",
-    "Recall",
-    "Recalled",
     "Relay",
     "RelayItem",
     "Remove",
@@ -120,6 +125,7 @@ __all__ = [
     "Served",
     "SetPeers",
     "Ship",
+    "StaleOutputs",
     "Start",
     "StartDaemon",
     "Status",
@@ -163,12 +169,14 @@ AnyMessage = (
     | OutputCounts
     | Ship
     | Wanted
-    | Recall
-    | Recalled
+    | Open
+    | Opened
     | Plan
+    | Counted
     | Planned
     | Start
     | Progress
+    | StaleOutputs
     | RunEnded
     | Sweep
     | Eval

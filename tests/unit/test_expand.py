@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from sshmap.agent.session.expand import (
+    Decision,
     fanout_tasks,
     group_name,
     judge_fanout,
@@ -12,12 +13,12 @@ from sshmap.agent.session.expand import (
     map_tasks,
     merge_tasks,
 )
-from sshmap.agent.shuffle import count_outputs
+from sshmap.agent.shuffle import Holdings, count_outputs
 from sshmap.model import Receipt, parse_indir
 from sshmap.protocol.messages import OutputCount
 from sshmap.store.keys import merge_group
-from sshmap.store.queue import NewTask
 from sshmap.store.receipts import digest_inputs, names_digest
+from sshmap.store.tasks import NewTask
 
 MAKER, OTHER_MAKER, INPUTS = b"m" * 16, b"o" * 16, b"i" * 16
 OURS, THEIRS = Receipt(MAKER, INPUTS), Receipt(OTHER_MAKER, INPUTS)
@@ -26,6 +27,14 @@ FANOUT = NewTask(output="out/x/", members=("in/x",), inputs=INPUTS)
 TWO = names_digest(["a", "b"])
 
 base_names = st.text(st.characters(exclude_characters="/", exclude_categories=["C"]), min_size=1, max_size=8)
+
+
+def judged(record: tuple[Receipt, int, bytes] | None, rows: list[OutputCount], *, replace: bool) -> Decision:
+    """Decide about the fan-out by its record and what all hosts hold."""
+    holdings = Holdings()
+    holdings.add(rows)
+    complete, rivals = holdings.is_complete(FANOUT.output, OURS, record), holdings.rivals(FANOUT.output, OURS)
+    return judge_fanout(FANOUT, complete=complete, rivals=rivals, replace=replace)
 
 
 def outputs(indir: str, *names: str) -> list[str]:
@@ -121,37 +130,37 @@ def test_replace_runs_what_would_be_refused() -> None:
 
 
 def test_fanout_without_outputs_is_run() -> None:
-    decision = judge_fanout(FANOUT, MAKER, None, [], replace=False)
+    decision = judged(None, [], replace=False)
     assert (decision.kept, decision.refused, decision.task.stale) == (False, False, False)
 
 
 def test_fanout_is_kept_if_all_its_files_are_there() -> None:
-    assert judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), [OutputCount("out/x/", OURS, 2, TWO)], replace=False).kept
+    assert judged((OURS, 2, TWO), [OutputCount("out/x/", OURS, 2, TWO)], replace=False).kept
 
 
 def test_fanout_that_made_no_file_is_kept() -> None:
-    assert judge_fanout(FANOUT, MAKER, (OURS, 0, bytes(16)), [], replace=False).kept
+    assert judged((OURS, 0, bytes(16)), [], replace=False).kept
 
 
 def test_fanout_is_run_again_if_a_file_is_missing_or_another() -> None:
     one, other = names_digest(["a"]), names_digest(["a", "c"])
     for row in (OutputCount("out/x/", OURS, 1, one), OutputCount("out/x/", OURS, 2, other)):
-        decision = judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), [row], replace=False)
+        decision = judged((OURS, 2, TWO), [row], replace=False)
         assert (decision.kept, decision.refused) == (False, False)
 
 
 def test_fanout_is_run_again_if_its_record_is_of_other_work() -> None:
-    assert not judge_fanout(FANOUT, MAKER, (THEIRS, 2, TWO), [OutputCount("out/x/", OURS, 2, TWO)], replace=False).kept
+    assert not judged((THEIRS, 2, TWO), [OutputCount("out/x/", OURS, 2, TWO)], replace=False).kept
 
 
 def test_fanout_among_files_of_other_work_is_refused() -> None:
     rows = [OutputCount("out/x/", OURS, 2, TWO), OutputCount("out/x/", THEIRS, 1, TWO)]
-    decision = judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), rows, replace=False)
+    decision = judged((OURS, 2, TWO), rows, replace=False)
     assert (decision.kept, decision.refused, decision.rival) == (False, True, THEIRS)
 
 
 def test_fanout_with_replace_is_marked_so_that_the_others_go() -> None:
-    decision = judge_fanout(FANOUT, MAKER, None, [OutputCount("out/x/", None, 1, TWO)], replace=True)
+    decision = judged(None, [OutputCount("out/x/", None, 1, TWO)], replace=True)
     assert (decision.kept, decision.refused, decision.task.stale) == (False, False, True)
 
 

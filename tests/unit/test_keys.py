@@ -129,7 +129,7 @@ def test_total_sees_keys_of_the_last_characters(ledger: Ledger) -> None:
 
 def test_members_come_by_group_and_name(ledger: Ledger) -> None:
     keys = filled(ledger, ["in/2/a", "in/1/b", "in/1/a", "in/1/003_y", "in/2/003_x", "out/a"])
-    assert [name for _, name, _ in keys.members("in/")] == ["in/1/003_y", "in/2/003_x", "in/1/a", "in/2/a", "in/1/b"]
+    assert [name for _, name, _ in keys.grouped("in/")] == ["in/1/003_y", "in/2/003_x", "in/1/a", "in/2/a", "in/1/b"]
 
 
 def test_group_is_the_numeric_prefix_or_else_the_base_name() -> None:

@@ -26,9 +26,10 @@ from sshmap.store.digest import digest_fd
 from sshmap.store.files import mapped_error
 from sshmap.store.keys import Row
 from sshmap.store.layout import ClusterFile, Root, remove_tree
-from sshmap.store.queue import Queue, Task
+from sshmap.store.outbox import Outbox
 from sshmap.store.receipts import digest_inputs, names_digest
 from sshmap.store.seal import seal
+from sshmap.store.tasks import Task, Tasks
 from sshmap.store.writing import copy
 
 #: seconds after which an idle worker looks into the ledger without being woken
@@ -67,7 +68,8 @@ class Worker:
         self.cluster: ClusterFile = root.read_cluster()
         self.ring = Ring(self.cluster.ring)
         self.store = Store(root)
-        self.queue = Queue(self.store.ledger)
+        self.tasks = Tasks(self.store.ledger)
+        self.outbox = Outbox(self.store.ledger)
         self.scratch = locks.scratch_dir(root)
         self._work = self.scratch / "work"
         self._work.mkdir()
@@ -75,12 +77,12 @@ class Worker:
         self._shell = Shell(self.scratch, self._environment)
         self._sleeper = Sleeper(root, f"worker-{slot}")
         self._makers: dict[bytes, Maker] = {}
-        self._quick_job = ""
+        self._quick_run = 0
         self._count = self._copies = 0
 
     def run_forever(self) -> None:
         """Work until the process is ended."""
-        self.queue.requeue([self.slot])
+        self.tasks.requeue([self.slot])
         while True:
             if not self.work_once():
                 self._sleeper.wait(IDLE_LOOK)
@@ -91,18 +93,18 @@ class Worker:
         Several are claimed only of a job whose tasks have been quick, and those not begun
         are given back as soon as one is not.
         """
-        fanouts = self.queue.outbox_size() < FULL_OUTBOX
+        fanouts = self.outbox.size() < FULL_OUTBOX
         tasks: list[Task] = []
-        if self._quick_job:
-            count = max(1, min(MOST_CLAIMED, self.queue.backlog(2 * MOST_CLAIMED) // 2))
-            tasks = self.queue.claim(self.slot, count, fanouts=fanouts, job=self._quick_job)
-        tasks = tasks or self.queue.claim(self.slot, 1, fanouts=fanouts)
-        self._quick_job = tasks[0].job if tasks else ""
+        if self._quick_run:
+            count = max(1, min(MOST_CLAIMED, self.tasks.backlog(2 * MOST_CLAIMED) // 2))
+            tasks = self.tasks.claim(self.slot, count, fanouts=fanouts, run=self._quick_run)
+        tasks = tasks or self.tasks.claim(self.slot, 1, fanouts=fanouts)
+        self._quick_run = tasks[0].run if tasks else 0
         for number, task in enumerate(tasks, start=1):
             began = time.monotonic()
             self._attempt(task)
             if time.monotonic() - began > QUICK:
-                self._quick_job = ""
+                self._quick_run = 0
                 self._give_back(tasks[number:])
                 break
         return bool(tasks)
@@ -110,7 +112,7 @@ class Worker:
     def _give_back(self, tasks: list[Task]) -> None:
         if tasks:
             with self.store.ledger.change():
-                self.queue.release([task.id for task in tasks])
+                self.tasks.release([task.id for task in tasks])
             wake(self.root, "worker")
 
     def _attempt(self, task: Task) -> None:
@@ -145,10 +147,12 @@ class Worker:
         self._work.mkdir()
 
     def _fail(self, task: Task, error: SshmapError) -> None:
+        code = error.code if isinstance(error, CommandsFailed) else 0
+
         def note() -> None:
             with self.store.ledger.change():
-                if self.queue.owns(task):
-                    self.queue.fail(task.id, type(error).__name__, error.message, getattr(error, "command_code", 0))
+                if self.tasks.owns(task):
+                    self.tasks.fail(task.id, type(error).__name__, error.message, code)
 
         self.store.insist(note)
 
@@ -233,18 +237,16 @@ class Worker:
                 hint="free some space, for example with sshmap rm -r",
             )
         how = f"exit {code} (signal {code - 128})" if 128 < code <= 128 + _LAST_SIGNAL else f"exit {code}"
-        error = CommandsFailed(f"{how}: {lines[-2000:]}" if lines else how)
-        error.command_code = code  # type: ignore[attr-defined]
-        return error
+        return CommandsFailed(f"{how}: {lines[-2000:]}" if lines else how, code=code)
 
     def _commit_output(self, task: Task, place: TaskDirectory) -> None:
         item = self._finished(place.stdout, KeyName(task.output), task)
         self.store.prepare([item])
         with self.store.committing():
-            if self.queue.owns(task):
+            if self.tasks.owns(task):
                 self._inputs(task)
                 self.store.commit(item)
-                self.queue.finish(task.id, TaskState.DONE, item.size)
+                self.tasks.finish(task.id, TaskState.DONE, item.size)
                 self.store.ledger.bump()
 
     def _read_ring(self) -> None:
@@ -270,7 +272,14 @@ class Worker:
         finally:
             os.close(fd)
         return Staged(
-            path=path, name=name, size=size, digest=digest, sealed=sealed, receipt=task.receipt, replace=task.replaces
+            path=path,
+            name=name,
+            size=size,
+            digest=digest,
+            sealed=sealed,
+            receipt=task.receipt,
+            members=task.members,
+            replace=task.replaces,
         )
 
     def _copied(self, fd: int) -> Path:
@@ -291,7 +300,7 @@ class Worker:
         away = [item for item in items if self.ring.place(item.name) != self.cluster.host]
         self.store.prepare(here)
         with self.store.committing():
-            if self.queue.owns(task):
+            if self.tasks.owns(task):
                 self._settle_files(task, here, away)
         if away:
             wake(self.root, "courier")
@@ -304,15 +313,17 @@ class Worker:
         for item in away:
             self._post(task, item)
         names = [base_name(item.name) for item in (*here, *away)]
-        self.queue.record_fanout(task.output, task.receipt, len(names), names_digest(names))
+        self.outbox.record_fanout(task.output, task.receipt, len(names), names_digest(names))
         size = sum(item.size for item in (*here, *away))
-        self.queue.finish(task.id, TaskState.SENDING if away else TaskState.DONE, size)
+        self.tasks.finish(task.id, TaskState.SENDING if away else TaskState.DONE, size)
         self.store.ledger.bump()
 
     def _post(self, task: Task, item: Staged) -> None:
         """Put a file into the outbox; within a transaction."""
         peer = self.ring.place(item.name)
-        number = self.queue.post(task.id, peer, item.name, item.size, item.digest, task.receipt, replaces=task.replaces)
+        number = self.outbox.post(
+            task.id, peer, item.name, item.size, item.digest, task.receipt, replaces=task.replaces
+        )
         outgoing = self.root.outbox / str(number)
         outgoing.unlink(missing_ok=True)
         os.link(item.path, outgoing)

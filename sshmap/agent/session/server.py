@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,18 +22,20 @@ from sshmap.agent.host.status import job_rows, status
 from sshmap.agent.session.adhoc import serve_command
 from sshmap.agent.session.admission import open_store
 from sshmap.agent.session.ending import serve_end
+from sshmap.agent.session.following import Following
 from sshmap.agent.session.listing import Listings
+from sshmap.agent.session.planning import Planning
 from sshmap.agent.session.receiving import Receiver
 from sshmap.agent.session.sending import send_keys
-from sshmap.agent.session.submit import Submission
-from sshmap.agent.shuffle import AHEAD, acknowledge, count_outputs, send_parcels
+from sshmap.agent.shuffle import AHEAD, Holdings, acknowledge, count_outputs, send_parcels
 from sshmap.errors import HostLost, HostNotReady, ProtocolError, Refused, SshmapError
+from sshmap.model import RunId, check_job
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
+from sshmap.store.jobs import Jobs
 from sshmap.store.layout import Root, host_error
-from sshmap.store.queue import Queue
-from sshmap.store.receipts import job_id
+from sshmap.store.outbox import Outbox
 from sshmap.transport.channel import Channel
 
 #: seconds of silence after which a sign of life is sent
@@ -140,7 +143,7 @@ class ServedSession:
         self._peer = peer or bool(hello.caller)
         self.store = open_store(root, hello, peer=self._peer)
         self.receiver = Receiver(self.store, channel.take)
-        self._submission: Submission | None = None
+        self._planning: Planning | None = None
 
     def run(self) -> None:
         """Welcome the client, and answer its requests until it leaves."""
@@ -233,21 +236,47 @@ class ServedSession:
             self.receiver.receive_file(path, request.file.digest, self.reader)
             self.writer.message(m.Synced())
 
-    def recall(self, request: m.Recall) -> None:
-        """Let what is in hand of a job count for the run that comes."""
-        self.writer.message(m.Recalled(run=Queue(self.store.ledger).join(job_id(request.job))))
+    def open(self, request: m.Open) -> None:
+        """Make a run of a job, or join the one that is worked on."""
+        check_job(request.job)
+        run = Jobs(self.store.ledger).open(request.job, RunId(request.run))
+        self.writer.message(m.Opened(run=run.id, epoch=run.epoch))
 
     def plan(self, request: m.Plan) -> None:
         """Say what a job would do here."""
-        self._submission = Submission(self.store, request.job, request.counts, request.since)
-        self.writer.message(self._submission.plan())
+        holdings = Holdings()
+        while not isinstance(page := self.reader.read(), m.Counted):
+            if not isinstance(page, m.OutputCounts):
+                raise ProtocolError("Plan is not followed by OutputCounts and Counted")
+            holdings.add(page.rows)
+        run = Jobs(self.store.ledger).find(RunId(request.run), request.epoch)
+        self._planning = Planning(self.store, request.job, run, holdings)
+        self.writer.message(self._planning.plan())
 
-    def start(self, request: m.Start) -> None:
-        """Start the job that was planned, once, and report until it is over or only waits for lost peers."""
-        if self._submission is None:
+    def start(self, _: m.Start) -> None:
+        """Queue what was planned, once, and report until the run is over or only waits for lost peers."""
+        if self._planning is None:
             raise ProtocolError("Start came before Plan")
-        self._submission.start(attach=request.attach)
-        self.writer.message(self._submission.follow(self.writer.message, self._channel.readable))
+        following = Following(self.store, self._planning)
+        if not self._planning.queued:
+            self._queue_all(self._planning, following)
+        ended = following.follow(self.writer.message, self._channel.readable)
+        keeps = (m.Keep(output, receipt) for output, receipt in following.stale())
+        while page := tuple(itertools.islice(keeps, _ROWS)):
+            self.writer.message(m.StaleOutputs(keep=page))
+        self.writer.message(ended)
+
+    def _queue_all(self, planning: Planning, following: Following) -> None:
+        """Queue all tasks, telling how the first ones go; also when the client leaves meanwhile, as the job goes on then."""
+        left: HostLost | None = None
+        for _ in planning.queue():
+            if left is None:
+                try:
+                    self.writer.message(following.progress())
+                except HostLost as exc:
+                    left = exc
+        if left:
+            raise left
 
     def sweep(self, request: m.Sweep) -> None:
         """Delete what other work left beside fresh fan-out outputs."""
@@ -300,7 +329,7 @@ class ServedSession:
     def delivered(self, request: m.Delivered) -> None:
         """Take note of what a client has carried."""
         ids = set(request.ids)
-        waiting = Queue(self.store.ledger).parcels(request.peer, 0, 2 * AHEAD)
+        waiting = Outbox(self.store.ledger).parcels(request.peer, 2 * AHEAD)
         acknowledge(self.store, [parcel for parcel in waiting if parcel.id in ids], request.refused)
         self.writer.message(m.Served())
 
@@ -325,7 +354,7 @@ def _bug() -> m.Problem:
 _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Ls: ServedSession.ls, m.Put: ServedSession.put, m.DefineMaker: ServedSession.define_maker, m.Sync: ServedSession.sync,
     m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.CountOutputs: ServedSession.count_outputs, m.Ship: ServedSession.ship,
-    m.Recall: ServedSession.recall, m.Plan: ServedSession.plan, m.Start: ServedSession.start, m.Sweep: ServedSession.sweep, m.Eval: ServedSession.eval,
+    m.Open: ServedSession.open, m.Plan: ServedSession.plan, m.Start: ServedSession.start, m.Sweep: ServedSession.sweep, m.Eval: ServedSession.eval,
     m.Exec: ServedSession.exec, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose, m.Jobs: ServedSession.jobs,
     m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has,
     m.Relay: ServedSession.relay, m.Delivered: ServedSession.delivered, m.Ping: ServedSession.ping,
