@@ -177,9 +177,10 @@ class Holdings:
 
     def is_complete(self, output: str, receipt: Receipt, record: tuple[Receipt, int, bytes] | None) -> bool:
         """Say whether all is there that the record says a task has put around the cluster."""
+        if record is None or record[0] != receipt:
+            return False
         counts = self._counts.get(output, [])
-        ours = next(((row.count, row.names) for row in counts if row.receipt == receipt), (0, bytes(16)))
-        return record is not None and record[0] == receipt and record[1:] == ours
+        return record[1:] == next(((row.count, row.names) for row in counts if row.receipt == receipt), (0, bytes(16)))
 
     def rivals(self, output: str, receipt: Receipt) -> list[OutputCount]:
         """Return the counts of what other work left in a directory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sshmap.protocol.base import (
+    LOWEST,
     VERSION,
     Hello,
     Message,
@@ -11,6 +12,8 @@ from sshmap.protocol.base import (
     Served,
     Tick,
     Welcome,
+    settle_version,
+    welcome,
 )
 from sshmap.protocol.hosts import (
     DaemonStopped,
@@ -75,6 +78,7 @@ from sshmap.protocol.keys import (
 )
 
 __all__ = [
+    "LOWEST",
     "VERSION",
     "AnyMessage",
     "CountOutputs",
@@ -139,6 +143,8 @@ __all__ = [
     "Wanted",
     "Welcome",
     "refused",
+    "settle_version",
+    "welcome",
 ]
 
 AnyMessage = (

@@ -110,6 +110,14 @@ class Ledger:
         self.db.close()
 
 
+def needs_migration(root: Root) -> bool:
+    """Say whether opening the ledger will bring it up to date; one that is not there or cannot be read will not be."""
+    if not root.ledger.exists():
+        return False
+    with mapped(root), contextlib.closing(_connect(root.ledger)) as db:
+        return OLDEST <= int(db.execute("PRAGMA user_version").fetchone()[0]) < VERSION
+
+
 def _other_version(root: Root, version: int) -> Refused:
     if version > VERSION:
         return Refused(f"{root.ledger} has version {version}, this sshmap knows {VERSION}", hint="use the newer sshmap")

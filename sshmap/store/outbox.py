@@ -121,7 +121,10 @@ class Outbox:
             (output, receipt.maker, receipt.inputs, count, names),
         )
 
-    def fanout(self, output: str) -> tuple[Receipt, int, bytes] | None:
-        """Return what a fan-out task has put around the cluster."""
-        row = self._db.execute("SELECT maker, inputs, count, names FROM fanouts WHERE output = ?", (output,)).fetchone()
-        return (Receipt(row[0], row[1]), row[2], row[3]) if row else None
+    def fanouts(self, outputs: list[str]) -> dict[str, tuple[Receipt, int, bytes]]:
+        """Return what fan-out tasks have put around the cluster, by their directories; not of more than some hundred at once."""
+        marks = ",".join("?" * len(outputs))
+        rows = self._db.execute(
+            f"SELECT output, maker, inputs, count, names FROM fanouts WHERE output IN ({marks})", outputs
+        )
+        return {output: (Receipt(maker, inputs), count, names) for output, maker, inputs, count, names in rows}

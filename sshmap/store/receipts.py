@@ -15,9 +15,10 @@ from collections.abc import Iterable
 import msgspec
 
 from sshmap.model import Digest, JobId, JobSpec, Maker
-from sshmap.store.digest import Hasher, digest_of
+from sshmap.store.digest import digest_of
 
 ENCODING = 1
+_INPUTS = b"inputs %d\n" % ENCODING
 
 
 def canonical(kind: str, value: object) -> bytes:
@@ -49,11 +50,8 @@ def digest_maker(maker: Maker) -> Digest:
 
 def digest_inputs(members: Iterable[tuple[str, bytes]]) -> Digest:
     """Digest the inputs of a task: their names, which hold no NUL, and the digests of their contents."""
-    hasher = Hasher()
-    hasher.update(b"inputs %d\n" % ENCODING)
-    for name, digest in members:
-        hasher.update(name.encode() + b"\0" + digest)
-    return hasher.digest
+    lines = (name.encode() + b"\0" + digest for name, digest in members)
+    return digest_of(b"".join((_INPUTS, *lines)))
 
 
 def job_id(spec: JobSpec) -> JobId:

@@ -9,7 +9,7 @@ from __future__ import annotations
 VERSION = 10
 #: the oldest version that can be brought up to date
 OLDEST = 10
-#: statements that make a version out of the one before, by its number
+#: statements that make a version out of the one before, by its number; each ends with its line
 STEPS: dict[int, str] = {}
 
 SCHEMA = """

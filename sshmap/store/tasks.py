@@ -186,9 +186,10 @@ class Tasks:
 
     def finish(self, task: int, state: TaskState, size: int) -> None:
         """Record that a task's outputs are made; within the transaction that commits them."""
-        self._db.execute("UPDATE tasks SET state = 'sending', size = ? WHERE id = ?", (size, task))
         if state is TaskState.DONE:
-            self._end(task, TaskState.DONE, AttemptEnd.DONE)
+            self._end(task, TaskState.DONE, AttemptEnd.DONE, size=size)
+        else:
+            self._db.execute("UPDATE tasks SET state = ?, size = ? WHERE id = ?", (state.value, size, task))
 
     def finish_sent(self, tasks: Iterable[int]) -> None:
         """Record that all files of some tasks have arrived, if none of them is in the outbox any more; within a transaction."""
@@ -201,12 +202,13 @@ class Tasks:
         """Record that a task failed; within a transaction."""
         self._end(task, TaskState.FAILED, AttemptEnd.FAILED, kind, message, exit_code)
 
-    def _end(self, task: int, state: TaskState, outcome: AttemptEnd, *why: object) -> None:
+    def _end(self, task: int, state: TaskState, end: AttemptEnd, *why: object, size: int | None = None) -> None:
         """End the attempt that a task is at, and the task."""
-        self._note(f"id = :id AND {_AT_WORK}", {"id": task}, outcome, *why)
+        self._note(f"id = :id AND {_AT_WORK}", {"id": task}, end, *why)
         self._db.execute(
-            f"UPDATE tasks SET state = ?, epoch = (SELECT epoch FROM runs WHERE seq = run) WHERE id = ? AND {_AT_WORK}",
-            (state.value, task),
+            "UPDATE tasks SET state = ?, size = coalesce(?, size), epoch = (SELECT epoch FROM runs WHERE seq = run) "
+            f"WHERE id = ? AND {_AT_WORK}",
+            (state.value, size, task),
         )
 
     def rewind(self, task: int) -> None:

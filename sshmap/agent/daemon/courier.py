@@ -47,7 +47,7 @@ class Courier:
         self._routes: dict[Peer, Route] = {}
         #: when a peer's turn began last, and after a failure when the next may begin and the pause until then
         self._began: dict[str, float] = {}
-        self._later: dict[str, tuple[float, float]] = {}
+        self._later: dict[Peer, tuple[float, float]] = {}
 
     def look_once(self, seconds: float) -> None:
         """Start, wake and end routes as the outbox and the cluster's file say; forget a little; then wait to be woken."""
@@ -80,17 +80,24 @@ class Courier:
         return min((self._next(peer) - now for peer in idle if self._next(peer) > now), default=MOST_PAUSE * 3)
 
     def _next(self, peer: Peer) -> float:
-        return self._later.get(peer.name, (0.0, 0.0))[0]
+        return self._later.get(peer, (0.0, 0.0))[0]
 
     def _collect(self) -> None:
         """Take leave of the routes that have ended; a peer that could not be served is tried again after a growing pause."""
         for peer, route in list(self._routes.items()):
             if route.ended:
                 del self._routes[peer]
-                _, pause = self._later.pop(peer.name, (0.0, 0.0))
+                _, pause = self._later.pop(peer, (0.0, 0.0))
                 if route.failed:
                     pause = min(MOST_PAUSE, 2 * pause or FIRST_PAUSE)
-                    self._later[peer.name] = (time.monotonic() + pause, pause)
+                    self._later[peer] = (time.monotonic() + pause, pause)
+
+    def close(self) -> None:
+        """End all routes and the ledger."""
+        for route in self._routes.values():
+            route.go_on(crowded=False, leave=True)
+        self._sleeper.close()
+        self._store.close()
 
     @property
     def active(self) -> bool:
@@ -150,12 +157,11 @@ class Route:
         while not self._leave:
             self._nudge.clear()
             parcels = outbox.parcels(self._peer.name, AHEAD)
-            over = not parcels or time.monotonic() - began > TURN
-            if over and self._crowded:
-                return
             if parcels:
                 self._send(session, store, parcels, defined)
-            elif not self._nudge.wait(IDLE):
+            elif self._crowded or not self._nudge.wait(IDLE):
+                return
+            if self._crowded and time.monotonic() - began > TURN:
                 return
 
     def _send(self, session: Session, store: Store, parcels: list[Parcel], defined: set[bytes]) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 from sshmap.agent.host.wake import wake
@@ -71,7 +71,7 @@ class Planning:
             refused=counts["refused"],
         )  # fmt: skip
 
-    def queue(self) -> Iterator[None]:
+    def queue(self) -> Generator[None, None, None]:
         """Queue what is not there yet in small steps, waking the workers after each; others get the ledger in between."""
         with self._store.ledger.change():
             self._jobs.begin_queueing(self.run)
@@ -102,8 +102,7 @@ class Planning:
         with contextlib.closing(Ledger(self._store.root)) as ledger:
             outputs: set[str] = set()
             for some in _batches(self._expanded(Keys(ledger)), _BATCH):
-                standing = self._tasks.standing(self.run, [task.output for task in some])
-                for decision in self._judged(some, standing):
+                for decision in self._judged(some):
                     yield self._once(decision, outputs) if self.spec.maker.verb is Verb.FANOUT else decision
 
     def _expanded(self, keys: Keys) -> Iterator[NewTask]:
@@ -114,21 +113,28 @@ class Planning:
         make = expand.fanout_tasks if verb is Verb.FANOUT else expand.map_tasks
         return make(source, self._outdir, inputs)
 
-    def _judged(self, tasks: list[NewTask], standing: dict[str, bytes]) -> Iterator[expand.Decision]:
+    def _judged(self, tasks: list[NewTask]) -> Iterator[expand.Decision]:
         """Judge tasks; what is in hand, or has ended since the client came, belongs to the run whatever lies there."""
-        fanout = self.spec.maker.verb is Verb.FANOUT
-        existing = {} if fanout else self._store.keys.receipts([task.output for task in tasks])
+        outputs = [task.output for task in tasks]
+        standing = self._tasks.standing(self.run, outputs)
+        judge = self._judge_fanouts(outputs) if self.spec.maker.verb is Verb.FANOUT else self._judge_keys(outputs)
         for task in tasks:
-            if standing.get(task.output) == task.inputs:
-                yield expand.Decision(task=task)
-            elif fanout:
-                receipt = Receipt(self._maker, task.inputs)
-                record = Outbox(self._store.ledger).fanout(task.output)
-                complete = self._holdings.is_complete(task.output, receipt, record)
-                rivals = self._holdings.rivals(task.output, receipt)
-                yield expand.judge_fanout(task, complete=complete, rivals=rivals, replace=self.spec.replace)
-            else:
-                yield expand.judge_key(task, self._maker, existing, replace=self.spec.replace)
+            yield expand.Decision(task=task) if standing.get(task.output) == task.inputs else judge(task)
+
+    def _judge_keys(self, outputs: list[str]) -> Callable[[NewTask], expand.Decision]:
+        existing = self._store.keys.receipts(outputs)
+        return lambda task: expand.judge_key(task, self._maker, existing, replace=self.spec.replace)
+
+    def _judge_fanouts(self, outputs: list[str]) -> Callable[[NewTask], expand.Decision]:
+        records = Outbox(self._store.ledger).fanouts(outputs)
+
+        def judge(task: NewTask) -> expand.Decision:
+            receipt = Receipt(self._maker, task.inputs)
+            complete = self._holdings.is_complete(task.output, receipt, records.get(task.output))
+            rivals = self._holdings.rivals(task.output, receipt)
+            return expand.judge_fanout(task, complete=complete, rivals=rivals, replace=self.spec.replace)
+
+        return judge
 
     @staticmethod
     def _once(decision: expand.Decision, outputs: set[str]) -> expand.Decision:
