@@ -49,9 +49,20 @@ class SshmapError(Exception):
 
 
 class CommandsFailed(SshmapError):
-    """Commands of a job failed; the others were finished."""
+    """Commands of a job failed; the others were finished.
+
+    Args:
+        message: one line naming the thing and the place.
+        hint: what to type or change next; empty if there is nothing to say.
+        host: name of the host it happened on, if it is about one.
+        code: exit code of the command, 0 if it is about several or none has ended.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", host: str = "", code: int = 0) -> None:
+        super().__init__(message, hint=hint, host=host)
+        self.code = code
 
 
 class NothingMatched(SshmapError):

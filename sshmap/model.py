@@ -4,7 +4,8 @@ States of a task::
 
     queued ──claim──► running ──commit──► done
       ▲                 │  │ └─fanout commit─► sending ──last file arrived──► done
-      └──worker lost────┘  └──command failed──► failed ◄──peer refused──┘
+      ├──worker lost────┘  └──command failed──► failed ◄──peer refused──┤
+      └──────────────────────files lost, or its input changed───────────┘
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ KeyName = NewType("KeyName", str)
 HostName = NewType("HostName", str)
 #: Short hash of what a job is to do; the same command has the same id.
 JobId = NewType("JobId", str)
+#: Random name of a run, made by the client that asks for it.
+RunId = NewType("RunId", str)
 #: xxh3-128 of some content, 16 bytes.
 Digest = NewType("Digest", bytes)
 
@@ -64,6 +67,21 @@ class TaskState(enum.Enum):
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 #: seconds since 1970, within the years that a calendar can show
 Time = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
+
+
+class AttemptEnd(enum.Enum):
+    """What became of an attempt."""
+
+    #: its outputs are where they belong
+    DONE = "done"
+    #: its command failed, or its output was refused
+    FAILED = "failed"
+    #: its worker died, or the files that it made were lost on their way
+    LOST = "lost"
+    #: its worker was told to stop, or had not begun it
+    RETURNED = "returned"
+    #: its input changed, and the task was queued again
+    OVERTAKEN = "overtaken"
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):

@@ -27,7 +27,7 @@ from sshmap.agent.shuffle import sweep
 from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.layout import Root
-from sshmap.store.queue import Queue
+from sshmap.store.tasks import Tasks
 
 GRACE = 5
 #: how the manager starts the others; macOS's libraries do not bear to be forked
@@ -66,8 +66,8 @@ def recover(root: Root) -> None:
     store = Store(root)
     with contextlib.closing(store):
         store.recover()
-        queue = Queue(store.ledger)
-        queue.requeue(slot for slot in queue.running_slots() if not locks.is_held(root, f"worker-{slot}"))
+        tasks = Tasks(store.ledger)
+        tasks.requeue(slot for slot in tasks.running_slots() if not locks.is_held(root, f"worker-{slot}"))
         sweep(store)
 
 
@@ -97,7 +97,7 @@ class WorkerService(cotyledon.Service):
     def terminate(self) -> None:
         """Give the claims back: being stopped is no fault of theirs."""
         with contextlib.closing(Store(self._root)) as store:
-            Queue(store.ledger).give_back(self.worker_id)
+            Tasks(store.ledger).give_back(self.worker_id)
 
 
 class CourierService(cotyledon.Service):

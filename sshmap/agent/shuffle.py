@@ -1,4 +1,33 @@
-"""The bookkeeping of the fan-out: files in the outbox, their way out, and what has arrived around the cluster."""
+"""The fan-out's bookkeeping: what was sent where, what is complete around the cluster, what is stale.
+
+The outputs of a fan-out task lie on many hosts, so no host sees whether they are all there. The host of the input keeps
+a record of what each task has put around the cluster (`fanouts`: how many names, and their digest); at the next run
+every host counts what lies in each output directory, by receipt, the client adds the counts up, and the task is
+complete if they equal the record. Counts of other receipts are rivals: they refuse the job, or with ``--replace`` are
+stale and swept when the fresh outputs are there. Counting takes a while in which files arrive, thus this order::
+
+    client                    host of an input                 other hosts
+    Open ───────────────────► makes or joins the run (all hosts, before anybody counts)
+           ◄──── Opened ───── its epoch grows: what is in hand now, or ends later, belongs to this run
+    CountOutputs ───────────► ◄─────────── OutputCounts ────── (all hosts)
+    adds up, deals out by the ring
+    Plan, OutputCounts… ────► judges the other tasks by record and counts
+           ◄──── Planned ──── all hosts have planned, none refuses: else nothing is started
+    Start ──────────────────► queues, workers run; a commit puts what belongs here into data/,
+                              the rest into the outbox, and the record into `fanouts`
+                              courier ───────────────────────► commits; its answer takes the file
+           ◄──── RunEnded ─── last file arrived: done          out of the outbox
+    Sweep ──────────────────► ───────────────────────────────► deletes what is stale (all hosts)
+
+A session that breaks costs a repetition, at each step: Open names the run by the client's id, and is the same run again.
+CountOutputs changes nothing. Plan and Start name run and epoch, so what was done before the break still belongs to the
+run, with its failures, and nothing is judged by counts that are older. A file that is sent twice has an equal receipt
+and digest, which is success. Sweep deletes what is there. A run that was opened and never started is joined by the
+next client that opens the job, and leaves nothing that anybody reads.
+
+Rejected: to ask who holds what after the run's tasks were picked (files on their way would be missed or counted twice);
+to stop all couriers while hosts count (one host that is down would stop the others).
+"""
 
 from __future__ import annotations
 
@@ -12,9 +41,10 @@ from sshmap.model import Receipt, base_name
 from sshmap.protocol.framing import FrameWriter
 from sshmap.protocol.messages import End, Handed, OutputCount, Problem, Relay, RelayItem, Served
 from sshmap.store.commit import Store
-from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
-from sshmap.store.queue import Parcel, Queue
+from sshmap.store.outbox import Outbox, Parcel
+from sshmap.store.receipts import names_digest
+from sshmap.store.tasks import Tasks
 from sshmap.transport.session import Session
 
 #: files sent before their answers are awaited
@@ -60,15 +90,18 @@ class Outgoing:
         os.close(self._fd)
 
 
-def acknowledge(store: Store, arrived: list[Parcel], refused: dict[int, Problem]) -> None:
+def acknowledge(store: Store, sent: list[Parcel], refused: dict[int, Problem]) -> None:
     """Take files out of the outbox that have arrived or were refused; the tasks of the latter fail, with all their files."""
-    queue = Queue(store.ledger)
+    outbox, tasks = Outbox(store.ledger), Tasks(store.ledger)
     with store.ledger.change():
-        queue.delivered([parcel for parcel in arrived if parcel.id not in refused])
-        for parcel in arrived:
+        # not those whose task was queued again meanwhile: its next attempt posts others
+        waiting = [parcel for parcel in sent if outbox.holds(parcel)]
+        outbox.take_out(waiting)
+        for parcel in waiting:
             if problem := refused.get(parcel.id):
-                queue.fail(parcel.task, problem.kind, problem.message, 0)
-    for parcel in arrived:
+                tasks.fail(parcel.task, problem.kind, problem.message, 0)
+        tasks.finish_sent({parcel.task for parcel in waiting})
+    for parcel in sent:
         (store.root.outbox / str(parcel.id)).unlink(missing_ok=True)
     if refused:
         sweep(store)
@@ -77,11 +110,10 @@ def acknowledge(store: Store, arrived: list[Parcel], refused: dict[int, Problem]
 
 def lose(store: Store, parcel: Parcel) -> None:
     """Have a task run again whose file in the outbox is lost, unless somebody else has brought it to its host meanwhile."""
-    queue = Queue(store.ledger)
     with store.ledger.change():
-        lost = parcel.id in queue.posted()
+        lost = Outbox(store.ledger).holds(parcel)
         if lost:
-            queue.rewind(parcel.task)
+            Tasks(store.ledger).rewind(parcel.task)
     if lost:
         sweep(store)
         wake(store.root, "worker")
@@ -93,7 +125,7 @@ def sweep(store: Store) -> None:
     Within a write transaction, as workers link a file before they commit its row.
     """
     with store.ledger.change():
-        posted = {str(number) for number in Queue(store.ledger).posted()}
+        posted = {str(number) for number in Outbox(store.ledger).posted()}
         for entry in os.scandir(store.root.outbox):
             if entry.name not in posted:
                 os.unlink(entry.path)
@@ -102,7 +134,7 @@ def sweep(store: Store) -> None:
 def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:
     """Send what waits for a peer to a client that will carry it there."""
     count = size = 0
-    for parcel in Queue(store.ledger).parcels(request.peer, 0, AHEAD):
+    for parcel in Outbox(store.ledger).parcels(request.peer, AHEAD):
         maker = store.keys.maker(parcel.receipt.maker)
         try:
             outgoing = Outgoing(store.root, parcel)
@@ -112,7 +144,14 @@ def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:
         with contextlib.closing(outgoing):
             assert maker is not None, "a job's maker is remembered with the job"
             writer.message(
-                RelayItem(id=parcel.id, name=parcel.name, receipt=parcel.receipt, maker=maker, replace=parcel.replaces),
+                RelayItem(
+                    id=parcel.id,
+                    name=parcel.name,
+                    receipt=parcel.receipt,
+                    maker=maker,
+                    members=parcel.members,
+                    replace=parcel.replaces,
+                ),
                 flush=False,
             )
             outgoing.stream(writer)
@@ -122,17 +161,30 @@ def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:
     writer.message(Served(count=count))
 
 
-def names_digest(bases: Iterable[str]) -> bytes:
-    """Digest a set of base names so that the digests of its parts can be combined by xor."""
-    total = 0
-    for base in bases:
-        total ^= int.from_bytes(digest_of(base.encode()), "big")
-    return total.to_bytes(16, "big")
+class Holdings:
+    """What all hosts hold below OUTDIR, by directory and receipt, as far as one host's inputs are concerned."""
 
+    def __init__(self) -> None:
+        self._counts: dict[str, list[OutputCount]] = {}
 
-def combine(one: bytes, other: bytes) -> bytes:
-    """Combine the digests of two disjoint sets of names."""
-    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).to_bytes(16, "big")
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
+    def add(self, rows: Iterable[OutputCount]) -> None:
+        """Take some more counts in."""
+        for row in rows:
+            self._counts.setdefault(row.output, []).append(row)
+
+    def is_complete(self, output: str, receipt: Receipt, record: tuple[Receipt, int, bytes] | None) -> bool:
+        """Say whether all is there that the record says a task has put around the cluster."""
+        if record is None or record[0] != receipt:
+            return False
+        counts = self._counts.get(output, [])
+        return record[1:] == next(((row.count, row.names) for row in counts if row.receipt == receipt), (0, bytes(16)))
+
+    def rivals(self, output: str, receipt: Receipt) -> list[OutputCount]:
+        """Return the counts of what other work left in a directory."""
+        return [row for row in self._counts.get(output, []) if row.receipt != receipt]
 
 
 def count_outputs(outdir: str, keys: Iterable[tuple[str, Receipt | None]]) -> Iterator[OutputCount]:

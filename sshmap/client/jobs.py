@@ -24,7 +24,11 @@ from sshmap.errors import HostLost, NothingMatched, SshmapError, UsageError
 from sshmap.model import JobSpec, Maker, Receipt, Shipped, Verb, base_name, check_job, parse_name
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import CHUNK
+from sshmap.store.receipts import combine
 from sshmap.transport.session import Session
+
+#: rows in one message
+_ROWS = 2000
 
 
 class Standing(msgspec.Struct, kw_only=True):
@@ -111,11 +115,12 @@ class JobRun:
         self._report = options.get("report")
         self._plans: dict[str, m.Planned] = {}
         self._counts: dict[str, list[m.OutputCount]] = {}
-        #: on each host, the run that holds what was in hand before the counts
-        self._since: dict[str, int] = {}
+        self._id = os.urandom(6).hex()
+        #: the run on each host: of this id, or one that was worked on already
+        self._runs: dict[str, m.Opened] = {}
         self._progress: dict[str, m.Progress] = {}
-        #: what each host kept when the job was first started there
-        self._kept: dict[str, int] = {}
+        #: directories of fan-out outputs in which other work left something
+        self._stale: dict[str, list[m.Keep]] = {}
         self._relays = Relays(links)
         self._guard = threading.Lock()
 
@@ -135,7 +140,7 @@ class JobRun:
         for error in lost.values():
             if not isinstance(error, HostLost):
                 raise error
-        self._sweep(finished)
+        self._sweep()
         result = self._result(finished, lost, time.monotonic() - began)
         if result.lost or result.failures:
             raise JobFailed(result)
@@ -143,12 +148,11 @@ class JobRun:
 
     def _plan(self) -> dict[str, SshmapError]:
         """Plan the job on every host; return the hosts that are lost."""
-        lost: dict[str, SshmapError] = {}
-        counts: dict[str, list[m.OutputCount]] = {}
+        self._runs, lost = self._links.gather(lambda name: self._links.ask(name, self._open))
         if self.spec.maker.verb is Verb.FANOUT:
-            counts, lost = self._count_outputs()
-        names = [host.name for host in self._links.hosts if host.name not in lost]
-        self._counts = counts
+            self._counts, more = self._count_outputs()
+            lost |= more
+        names = [name for name in self._runs if name not in lost]
         plans, failures = self._links.gather(
             lambda name: self._links.ask(name, lambda session: self._plan_one(session, name)), names
         )
@@ -164,9 +168,15 @@ class JobRun:
         for attachment in self._attachments:
             if session.ask(m.Ship(file=attachment.file), m.Wanted).wanted:
                 self._ship(session, attachment)
-        return session.ask(
-            m.Plan(job=self.spec, counts=tuple(self._counts.get(name, ())), since=self._since.get(name, 0)), m.Planned
-        )
+        run = self._runs[name]
+        session.writer.message(m.Plan(job=self.spec, run=run.run, epoch=run.epoch), flush=False)
+        counts = self._counts.get(name, [])
+        for start in range(0, len(counts), _ROWS):
+            session.writer.message(m.OutputCounts(rows=tuple(counts[start : start + _ROWS])), flush=False)
+        return session.ask(m.Counted(), m.Planned)
+
+    def _open(self, session: Session) -> m.Opened:
+        return session.ask(m.Open(job=self.spec, run=self._id), m.Opened)
 
     @staticmethod
     def _ship(session: Session, attachment: Attachment) -> None:
@@ -187,14 +197,8 @@ class JobRun:
             raise NothingMatched(f"no key matches INDIR {self.spec.indir}", hint="sshmap ls shows what there is")
 
     def _count_outputs(self) -> tuple[dict[str, list[m.OutputCount]], dict[str, SshmapError]]:
-        """Sum up what all hosts hold below OUTDIR and deal it out to the hosts of the inputs.
-
-        Files on their way arrive before one host is asked and after another: before any is, all note what is in hand.
-        """
+        """Sum up what all hosts hold below OUTDIR and deal it out to the hosts of the inputs; all have opened the run by now."""
         outdir = parse_name(self.spec.outdir)
-        self._since, lost = self._links.gather(
-            lambda name: self._links.ask(name, lambda session: session.ask(m.Recall(job=self.spec), m.Recalled).run)
-        )
 
         def ask(name: str) -> list[m.OutputCount]:
             return self._links.ask(
@@ -207,7 +211,7 @@ class JobRun:
                 ],
             )
 
-        answers, more = self._links.gather(ask, self._since)
+        answers, lost = self._links.gather(ask, self._runs)
         sums: dict[tuple[str, Receipt | None], m.OutputCount] = {}
         for rows in answers.values():
             for row in rows:
@@ -216,16 +220,16 @@ class JobRun:
         dealt: dict[str, list[m.OutputCount]] = {}
         for row in sums.values():
             dealt.setdefault(self._links.ring.place(base_name(row.output.rstrip("/"))), []).append(row)
-        return dealt, lost | more
+        return dealt, lost
 
     def _start(self, name: str) -> m.RunEnded:
-        """Start the job on one host and follow it; after a broken session, plan and start again, which attaches."""
+        """Start the job on one host and follow it; after a broken session, plan and start again, which goes on with the run."""
         first = True
 
         def converse(session: Session) -> m.RunEnded:
             nonlocal first
             if not first:
-                self._plans[name] = self._merged(self._plans[name], self._plan_one(session, name))
+                self._plans[name] = self._plan_one(session, name)
             first = False
             finished = self._follow(name, session)
             # a file that takes long to be relayed is no reason for the host to give up its peer
@@ -236,22 +240,19 @@ class JobRun:
         return self._links.ask(name, converse)
 
     def _follow(self, name: str, session: Session) -> m.RunEnded:
-        for message in session.stream(m.Start(attach=name in self._progress), m.RunEnded):
+        self._stale[name] = []
+        for message in session.stream(m.Start(), m.RunEnded):
             if isinstance(message, m.Progress):
                 self._advance(name, message)
+            elif isinstance(message, m.StaleOutputs):
+                self._stale[name] += message.keep
             elif isinstance(message, m.RunEnded):
                 return message
         raise AssertionError("the stream ends with RunEnded")
 
-    @staticmethod
-    def _merged(before: m.Planned, now: m.Planned) -> m.Planned:
-        """What was done between two plans of one run counts as done, not as kept."""
-        return msgspec.structs.replace(now, kept=before.kept, fresh=before.fresh)
-
     def _advance(self, name: str, progress: m.Progress) -> None:
         with self._guard:
             self._progress[name] = progress
-            self._kept.setdefault(name, progress.kept)
             if self._links.inventory.shuffle != "direct":
                 self._relays.ensure(name, set(progress.stuck) - set(progress.barred))
             if self._report:
@@ -264,23 +265,23 @@ class JobRun:
             failed=sum(part.failed for part in parts), size=sum(part.size for part in parts),
         )  # fmt: skip
 
-    def _sweep(self, finished: dict[str, m.RunEnded]) -> None:
+    def _sweep(self) -> None:
         """After a fan-out that replaces: delete what other work left beside the fresh outputs."""
-        stale = [row for answer in finished.values() for row in answer.stale]
-        if self.spec.replace and stale:
-            request = m.Sweep(keep=tuple(stale))
-            _, failures = self._links.gather(
-                lambda name: self._links.ask(name, lambda session: session.ask(request, m.Removed))
-            )
+        keep = [row for rows in self._stale.values() for row in rows] if self.spec.replace else []
+        pages = [m.Sweep(keep=tuple(keep[start : start + _ROWS])) for start in range(0, len(keep), _ROWS)]
+
+        def sweep(session: Session) -> int:
+            return sum(session.ask(page, m.Removed).count for page in pages)
+
+        if pages:
+            _, failures = self._links.gather(lambda name: self._links.ask(name, sweep))
             raise_failures(failures, {})
 
     def _result(self, finished: dict[str, m.RunEnded], lost: dict[str, SshmapError], seconds: float) -> JobResult:
-        hosts = {}
-        for name, answer in finished.items():
-            kept = self._kept.get(name, answer.kept)
-            # after a broken session, what was done before it shows as kept in the last answer
-            done = answer.done + answer.kept - kept
-            hosts[name] = HostResult(done=done, failed=answer.failed, kept=kept, size=answer.size)
+        hosts = {
+            name: HostResult(done=answer.done, failed=answer.failed, kept=answer.kept, size=answer.size)
+            for name, answer in finished.items()
+        }
         failures = [
             TaskFailure(host=name, key=f.key, attempt=f.attempt, kind=f.kind, message=f.message, exit_code=f.exit_code)
             for name, answer in finished.items()
@@ -330,5 +331,4 @@ class JobRun:
 
 
 def _add(one: m.OutputCount, other: m.OutputCount) -> m.OutputCount:
-    names = (int.from_bytes(one.names, "big") ^ int.from_bytes(other.names, "big")).to_bytes(16, "big")
-    return m.OutputCount(one.output, one.receipt, one.count + other.count, names)
+    return m.OutputCount(one.output, one.receipt, one.count + other.count, combine(one.names, other.names))

@@ -102,7 +102,7 @@ def carry_some(source: Session, target: Session) -> int:
                 target.expect_end(m.Synced)
             ids.append(message.id)
             target.writer.message(m.DefineMaker(maker=message.maker), flush=False)
-            put = m.Put(name=message.name, receipt=message.receipt, replace=message.replace)
+            put = m.Put(name=message.name, receipt=message.receipt, members=message.members, replace=message.replace)
             target.writer.message(put, flush=False)
             _pass_on(source, target)
     if ids:

@@ -20,32 +20,47 @@ machine, which talk over a Unix socket, ``Handed`` with an open file (SCM_RIGHTS
 all of it: the receiver links the file if nobody can write to it any more, and digests it unless
 its seal is fresh (`sshmap.store.files`).
 
+**Version.** Hello says the lowest and the highest version that the client speaks, Welcome the highest that both do,
+which is spoken from then on.
+
 **Conversations** (client → agent, agent → client)::
 
-    Hello{versions, host, ring, …}            Welcome{version, host, generation} | Problem
-    Ls{prefix, recursive, known, after}            Listing{entries, prefixes}* Listed{generation}
-    Put{name}, data*, End; … ; Sync           Stored{results}* Synced
-    Get{prefix, exact, after, least, limit}   Item{name, size}, data*, End | Unsent{problem}; Passed{name}; … ; Served{count}
-    Remove{prefix, exact, counting}           Removed{count, size}
-    Recall{job}                               Recalled{run}
-    CountOutputs{outdir}                             OutputCounts{rows}* Served
-    Ship{file}                                Wanted{wanted}; if so: data*, End → Synced
-    Plan{job, counts, since}                 Planned{inputs, fresh, kept, problems}
-    Start{}                                   Progress{…}* RunEnded{…} | Problem
-    Sweep{outdir, keep}                       Removed{count, size}
-    Eval{name, command}                       data* (stdout), Said{stderr}*, Exited{code}
-    Exec{command}                             as Eval
-    Relay{peer}                               RelayItem{id, name, …}, data*, End; … ; Served{count}
-    Delivered{peer, ids, refused}             Served{}
-    GetStatus{}                                    Status{…}
+    Hello{version, lowest, host, ring, …}      Welcome{version, host} | Problem
+    Ls{prefix, recursive, known, after}        Listing{entries, prefixes}* Listed{generation, unchanged}
+    DefineMaker{maker}                         (what the receipts of later Puts refer to)
+    Put{name, receipt, members, replace}, data*, End{size, digest} | Handed{size, digest}; … ; Sync{}
+                                               Stored{results}* Synced{}
+    Get{prefix, exact, after, least, limit}    Item{name, size}, data*, End{size, digest} | Unsent{problem};
+                                               Passed{name}; … ; Served{count}
+    Remove{prefix, exact, counting}            Removed{count, size}
+    Has{name}                                  Served{count}
+    Ship{file}                                 Wanted{wanted}; if so: data*, End{size, digest} → Synced{}
+    Open{job, run}                             Opened{run, epoch}
+    CountOutputs{outdir}                       OutputCounts{rows}* Served{count}
+    Plan{job, run, epoch}, OutputCounts{rows}*, Counted{}
+                                               Planned{job, inputs, fresh, kept, problems, refused}
+    Start{}                                    Progress{queued, running, sending, done, failed, …}*
+                                               StaleOutputs{keep}* RunEnded{done, failed, size, kept, …} | Problem
+    Sweep{keep}; …                             Removed{count, size}; …
+    Eval{name, command}                        data* (stdout), Said{text}*, Exited{code}
+    Exec{command}                              as Eval
+    Relay{peer}                                RelayItem{id, name, receipt, maker, members, replace}, data*, End{size, digest}; …
+                                               Served{count}
+    Delivered{peer, ids, refused}              Served{count}
+    GetStatus{}                                Status{host, keys, size, …}
     Diagnose{}                                 Diagnosis{unreached, findings}
-    Jobs{}                                    JobList{jobs}
-    StartDaemon{}                                    Status{…}
-    SetPeers{peers, known_hosts, authorized}      PeersSet{}
-    StopDaemon{purge}                               DaemonStopped{was_running}
+    Jobs{}                                     JobList{jobs}
+    StartDaemon{}                              Status{host, keys, size, …}
+    SetPeers{peers, known_hosts, authorized}   PeersSet{}
+    StopDaemon{purge}                          DaemonStopped{was_running, requeued}
+    Ping{}                                     Served{count}
+
+No message grows with the data: what may be long comes in several. In which order a job's requests come, and what
+happens when a session breaks between them, is drawn in `sshmap.agent.shuffle`.
 
 The agent sends ``Tick{}`` whenever it was silent for 3 seconds, so silence of 12 seconds
-means that it is lost. A request that fails as a whole is answered by ``Problem``. Where
+means that it is lost. A request that fails as a whole is answered by
+``Problem{kind, message, hint, key}``. Where
 only files for peers that do not answer are left of a job, ``RunEnded`` names the peers; a
 client that carries such files sends ``Start`` again, which follows on.
 A client whose ``Hello`` says ``ending`` sends ``StopDaemon`` and nothing else; it is served whatever

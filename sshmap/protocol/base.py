@@ -4,10 +4,32 @@ from __future__ import annotations
 
 import msgspec
 
-from sshmap.errors import BY_NAME, SshmapError
+from sshmap.errors import BY_NAME, ProtocolError, SshmapError
 from sshmap.model import Peer
 
-VERSION = 2
+#: the highest version of the protocol that this code speaks, and the lowest
+VERSION, LOWEST = 3, 3
+
+
+def settle_version(lowest: int, highest: int) -> int:
+    """Return the highest version that this code and the other side speak.
+
+    Raises:
+        ProtocolError: there is none.
+    """
+    version = min(VERSION, highest)
+    if version < max(LOWEST, lowest):
+        raise ProtocolError(
+            f"one side speaks protocol {_span(LOWEST, VERSION)}, the other {_span(lowest, highest)}",
+            hint="sshmap up, with the newer sshmap",
+        )
+    return version
+
+
+def _span(lowest: int, highest: int) -> str:
+    if not highest:
+        return "2 or lower"
+    return str(highest) if lowest in (0, highest) else f"{lowest} to {highest}"
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag=True, omit_defaults=True):
@@ -38,7 +60,10 @@ class Problem(Message, frozen=True, kw_only=True):
 class Hello(Message, frozen=True, kw_only=True):
     """First message of a client: who is meant and what the cluster looks like."""
 
-    version: int = VERSION
+    #: the highest version of the protocol that the client speaks, and the lowest, as its session says: no default may
+    #: be a version, as what is at its default is not sent, and the other side has other defaults
+    version: int = 0
+    lowest: int = 0
     host: str
     ring: tuple[tuple[str, float], ...]
     #: the other hosts; empty when a peer calls
@@ -57,8 +82,18 @@ class Hello(Message, frozen=True, kw_only=True):
 class Welcome(Message, frozen=True, kw_only=True):
     """The agent's answer to Hello."""
 
-    version: int = VERSION
+    #: the version of the protocol that is spoken from now on
+    version: int = 0
     host: str
+
+
+def welcome(hello: Hello) -> Welcome:
+    """Answer a client in the highest version of the protocol that both sides speak.
+
+    Raises:
+        ProtocolError: there is none.
+    """
+    return Welcome(version=settle_version(hello.lowest, hello.version), host=hello.host)
 
 
 class Ping(Message, frozen=True, kw_only=True):

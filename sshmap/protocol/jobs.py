@@ -43,25 +43,33 @@ class Wanted(Message, frozen=True, kw_only=True):
     wanted: bool
 
 
-class Recall(Message, frozen=True, kw_only=True):
-    """Comes before the counts of a fan-out: tasks that are in hand now are not judged by them."""
+class Counted(Message, frozen=True, kw_only=True):
+    """Ends the counts that belong to a Plan."""
+
+
+class Open(Message, frozen=True, kw_only=True):
+    """Makes a run of a job, or joins the one that is worked on; comes before anything is counted or planned."""
 
     job: JobSpec
+    #: id that the run gets if it is made, chosen at random by the client
+    run: str
 
 
-class Recalled(Message, frozen=True, kw_only=True):
-    """The number of the run that such tasks belong to."""
+class Opened(Message, frozen=True, kw_only=True):
+    """The run; what ends in it from now on is not judged by what is counted later."""
 
-    run: int
+    run: str
+    #: of the run, and grows each time a client opens it
+    epoch: int
 
 
 class Plan(Message, frozen=True, kw_only=True):
-    """Asks what a job would do on this host."""
+    """Asks what a job would do on this host; OutputCounts and Counted follow."""
 
     job: JobSpec
-    counts: tuple[OutputCount, ...] = ()
-    #: what Recalled said before the counts; 0 if nothing was asked
-    since: int = 0
+    #: as Opened said
+    run: str
+    epoch: int
 
 
 class Planned(Message, frozen=True, kw_only=True):
@@ -77,10 +85,7 @@ class Planned(Message, frozen=True, kw_only=True):
 
 
 class Start(Message, frozen=True, kw_only=True):
-    """Starts the job that was planned, or attaches to it."""
-
-    #: the client has seen it start and goes on after a broken session: what has failed since is not run again
-    attach: bool = False
+    """Queues what was planned, and follows the run; again, it only follows."""
 
 
 class Progress(Message, frozen=True, kw_only=True):
@@ -123,18 +128,30 @@ class RunEnded(Message, frozen=True, kw_only=True):
     kept: int
     #: the first thousand
     failures: tuple[Failure, ...] = ()
-    #: outputs that other work left beside the fresh ones: what to keep
-    stale: tuple[OutputCount, ...] = ()
     #: fan-out files that wait for a host that does not answer
     stuck: dict[str, int] = {}
     #: why it does not
     why: dict[str, str] = {}
 
 
-class Sweep(Message, frozen=True, kw_only=True):
-    """Deletes outputs in these directories that other receipts made."""
+class Keep(msgspec.Struct, frozen=True, array_like=True):
+    """What belongs in a directory of fan-out outputs; keys of other receipts do not."""
 
-    keep: tuple[OutputCount, ...]
+    #: directory ending in ``/``
+    output: str
+    receipt: Receipt
+
+
+class StaleOutputs(Message, frozen=True, kw_only=True):
+    """Some directories that hold keys of other work beside the fresh ones."""
+
+    keep: tuple[Keep, ...]
+
+
+class Sweep(Message, frozen=True, kw_only=True):
+    """Deletes outputs in some directories that other receipts made; a client sends as many as there are pages."""
+
+    keep: tuple[Keep, ...]
 
 
 class Eval(Message, frozen=True, kw_only=True):
@@ -163,9 +180,10 @@ class Exited(Message, frozen=True, kw_only=True):
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A job on one host."""
+    """A run of a job on one host."""
 
     job: str
+    run: str = ""
     verb: str
     indir: str
     outdir: str
@@ -199,6 +217,8 @@ class RelayItem(Message, frozen=True, kw_only=True):
     name: str
     receipt: Receipt
     maker: Maker
+    #: names of the inputs it was made from
+    members: tuple[str, ...] = ()
     replace: bool = False
 
 

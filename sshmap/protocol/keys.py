@@ -40,6 +40,8 @@ class Put(Message, frozen=True, kw_only=True):
 
     name: str
     receipt: Receipt | None = None
+    #: names of the inputs that a job made it from
+    members: tuple[str, ...] = ()
     #: swap a key that has another receipt
     replace: bool = False
 

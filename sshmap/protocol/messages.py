@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sshmap.protocol.base import (
+    LOWEST,
     VERSION,
     Hello,
     Message,
@@ -11,6 +12,8 @@ from sshmap.protocol.base import (
     Served,
     Tick,
     Welcome,
+    settle_version,
+    welcome,
 )
 from sshmap.protocol.hosts import (
     DaemonStopped,
@@ -24,6 +27,7 @@ from sshmap.protocol.hosts import (
     StopDaemon,
 )
 from sshmap.protocol.jobs import (
+    Counted,
     CountOutputs,
     Delivered,
     Eval,
@@ -33,18 +37,20 @@ from sshmap.protocol.jobs import (
     JobList,
     JobRow,
     Jobs,
+    Keep,
+    Open,
+    Opened,
     OutputCount,
     OutputCounts,
     Plan,
     Planned,
     Progress,
-    Recall,
-    Recalled,
     Relay,
     RelayItem,
     RunEnded,
     Said,
     Ship,
+    StaleOutputs,
     Start,
     Sweep,
     Wanted,
@@ -72,9 +78,11 @@ from sshmap.protocol.keys import (
 )
 
 __all__ = [
+    "LOWEST",
     "VERSION",
     "AnyMessage",
     "CountOutputs",
+    "Counted",
     "DaemonStopped",
     "DefineMaker",
     "Delivered",
@@ -94,10 +102,13 @@ __all__ = [
     "JobList",
     "JobRow",
     "Jobs",
+    "Keep",
     "Listed",
     "Listing",
     "Ls",
     "Message",
+    "Open",
+    "Opened",
     "OutputCount",
     "OutputCounts",
     "Passed",
@@ -109,8 +120,6 @@ __all__ = [
     "Progress",
     "Put",
     "PutResult",
-    "Recall",
-    "Recalled",
     "Relay",
     "RelayItem",
     "Remove",
@@ -120,6 +129,7 @@ __all__ = [
     "Served",
     "SetPeers",
     "Ship",
+    "StaleOutputs",
     "Start",
     "StartDaemon",
     "Status",
@@ -133,6 +143,8 @@ __all__ = [
     "Wanted",
     "Welcome",
     "refused",
+    "settle_version",
+    "welcome",
 ]
 
 AnyMessage = (
@@ -163,12 +175,14 @@ AnyMessage = (
     | OutputCounts
     | Ship
     | Wanted
-    | Recall
-    | Recalled
+    | Open
+    | Opened
     | Plan
+    | Counted
     | Planned
     | Start
     | Progress
+    | StaleOutputs
     | RunEnded
     | Sweep
     | Eval

@@ -42,6 +42,8 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
     #: when the file was stamped, in seconds since the epoch
     sealed: int
     receipt: Receipt | None = None
+    #: names of the inputs that a job made it from
+    members: tuple[str, ...] = ()
     #: swap a key that has another receipt or other content
     replace: bool = False
 
@@ -126,7 +128,8 @@ class Store:
         for item in self._swapping.values():
             self.swaps.settle(item.name)
             inode = Seal.of(os.lstat(item.path)).inode
-            rows.append(Row(item.name, item.size, item.digest, item.sealed, item.receipt, inode))
+            row = Row(item.name, item.size, item.digest, item.sealed, item.receipt, inode)
+            rows.append((row, item.members))
         self.swaps.note(rows)
 
     def _examine(self, name: str) -> None:
@@ -157,13 +160,16 @@ class Store:
         row = self.keys.get(item.name)
         outcome = self._decide(row, item) if row else Outcome.FRESH
         if outcome is not Outcome.KEPT:
-            receipt = row.receipt if row and outcome is Outcome.REPAIRED else item.receipt
+            repaired = outcome is Outcome.REPAIRED
+            receipt = row.receipt if row and repaired else item.receipt
+            members = self.keys.members_of(item.name) if repaired else item.members
             seal = self.files.place(item.path, item.name)
             if seal.size != item.size:
                 raise DigestMismatch(
                     f"the finished file for {show(item.name)} was changed", hint="run the command again"
                 )
-            self.keys.insert(Row(item.name, item.size, item.digest, item.sealed, receipt, seal.inode, seal.ctime))
+            row = Row(item.name, item.size, item.digest, item.sealed, receipt, seal.inode, seal.ctime)
+            self.keys.insert(row, members)
         return outcome
 
     def _decide(self, row: Row, item: Staged) -> Outcome:

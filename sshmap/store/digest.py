@@ -6,17 +6,14 @@ It finds damage, not malice: whoever can write below the root can write anything
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
-import msgspec
 import xxhash
 
-from sshmap.model import Digest, Maker
+from sshmap.model import Digest
 
 CHUNK = 256 * 1024
 #: xxh3-128 of nothing
 EMPTY = Digest(xxhash.xxh3_128_digest(b""))
-_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Hasher:
@@ -50,16 +47,3 @@ def digest_fd(fd: int) -> tuple[int, Digest]:
 def digest_of(content: bytes) -> Digest:
     """Digest some bytes."""
     return Digest(xxhash.xxh3_128_digest(content))
-
-
-def digest_maker(maker: Maker) -> Digest:
-    """Digest what the tasks of a job have in common."""
-    return digest_of(_encode(maker))
-
-
-def digest_inputs(members: Iterable[tuple[str, bytes]]) -> Digest:
-    """Digest the inputs of a task: their names and contents."""
-    hasher = Hasher()
-    for name, digest in members:
-        hasher.update(name.encode() + b"\0" + digest)
-    return hasher.digest

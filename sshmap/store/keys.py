@@ -5,18 +5,21 @@ Listings are prefix scans of the primary key, so they cost what they return.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 
 import msgspec
 
 from sshmap.model import MAX_NAME, Entry, Maker, Receipt
 from sshmap.placement import numeric_prefix
-from sshmap.store.digest import digest_maker
 from sshmap.store.ledger import Ledger
+from sshmap.store.receipts import digest_maker
 from sshmap.store.seal import Seal
 
 _BATCH = 500
 _LAST = chr(0x10FFFF)
+#: characters of a key's input names from which on compressing them pays
+_WORTH_COMPRESSING = 128
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
@@ -98,7 +101,7 @@ class Keys:
                 yield Entry(name, size, mtime, digest)
                 start = name + "\0"
 
-    def members(self, prefix: str) -> Iterator[tuple[str, str, bytes]]:
+    def grouped(self, prefix: str) -> Iterator[tuple[str, str, bytes]]:
         """Go through keys below a prefix ordered by merge group: group, name, digest.
 
         The order is SQLite's, which spills to disk: memory stays bounded.
@@ -152,13 +155,24 @@ class Keys:
         self._db.execute("INSERT OR IGNORE INTO makers VALUES (?, ?)", (identity, msgspec.json.encode(maker)))
         return identity
 
-    def insert(self, row: Row) -> None:
-        """Add or swap a row; within the transaction that puts its file in place."""
+    def insert(self, row: Row, members: tuple[str, ...] = ()) -> None:
+        """Add or swap a row; within the transaction that puts its file in place.
+
+        Args:
+            row: the row.
+            members: names of the inputs it was made from; none if no job made it.
+        """
         maker, inputs = (row.receipt.maker, row.receipt.inputs) if row.receipt else (None, None)
         self._db.execute(
-            "INSERT OR REPLACE INTO keys (name, size, digest, mtime, maker, inputs, inode, ctime) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (row.name, row.size, row.digest, row.mtime, maker, inputs, row.inode, row.ctime),
+            "INSERT OR REPLACE INTO keys (name, size, digest, mtime, maker, inputs, inode, ctime, members) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row.name, row.size, row.digest, row.mtime, maker, inputs, row.inode, row.ctime, packed(members)),
         )
+
+    def members_of(self, name: str) -> tuple[str, ...]:
+        """Return the names of the inputs that a key was made from; none if it is not there or no job made it."""
+        row = self._db.execute("SELECT members FROM keys WHERE name = ?", (name,)).fetchone()
+        return unpacked(row[0] if row else None)
 
     def discard(self, prefix: str, *, exact: bool = False) -> None:
         """Delete rows and note their files as garbage; within a transaction."""
@@ -169,6 +183,23 @@ class Keys:
 
 def _where(prefix: str, *, exact: bool) -> tuple[str, tuple[str, ...]]:
     return ("name = ?", (prefix,)) if exact else ("name >= ? AND name < ?", (prefix, after_prefix(prefix)))
+
+
+def packed(members: tuple[str, ...]) -> str | bytes | None:
+    """Write names of inputs one a line, compressed where that is smaller; a name holds no line break."""
+    if not members:
+        return None
+    text = "\n".join(members)
+    if len(text) < _WORTH_COMPRESSING:
+        return text
+    compressed = zlib.compress(text.encode())
+    return compressed if len(compressed) < len(text) else text
+
+
+def unpacked(names: str | bytes | None) -> tuple[str, ...]:
+    """Read names of inputs again."""
+    text = zlib.decompress(names).decode() if isinstance(names, bytes) else names
+    return tuple(text.split("\n")) if text else ()
 
 
 def receipt_of(maker: bytes | None, inputs: bytes | None) -> Receipt | None:

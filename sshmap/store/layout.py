@@ -14,7 +14,7 @@ import msgspec
 from sshmap.errors import HostNotReady, NoSpace, Refused, SshmapError
 from sshmap.model import Peer
 
-LAYOUT = 1
+LAYOUT = 2
 #: bytes
 BALLAST = 1 << 20
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", "glusterfs", "fuse.glusterfs"}
@@ -97,7 +97,8 @@ class Root:
         """Read cluster.json.
 
         Raises:
-            HostNotReady: there is none, or it was written by a later version.
+            HostNotReady: there is none.
+            Refused: it was written by a later version, or by one that is too old.
         """
         try:
             cluster = msgspec.json.decode(self.cluster_file.read_bytes(), type=ClusterFile)
@@ -106,8 +107,13 @@ class Root:
         except (OSError, msgspec.DecodeError) as exc:
             raise HostNotReady(f"{self.cluster_file} cannot be read: {exc}", hint="sshmap up") from exc
         if cluster.layout > LAYOUT:
-            raise HostNotReady(
+            raise Refused(
                 f"{self.path} has layout {cluster.layout}, this sshmap knows {LAYOUT}", hint="use the newer sshmap"
+            )
+        if cluster.layout < LAYOUT:
+            raise Refused(
+                f"{self.path} was made by an earlier sshmap (layout {cluster.layout}), which this one does not read",
+                hint="remove it with that sshmap, sshmap down --purge, or give the host another root",
             )
         return cluster
 

@@ -2,7 +2,7 @@
 
 WAL mode, one connection per process and thread, `BEGIN IMMEDIATE` for every change.
 `synchronous=NORMAL`: a killed process loses nothing; a power cut may lose the newest
-commits, and digests find what it damaged. The tables are drawn in `SCHEMA`.
+commits, and digests find what it damaged. The tables are drawn in `schema`.
 """
 
 from __future__ import annotations
@@ -15,51 +15,9 @@ from pathlib import Path
 from sshmap.errors import DigestMismatch, HostNotReady, NoSpace, Refused
 from sshmap.store import locks
 from sshmap.store.layout import Root, remove_tree
+from sshmap.store.schema import OLDEST, SCHEMA, STEPS, VERSION
 
-VERSION = 2
 BUSY_SECONDS = 60.0
-SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-INSERT INTO meta VALUES ('id', lower(hex(randomblob(8)))), ('generation', 0);
--- a key exists if and only if it has a row here
-CREATE TABLE keys (
-    name TEXT PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, mtime INTEGER NOT NULL,
-    maker BLOB, inputs BLOB, inode INTEGER NOT NULL, ctime INTEGER NOT NULL
-) WITHOUT ROWID;
--- what receipts refer to: verb, command and shipped files, as JSON
-CREATE TABLE makers (id BLOB PRIMARY KEY, spec BLOB NOT NULL) WITHOUT ROWID;
--- files to unlink unless a new row has come for them
-CREATE TABLE garbage (name TEXT PRIMARY KEY) WITHOUT ROWID;
--- keys about to be swapped: by whom, which file will be moved to the name, and what its row will be
-CREATE TABLE swaps (
-    name TEXT NOT NULL, owner TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, mtime INTEGER NOT NULL,
-    maker BLOB, inputs BLOB, inode INTEGER NOT NULL, PRIMARY KEY (name, owner)
-) WITHOUT ROWID;
-CREATE TABLE jobs (
-    id TEXT PRIMARY KEY, verb TEXT NOT NULL, indir TEXT NOT NULL, outdir TEXT NOT NULL, maker BLOB NOT NULL,
-    run INTEGER NOT NULL, submitted INTEGER NOT NULL, kept INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE tasks (
-    id INTEGER PRIMARY KEY, job TEXT NOT NULL, output TEXT NOT NULL, members TEXT NOT NULL, inputs BLOB NOT NULL,
-    run INTEGER NOT NULL, replaces INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'queued',
-    slot INTEGER, attempt INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL DEFAULT 0,
-    kind TEXT, message TEXT, exit_code INTEGER, stale INTEGER NOT NULL DEFAULT 0, UNIQUE (job, output)
-);
-CREATE INDEX tasks_active ON tasks (state, id) WHERE state IN ('queued', 'running', 'sending');
--- fan-out files on their way; the file is tmp/outbox/<id>, so an id must never come back
-CREATE TABLE outbox (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, task INTEGER NOT NULL, peer TEXT NOT NULL, name TEXT NOT NULL,
-    size INTEGER NOT NULL, digest BLOB NOT NULL, maker BLOB NOT NULL, inputs BLOB NOT NULL, replaces INTEGER NOT NULL
-);
-CREATE INDEX outbox_peer ON outbox (peer, id);
-CREATE INDEX outbox_task ON outbox (task);
--- what each finished fan-out task has put around the cluster
-CREATE TABLE fanouts (
-    output TEXT PRIMARY KEY, maker BLOB NOT NULL, inputs BLOB NOT NULL, count INTEGER NOT NULL, names BLOB NOT NULL
-) WITHOUT ROWID;
--- peers the courier cannot reach, and why
-CREATE TABLE stuck (peer TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;
-"""
 
 
 class Ledger:
@@ -69,7 +27,7 @@ class Ledger:
         root: the host's root; its directories must exist.
 
     Raises:
-        Refused: the ledger was written by a later version.
+        Refused: the ledger was written by a later version, or by one that is too old.
         DigestMismatch: the ledger file is damaged.
     """
 
@@ -97,28 +55,22 @@ class Ledger:
         return str(self.db.execute("SELECT value FROM meta WHERE name='id'").fetchone()[0])
 
     def _migrate(self) -> None:
+        """Bring an older ledger up to date, step by step, in one transaction.
+
+        Raises:
+            Refused: it is too old for that, or of a later version.
+        """
         version = self._version()
         if version == 0:
             raise sqlite3.DatabaseError("it is empty")
+        if not OLDEST <= version <= VERSION:
+            raise _other_version(self.root, version)
         if version < VERSION:
-            self.db.execute("BEGIN IMMEDIATE")
-            version = self._version()
-            if version == 1:
-                self._give_outbox_digests()
-            self.db.execute(f"PRAGMA user_version={max(version, VERSION)}")
-            self.db.execute("COMMIT")
-        if version > VERSION:
-            raise Refused(
-                f"{self.root.ledger} has version {version}, this sshmap knows {VERSION}", hint="use the newer sshmap"
-            )
-
-    def _give_outbox_digests(self) -> None:
-        """Files that wait without one are made again; what they leave goes with the daemon's next start."""
-        columns = {column[1] for column in self.db.execute("PRAGMA table_info(outbox)")}
-        if "digest" not in columns:
-            self.db.execute("UPDATE tasks SET state = 'queued' WHERE state = 'sending'")
-            self.db.execute("DELETE FROM outbox")
-            self.db.execute("ALTER TABLE outbox ADD COLUMN digest BLOB NOT NULL DEFAULT x''")
+            with self.change() as db:
+                for number in range(self._version() + 1, VERSION + 1):
+                    for statement in statements(STEPS[number]):
+                        db.execute(statement)
+                    db.execute(f"PRAGMA user_version={number}")
 
     def _version(self) -> int:
         return int(self.db.execute("PRAGMA user_version").fetchone()[0])
@@ -161,6 +113,33 @@ class Ledger:
     def close(self) -> None:
         """Close the connection."""
         self.db.close()
+
+
+def needs_migration(root: Root) -> bool:
+    """Say whether opening the ledger will bring it up to date; one that is not there or cannot be read will not be."""
+    if not root.ledger.exists():
+        return False
+    with mapped(root), contextlib.closing(_connect(root.ledger)) as db:
+        return OLDEST <= int(db.execute("PRAGMA user_version").fetchone()[0]) < VERSION
+
+
+def _other_version(root: Root, version: int) -> Refused:
+    if version > VERSION:
+        return Refused(f"{root.ledger} has version {version}, this sshmap knows {VERSION}", hint="use the newer sshmap")
+    return Refused(
+        f"{root.ledger} was written by an earlier sshmap (version {version}), which this one does not read",
+        hint="remove it with that sshmap, sshmap down --purge, or give the host another root",
+    )
+
+
+def statements(script: str) -> Iterator[str]:
+    """Go through the statements of a script; that of a trigger holds others."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from sshmap.store import locks
 from sshmap.store.files import KeyFiles
-from sshmap.store.keys import Keys, Row, receipt_of
+from sshmap.store.keys import Keys, Row, packed, receipt_of, unpacked
 from sshmap.store.ledger import Ledger
 
 
@@ -37,16 +37,17 @@ class Swaps:
         #: whether intentions of this store may stand
         self.noted = False
 
-    def note(self, rows: Iterable[Row]) -> None:
-        """Note what rows will be, with the inodes of the files that are ready for them."""
+    def note(self, rows: Iterable[tuple[Row, tuple[str, ...]]]) -> None:
+        """Note what rows will be, with the inodes of the files that are ready for them, and the names of their inputs."""
         if self.noted:
             self.settle_own()
         self.noted = True
-        for row in rows:
+        for row, members in rows:
             maker, inputs = (row.receipt.maker, row.receipt.inputs) if row.receipt else (None, None)
             self._ledger.db.execute(
-                "INSERT INTO swaps (name, owner, size, digest, mtime, maker, inputs, inode) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (row.name, self._owner, row.size, row.digest, row.mtime, maker, inputs, row.inode),
+                "INSERT INTO swaps (name, owner, size, digest, mtime, maker, inputs, inode, members) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (row.name, self._owner, row.size, row.digest, row.mtime, maker, inputs, row.inode, packed(members)),
             )
 
     def clear(self) -> None:
@@ -68,19 +69,19 @@ class Swaps:
         self._settle("name >= ?", "")
 
     def _settle(self, where: str, value: str) -> None:
-        query = f"SELECT owner, name, size, digest, mtime, maker, inputs, inode FROM swaps WHERE {where}"
-        for owner, name, size, digest, mtime, maker, inputs, inode in self._ledger.db.execute(
+        query = f"SELECT owner, name, size, digest, mtime, maker, inputs, inode, members FROM swaps WHERE {where}"
+        for owner, name, size, digest, mtime, maker, inputs, inode, members in self._ledger.db.execute(
             query, (value,)
         ).fetchall():
             row = Row(name, size, digest, mtime, receipt_of(maker, inputs), inode)
-            if self._finish(row) or locks.is_gone(owner):
+            if self._finish(row, unpacked(members)) or locks.is_gone(owner):
                 self._ledger.db.execute("DELETE FROM swaps WHERE name = ? AND owner = ?", (name, owner))
 
-    def _finish(self, row: Row) -> bool:
+    def _finish(self, row: Row, members: tuple[str, ...]) -> bool:
         """Put in the row whose file lies at its name beside another file's row; say whether it is so."""
         seal, present = self._files.seal(row.name), self._keys.get(row.name)
         if seal is None or present is None or seal.inode != row.inode or present.inode == row.inode:
             return False
-        self._keys.insert(Row(row.name, row.size, row.digest, row.mtime, row.receipt, seal.inode, seal.ctime))
+        self._keys.insert(Row(row.name, row.size, row.digest, row.mtime, row.receipt, seal.inode, seal.ctime), members)
         self._ledger.bump()
         return True

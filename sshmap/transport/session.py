@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar, overload
 
+import msgspec
+
 from sshmap.errors import ConversationBroken, ProtocolError, SshmapError
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import await_marker, new_marker
-from sshmap.protocol.messages import Hello, Message, Problem, PutResult, Stored, Sync, Synced, Welcome
+from sshmap.protocol.messages import (
+    LOWEST,
+    VERSION,
+    Hello,
+    Message,
+    Problem,
+    PutResult,
+    Stored,
+    Sync,
+    Synced,
+    Welcome,
+    settle_version,
+)
 from sshmap.transport.channel import Channel
 
 Answer = TypeVar("Answer", bound=Message)
@@ -36,9 +50,10 @@ class Session:
         marker = new_marker()
         try:
             channel.send(marker)
-            self.writer.message(hello)
+            self.writer.message(_with_versions(hello))
             await_marker(channel, self.reader, marker)
             self.welcome = self.expect(Welcome)
+            settle_version(self.welcome.version, self.welcome.version)
         except SshmapError as exc:
             self.close()
             exc.host = exc.host or self.host
@@ -142,3 +157,8 @@ class Session:
     def close(self) -> None:
         """End the session."""
         self.channel.close()
+
+
+def _with_versions(hello: Hello) -> Hello:
+    """Say which versions of the protocol this side speaks, unless that is said already."""
+    return hello if hello.version else msgspec.structs.replace(hello, version=VERSION, lowest=LOWEST)

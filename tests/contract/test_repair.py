@@ -108,9 +108,9 @@ def test_repaired_key_is_sealed_and_listed_anew(session: Session, path: Path, ro
     assert Seal.of(path.stat()) == row.seal
 
 
-def test_repair_keeps_the_receipt(session: Session, root: Root) -> None:
+def test_repair_keeps_the_receipt_and_the_names_of_the_inputs(session: Session, root: Root) -> None:
     receipt = Receipt(b"m" * 16, b"i" * 16)
-    session.writer.message(Put(name="b/made", receipt=receipt), flush=False)
+    session.writer.message(Put(name="b/made", receipt=receipt, members=("in/a",)), flush=False)
     send_content(session, CONTENT)
     assert results(session)[0].fresh
     (root.data / "b/made").unlink()
@@ -118,5 +118,6 @@ def test_repair_keeps_the_receipt(session: Session, root: Root) -> None:
     store = Store(root)
     with contextlib.closing(store):
         row = store.keys.get("b/made")
+        assert store.keys.members_of("b/made") == ("in/a",)
     assert row is not None
     assert row.receipt == receipt

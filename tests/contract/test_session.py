@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sshmap.errors import NothingMatched, ProtocolError, RingChanged, SshmapError
+from sshmap.errors import NothingMatched, RingChanged, SshmapError
 from sshmap.model import Maker, Receipt, Shipped, Verb
 from sshmap.protocol.messages import (
     VERSION,
@@ -289,11 +289,6 @@ def test_root_with_data_keeps_its_name(open_session: OpenSession) -> None:
     put(open_session(), "b/k", b"")
     with pytest.raises(RingChanged, match=r"'h0'.*'h1'"):
         open_session(Hello(host="h1", ring=(("h1", 1.0),)))
-
-
-def test_client_of_a_later_protocol_is_refused(open_session: OpenSession) -> None:
-    with pytest.raises(ProtocolError, match=f"{VERSION + 1}"):
-        open_session(Hello(version=VERSION + 1, host="h0", ring=HELLO.ring))
 
 
 @pytest.mark.parametrize("request_", [Served(), Start()], ids=lambda message: type(message).__name__)

@@ -17,12 +17,12 @@ import pytest
 
 from sshmap import Cluster
 from sshmap.agent.host import lifecycle
-from sshmap.agent.session import submit
+from sshmap.agent.session import following
 from sshmap.agent.session.server import serve
 from sshmap.errors import HostNotReady, RingChanged
 from sshmap.inventory import Inventory
 from sshmap.model import JobSpec, Maker, Verb
-from sshmap.protocol.messages import Hello, Plan, Planned, RunEnded, Start
+from sshmap.protocol.messages import Counted, Hello, Open, Opened, Plan, Planned, RunEnded, Start
 from sshmap.store import locks
 from sshmap.store.layout import Root
 from sshmap.transport import memory
@@ -359,13 +359,15 @@ def test_scratch_of_living_processes_is_left_alone(roots: Path) -> None:
 
 def test_job_ends_with_the_reason_when_no_worker_stays_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that has its lock and no worker: nothing would ever move."""
-    monkeypatch.setattr(submit, "_DAEMON_LOOK", 0.01)
+    monkeypatch.setattr(following, "_DAEMON_LOOK", 0.01)
     root = Root(tmp_path / "root")
     hello = Hello(host="h0", ring=(("h0", 1.0),))
     with contextlib.closing(Session(memory.connect(lambda channel: serve(root, channel)), hello)) as session:
         assert locks.try_lock(root, "daemon")
         put(session, "in/k", b"content")
         spec = JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(verb=Verb.MAP, command="cat"))
-        assert session.ask(Plan(job=spec), Planned).fresh == 1
+        run = session.ask(Open(job=spec, run="1"), Opened)
+        session.writer.message(Plan(job=spec, run=run.run, epoch=run.epoch))
+        assert session.ask(Counted(), Planned).fresh == 1
         with pytest.raises(HostNotReady, match="the daemon's worker does not stay up"):
             list(session.stream(Start(), RunEnded))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,16 +12,19 @@ from sshmap import Cluster
 from sshmap.agent.shuffle import acknowledge, lose, sweep
 from sshmap.client import relay
 from sshmap.errors import DigestMismatch, HostLost
-from sshmap.model import JobId, JobSpec, Maker, TaskState, Verb
+from sshmap.model import JobSpec, Maker, RunId, TaskState, Verb
 from sshmap.protocol.messages import Problem
 from sshmap.store.commit import Store
-from sshmap.store.digest import digest_maker, digest_of
+from sshmap.store.digest import digest_of
+from sshmap.store.jobs import Jobs, Run
 from sshmap.store.layout import Root
-from sshmap.store.queue import NewTask, Parcel, Queue
+from sshmap.store.outbox import Outbox, Parcel
+from sshmap.store.receipts import digest_inputs
+from sshmap.store.tasks import NewTask, Task, Tasks
 from sshmap.transport.session import Session
 from tests.integration import fleet
 
-JOB = JobId("job")
+SPEC = JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(verb=Verb.FANOUT, command="ls"))
 CONTENT = b"content"
 
 
@@ -37,26 +39,36 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def post(store: Store, count: int) -> list[Parcel]:
     """Have one fan-out task whose files all wait for a peer; return them."""
-    queue = Queue(store.ledger)
-    maker = Maker(verb=Verb.FANOUT, command="ls")
+    run = begin(store)
+    (task,) = Tasks(store.ledger).claim(0, 1, fanouts=True)
+    assert task.run == run.seq
+    return send(store, task, count)
+
+
+def begin(store: Store, content: bytes = b"k") -> Run:
+    """Open the job, and queue its one task for an input of some content."""
+    run = Jobs(store.ledger).open(SPEC, RunId("run"))
     with store.ledger.change():
-        store.keys.remember(maker)
-        spec = JobSpec(indir="sm://in/", outdir="sm://out/", maker=maker)
-        run = queue.open_job(JOB, spec, digest_maker(maker))
-        tasks = [NewTask(output="out/k/", members=("in/k",), inputs=digest_of(b"k"))]
-        queue.enqueue(JOB, run, tasks, replaces=False, since=run)
-    (task,) = queue.claim(0, 1, fanouts=True)
+        tasks = [NewTask(output="out/k/", members=("in/k",), inputs=digest_inputs([("in/k", digest_of(content))]))]
+        Tasks(store.ledger).enqueue(run, tasks)
+    return run
+
+
+def send(store: Store, task: Task, count: int) -> list[Parcel]:
+    """Commit a task with some files that all wait for a peer; return them."""
+    outbox = Outbox(store.ledger)
+    before = len(outbox.parcels("h1", 1000))
     with store.ledger.change():
         for number in range(count):
             name = f"out/k/{number}"
-            posted = queue.post(task.id, "h1", name, len(CONTENT), digest_of(CONTENT), task.receipt, replaces=False)
+            posted = outbox.post(task.id, "h1", name, len(CONTENT), digest_of(CONTENT), task.receipt, replaces=False)
             (store.root.outbox / str(posted)).write_bytes(CONTENT)
-        queue.finish(task.id, TaskState.SENDING, 0)
-    return queue.parcels("h1", 0, count)
+        Tasks(store.ledger).finish(task.id, TaskState.SENDING, 0)
+    return outbox.parcels("h1", 1000)[before:]
 
 
 def states(store: Store) -> dict[str, int]:
-    return Queue(store.ledger).states(JOB, 1)[0]
+    return Jobs(store.ledger).states(Run(seq=1, id=RunId("run"), epoch=1))[0]
 
 
 def files(store: Store) -> list[str]:
@@ -90,18 +102,28 @@ def test_sweep_leaves_files_with_a_row(store: Store) -> None:
     assert files(store) == sorted(str(parcel.id) for parcel in parcels)
 
 
-def test_ledger_of_the_first_version_is_brought_up_to_date(store: Store) -> None:
-    """Its outbox had no digests: those tasks run again, and their files can be posted."""
-    post(store, 2)
-    store.ledger.db.execute("ALTER TABLE outbox DROP COLUMN digest")
-    store.ledger.db.execute("PRAGMA user_version=1")
-    with contextlib.closing(Store(store.root)) as later:
-        assert (states(later), Queue(later.ledger).posted()) == ({"queued": 1}, set())
-        sweep(later)
-        assert files(later) == []
-        assert [parcel.digest for parcel in post(later, 2)] == [digest_of(CONTENT)] * 2
-    with contextlib.closing(Store(store.root)) as again:
-        assert len(files(again)) == 2
+def test_files_of_a_changed_input_leave_the_outbox_before_the_new_ones_come(store: Store) -> None:
+    """Else they would arrive first, and the new ones be refused as other work."""
+    former = post(store, 2)
+    begin(store, b"changed")
+    assert (states(store), Outbox(store.ledger).posted()) == ({"queued": 1}, set())
+    (task,) = Tasks(store.ledger).claim(0, 1, fanouts=True)
+    fresh = send(store, task, 1)
+    # the courier had some of the former under way
+    acknowledge(store, former, {former[1].id: Problem.of(DigestMismatch("damaged"), former[1].name)})
+    assert (states(store), Outbox(store.ledger).parcels("h1", 10)) == ({"sending": 1}, fresh)
+    assert files(store) == [str(fresh[0].id)]
+    acknowledge(store, fresh, {})
+    assert (states(store), files(store)) == ({"done": 1}, [])
+
+
+def test_size_of_the_outbox_is_that_of_its_files(store: Store) -> None:
+    parcels = post(store, 3)
+    assert Outbox(store.ledger).size() == 3 * len(CONTENT)
+    acknowledge(store, parcels[:1], {})
+    assert Outbox(store.ledger).size() == 2 * len(CONTENT)
+    lose(store, parcels[1])
+    assert Outbox(store.ledger).size() == 0
 
 
 def test_relay_that_breaks_is_taken_up_again(roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:

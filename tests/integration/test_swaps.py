@@ -47,7 +47,10 @@ content, name = b"the new content, longer", "bucket/folder/key"
 store = Store(Root(sys.argv[2]))
 path = store.root.tmp / "prepared"
 path.write_bytes(content)
-item = Staged(path=path, name=name, size=len(content), digest=digest_of(content), sealed=1, receipt=Receipt(b"n" * 16, b"i" * 16), replace=True)
+receipt, members = Receipt(b"n" * 16, b"i" * 16), ("in/a",)
+item = Staged(
+    path=path, name=name, size=len(content), digest=digest_of(content), sealed=1, receipt=receipt, members=members, replace=True
+)
 store.prepare([item])
 print("prepared", flush=True)
 word = sys.stdin.readline().strip()
@@ -99,6 +102,7 @@ def test_intention_of_a_living_process_outlasts_the_recovery_of_another(root: Ro
         assert intentions(root) == 1
         go_on("break off")
         assert seen(store) == (NEW, RECEIPT_NEW)
+        assert store.keys.members_of(NAME) == ("in/a",)
     assert intentions(root) == 0
 
 
@@ -186,11 +190,11 @@ def test_intention_goes_when_the_transaction_fails_after_the_file_was_moved(
     with opened(root) as store:
         insert, calls = store.keys.insert, []
 
-        def fails_once(row: Row) -> None:
+        def fails_once(row: Row, members: tuple[str, ...] = ()) -> None:
             calls.append(row)
             if len(calls) == 1:
                 raise NoSpace("no space left")
-            insert(row)
+            insert(row, members)
 
         monkeypatch.setattr(store.keys, "insert", fails_once)
         with pytest.raises(NoSpace):

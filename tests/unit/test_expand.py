@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sshmap.agent.session.expand import (
+    Decision,
     fanout_tasks,
     group_name,
-    job_id,
     judge_fanout,
     judge_key,
     map_tasks,
     merge_tasks,
 )
-from sshmap.agent.shuffle import combine, count_outputs, names_digest
-from sshmap.model import JobSpec, Maker, Receipt, Shipped, Verb, parse_indir
+from sshmap.agent.shuffle import Holdings, count_outputs
+from sshmap.model import Receipt, parse_indir
 from sshmap.protocol.messages import OutputCount
-from sshmap.store.digest import digest_inputs
 from sshmap.store.keys import merge_group
-from sshmap.store.queue import NewTask
+from sshmap.store.receipts import digest_inputs, names_digest
+from sshmap.store.tasks import NewTask
 
 MAKER, OTHER_MAKER, INPUTS = b"m" * 16, b"o" * 16, b"i" * 16
 OURS, THEIRS = Receipt(MAKER, INPUTS), Receipt(OTHER_MAKER, INPUTS)
@@ -30,9 +29,12 @@ TWO = names_digest(["a", "b"])
 base_names = st.text(st.characters(exclude_characters="/", exclude_categories=["C"]), min_size=1, max_size=8)
 
 
-def job(**changes: object) -> JobSpec:
-    maker = {"verb": Verb.MAP, "command": "cat", **changes}
-    return JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(**maker))  # type: ignore[arg-type]
+def judged(record: tuple[Receipt, int, bytes] | None, rows: list[OutputCount], *, replace: bool) -> Decision:
+    """Decide about the fan-out by its record and what all hosts hold."""
+    holdings = Holdings()
+    holdings.add(rows)
+    complete, rivals = holdings.is_complete(FANOUT.output, OURS, record), holdings.rivals(FANOUT.output, OURS)
+    return judge_fanout(FANOUT, complete=complete, rivals=rivals, replace=replace)
 
 
 def outputs(indir: str, *names: str) -> list[str]:
@@ -100,19 +102,6 @@ def test_group_of_one_has_its_name() -> None:
     assert group_name(["003_x"]) == "003_x"
 
 
-def test_same_work_is_the_same_job() -> None:
-    assert job_id(job()) == job_id(job())
-    assert job_id(job()) == job_id(JobSpec(indir="sm://in/", outdir="sm://out/", maker=job().maker, replace=True))
-
-
-def test_other_work_is_another_job() -> None:
-    shipped = (Shipped(name="f", digest=b"d"),)
-    assert (
-        len({job_id(job()), job_id(job(command="cat ")), job_id(job(verb=Verb.MERGE)), job_id(job(shipped=shipped))})
-        == 4
-    )
-
-
 def test_missing_output_is_run() -> None:
     decision = judge_key(TASK, MAKER, {}, replace=False)
     assert (decision.kept, decision.refused) == (False, False)
@@ -141,44 +130,38 @@ def test_replace_runs_what_would_be_refused() -> None:
 
 
 def test_fanout_without_outputs_is_run() -> None:
-    decision = judge_fanout(FANOUT, MAKER, None, [], replace=False)
+    decision = judged(None, [], replace=False)
     assert (decision.kept, decision.refused, decision.task.stale) == (False, False, False)
 
 
 def test_fanout_is_kept_if_all_its_files_are_there() -> None:
-    assert judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), [OutputCount("out/x/", OURS, 2, TWO)], replace=False).kept
+    assert judged((OURS, 2, TWO), [OutputCount("out/x/", OURS, 2, TWO)], replace=False).kept
 
 
 def test_fanout_that_made_no_file_is_kept() -> None:
-    assert judge_fanout(FANOUT, MAKER, (OURS, 0, bytes(16)), [], replace=False).kept
+    assert judged((OURS, 0, bytes(16)), [], replace=False).kept
 
 
 def test_fanout_is_run_again_if_a_file_is_missing_or_another() -> None:
     one, other = names_digest(["a"]), names_digest(["a", "c"])
     for row in (OutputCount("out/x/", OURS, 1, one), OutputCount("out/x/", OURS, 2, other)):
-        decision = judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), [row], replace=False)
+        decision = judged((OURS, 2, TWO), [row], replace=False)
         assert (decision.kept, decision.refused) == (False, False)
 
 
 def test_fanout_is_run_again_if_its_record_is_of_other_work() -> None:
-    assert not judge_fanout(FANOUT, MAKER, (THEIRS, 2, TWO), [OutputCount("out/x/", OURS, 2, TWO)], replace=False).kept
+    assert not judged((THEIRS, 2, TWO), [OutputCount("out/x/", OURS, 2, TWO)], replace=False).kept
 
 
 def test_fanout_among_files_of_other_work_is_refused() -> None:
     rows = [OutputCount("out/x/", OURS, 2, TWO), OutputCount("out/x/", THEIRS, 1, TWO)]
-    decision = judge_fanout(FANOUT, MAKER, (OURS, 2, TWO), rows, replace=False)
+    decision = judged((OURS, 2, TWO), rows, replace=False)
     assert (decision.kept, decision.refused, decision.rival) == (False, True, THEIRS)
 
 
 def test_fanout_with_replace_is_marked_so_that_the_others_go() -> None:
-    decision = judge_fanout(FANOUT, MAKER, None, [OutputCount("out/x/", None, 1, TWO)], replace=True)
+    decision = judged(None, [OutputCount("out/x/", None, 1, TWO)], replace=True)
     assert (decision.kept, decision.refused, decision.task.stale) == (False, False, True)
-
-
-@given(st.sets(base_names), st.data())
-def test_digests_of_two_halves_combine_to_that_of_the_whole(names: set[str], data: st.DataObject) -> None:
-    half = data.draw(st.sets(st.sampled_from(sorted(names)))) if names else set()
-    assert combine(names_digest(half), names_digest(names - half)) == names_digest(sorted(names))
 
 
 def test_tally_counts_by_directory_and_receipt() -> None:

@@ -129,7 +129,7 @@ def test_total_sees_keys_of_the_last_characters(ledger: Ledger) -> None:
 
 def test_members_come_by_group_and_name(ledger: Ledger) -> None:
     keys = filled(ledger, ["in/2/a", "in/1/b", "in/1/a", "in/1/003_y", "in/2/003_x", "out/a"])
-    assert [name for _, name, _ in keys.members("in/")] == ["in/1/003_y", "in/2/003_x", "in/1/a", "in/2/a", "in/1/b"]
+    assert [name for _, name, _ in keys.grouped("in/")] == ["in/1/003_y", "in/2/003_x", "in/1/a", "in/2/a", "in/1/b"]
 
 
 def test_group_is_the_numeric_prefix_or_else_the_base_name() -> None:
@@ -165,3 +165,25 @@ def test_maker_is_remembered_by_its_digest(ledger: Ledger) -> None:
         assert keys.remember(maker) == identity
     assert keys.maker(identity) == maker
     assert keys.maker(b"other") is None
+
+
+@pytest.mark.parametrize(
+    "members", [(), ("in/a",), ("in/日", "in/x y"), tuple(f"in/{number:05}/part" for number in range(3000))]
+)
+def test_key_keeps_the_names_of_its_inputs(ledger: Ledger, members: tuple[str, ...]) -> None:
+    keys = Keys(ledger)
+    with ledger.change():
+        keys.insert(Row("out/a", 1, b"digest", 1_700_000_000, Receipt(b"m" * 16, b"i" * 16)), members)
+    assert keys.members_of("out/a") == members
+    with ledger.change():
+        keys.discard("out/", exact=False)
+    assert keys.members_of("out/a") == ()
+
+
+def test_names_of_many_inputs_are_kept_small(ledger: Ledger) -> None:
+    keys = Keys(ledger)
+    members = tuple(f"in/{number:05}/part" for number in range(3000))
+    with ledger.change():
+        keys.insert(Row("out/a", 1, b"digest", 1_700_000_000, Receipt(b"m" * 16, b"i" * 16)), members)
+    (size,) = ledger.db.execute("SELECT length(members) FROM keys").fetchone()
+    assert size < len("\n".join(members)) / 4

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sshmap.errors import BY_NAME, InvalidInventory, KeyExists, ProtocolError, SshmapError
@@ -66,6 +66,7 @@ def on_the_way(message: Message) -> bytes:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind is not Tick])
+@settings(deadline=None)  # other work on the machine must not fail it
 @given(data=st.data())
 def test_message_comes_out_as_it_went_in(kind: type[Message], data: st.DataObject) -> None:
     message = data.draw(anything_of(kind))

@@ -14,10 +14,10 @@ from sshmap.agent.execution.executor import Executor, Request, Result
 from sshmap.errors import CommandsFailed, NoSpace, NothingMatched, Refused, SshmapError
 from sshmap.model import Maker, Verb, base_name, show
 from sshmap.store.commit import Store
-from sshmap.store.digest import digest_inputs
 from sshmap.store.keys import Row
 from sshmap.store.layout import BALLAST
-from sshmap.store.queue import Task
+from sshmap.store.receipts import digest_inputs
+from sshmap.store.tasks import Task
 
 #: bytes; more than the ballast, so that what is given up for the ledger is not taken by the next command
 _NEARLY_FULL = 2 * BALLAST
@@ -120,9 +120,7 @@ class Attempts:
         self._check_space(lines)
         code = result.exit_code
         how = f"exit {code} (signal {code - 128})" if 128 < code <= 128 + _LAST_SIGNAL else f"exit {code}"
-        error = CommandsFailed(f"{how}: {lines[-2000:]}" if lines else how)
-        error.command_code = code  # type: ignore[attr-defined]
-        return error
+        return CommandsFailed(f"{how}: {lines[-2000:]}" if lines else how, code=code)
 
 
 def inputs_of(store: Store, task: Task) -> list[Row]:

@@ -13,13 +13,14 @@ from sshmap.agent.daemon.attempt import inputs_of
 from sshmap.agent.daemon.outputs import Made
 from sshmap.agent.daemon.task_directory import discard
 from sshmap.agent.host.wake import wake
-from sshmap.agent.shuffle import names_digest
-from sshmap.errors import SshmapError
+from sshmap.errors import CommandsFailed, SshmapError
 from sshmap.model import TaskState, Verb, base_name
 from sshmap.placement import Ring
 from sshmap.store.commit import Staged, Store
 from sshmap.store.files import mapped_error
-from sshmap.store.queue import Queue, Task
+from sshmap.store.outbox import Outbox
+from sshmap.store.receipts import names_digest
+from sshmap.store.tasks import Task, Tasks
 
 #: tasks that are committed together
 MOST = 16
@@ -32,11 +33,12 @@ class Commits:
 
     Args:
         store: the host's keys.
-        queue: the host's tasks.
+        tasks: the host's tasks.
+        outbox: the host's fan-out files for others.
     """
 
-    def __init__(self, store: Store, queue: Queue) -> None:
-        self._store, self._queue = store, queue
+    def __init__(self, store: Store, tasks: Tasks, outbox: Outbox) -> None:
+        self._store, self._tasks, self._outbox = store, tasks, outbox
         self._cluster = store.root.read_cluster()
         self._ring = Ring(self._cluster.ring)
         self._waiting: list[Made] = []
@@ -50,7 +52,7 @@ class Commits:
         Its worker died, perhaps killed by its command; or its outputs were lost before; or it swaps keys, and a
         swap that was rolled back cannot be tried again.
         """
-        return task.attempt > 1 or task.replaces or task.id in self._repeated
+        return task.replaces or task.id in self._repeated or (task.attempt > 1 and self._tasks.was_lost(task))
 
     def add(self, made: Made) -> None:
         """Take a finished task, and commit it with those that wait if it is time."""
@@ -92,16 +94,17 @@ class Commits:
         """
         self._repeated.add(task.id)
         with self._store.ledger.change():
-            self._queue.release([task.id])
+            self._tasks.release([task.id])
 
     def fail(self, task: Task, exc: SshmapError | OSError) -> None:
         """Record that a task failed."""
         error = mapped_error(exc, task.output) if isinstance(exc, OSError) else exc
+        code = error.code if isinstance(error, CommandsFailed) else 0
 
         def note() -> None:
             with self._store.ledger.change():
-                if self._queue.owns(task):
-                    self._queue.fail(task.id, type(error).__name__, error.message, getattr(error, "command_code", 0))
+                if self._tasks.owns(task):
+                    self._tasks.fail(task.id, type(error).__name__, error.message, code)
 
         self._store.insist(note)
 
@@ -118,7 +121,7 @@ class Commits:
             self._read_ring()
         self._store.prepare([item for made in waiting for item in made.files if self._is_here(made.task, item)])
         with self._store.committing():
-            away = sum([self._commit_one(made) for made in waiting if self._queue.owns(made.task)])
+            away = sum([self._commit_one(made) for made in waiting if self._tasks.owns(made.task)])
             self._store.ledger.bump()
         if away:
             wake(self._store.root, "courier")
@@ -135,9 +138,9 @@ class Commits:
             self._post(task, item)
         if task.verb is Verb.FANOUT:
             names = [base_name(item.name) for item in made.files]
-            self._queue.record_fanout(task.output, task.receipt, len(names), names_digest(names))
+            self._outbox.record_fanout(task.output, task.receipt, len(names), names_digest(names))
         state = TaskState.SENDING if away else TaskState.DONE
-        self._queue.finish(task.id, state, sum(item.size for item in made.files))
+        self._tasks.finish(task.id, state, sum(item.size for item in made.files))
         return len(away)
 
     def _is_here(self, task: Task, item: Staged) -> bool:
@@ -147,7 +150,7 @@ class Commits:
     def _post(self, task: Task, item: Staged) -> None:
         """Put a file into the outbox; within a transaction."""
         peer = self._ring.place(item.name)
-        number = self._queue.post(
+        number = self._outbox.post(
             task.id, peer, item.name, item.size, item.digest, task.receipt, replaces=task.replaces
         )
         outgoing = self._store.root.outbox / str(number)

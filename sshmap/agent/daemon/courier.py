@@ -1,10 +1,10 @@
 """The courier: sends the files in the outbox to the hosts where they belong.
 
-One thread and one long-lived session per peer. Files are streamed without waiting for
-each answer, a bounded number ahead; a file leaves the outbox when the peer says that it
-has committed it. Sending one twice is harmless. A peer that does not answer is noted in
-the ledger, so that whoever waits for a job can say so or carry the files itself, and is
-tried again.
+One thread and one session per peer, to a bounded number of peers at once. Files are streamed without waiting for each
+answer, a bounded number ahead; a file leaves the outbox when the peer says that it has committed it. Sending one twice
+is harmless. Where more peers wait than may be served, each has its turn, in the order in which they were served last.
+A peer that does not answer is noted in the ledger, so that whoever waits for a job can say so or carry the files
+itself, and is tried again after a pause.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ import threading
 import time
 
 from sshmap.agent.host.peers import open_peer
-from sshmap.agent.host.wake import Sleeper
+from sshmap.agent.host.wake import Sleeper, wake
 from sshmap.agent.shuffle import AHEAD, AHEAD_SIZE, Outgoing, acknowledge, lose
-from sshmap.errors import SshmapError
+from sshmap.errors import HostLost, SshmapError
 from sshmap.model import Peer
 from sshmap.protocol.messages import DefineMaker, Put
 from sshmap.store.commit import Store
+from sshmap.store.jobs import Jobs
 from sshmap.store.layout import Root
-from sshmap.store.queue import Parcel, Queue
+from sshmap.store.outbox import Outbox, Parcel
 from sshmap.transport.session import Session
 
-LOOK = 30.0
+#: peers that are served at the same time
+MOST_ROUTES = 8
+#: seconds after which a route without files ends, and after which one with files ends if other peers wait
+IDLE, TURN = 30.0, 1.0
 FIRST_PAUSE, MOST_PAUSE = 0.1, 10.0
 
 
@@ -38,31 +42,71 @@ class Courier:
     def __init__(self, root: Root) -> None:
         self._root = root
         self._store = Store(root)
-        self._queue = Queue(self._store.ledger)
+        self._outbox, self._jobs = Outbox(self._store.ledger), Jobs(self._store.ledger)
         self._sleeper = Sleeper(root, "courier")
-        self._routes: dict[str, Route] = {}
+        self._routes: dict[Peer, Route] = {}
+        #: when a peer's turn began last, and after a failure when the next may begin and the pause until then
+        self._began: dict[str, float] = {}
+        self._later: dict[Peer, tuple[float, float]] = {}
 
     def look_once(self, seconds: float) -> None:
-        """Start or wake the routes that have something to carry, then wait to be woken."""
+        """Start, wake and end routes as the outbox and the cluster's file say; forget a little; then wait to be woken."""
+        self._collect()
         cluster = self._root.read_cluster()
+        waiting = self._outbox.peers_waiting()
+        if cluster.shuffle == "relay":
+            for name in waiting:
+                self._outbox.note_stuck(name, HostLost.__name__, "the inventory has its files relayed by the client")
+            waiting = []
         known = {peer.name: peer for peer in cluster.peers}
-        for name in self._queue.peers_waiting():
-            if cluster.shuffle == "relay":
-                self._queue.set_stuck(name, "the inventory has its files relayed by the client")
-                continue
-            if name not in self._routes or not self._routes[name].alive:
-                self._routes[name] = Route(self._root, known.get(name, Peer(name=name, connect="ssh", root="")))
-            self._routes[name].nudge.set()
-        self._sleeper.wait(seconds)
+        pause = self._send([known.get(name, Peer(name=name, connect="ssh", root="")) for name in waiting])
+        self._sleeper.wait(0.0 if self._jobs.forget() else min(seconds, pause))
+
+    def _send(self, peers: list[Peer]) -> float:
+        """See to it that these peers are served in turn; return the seconds after which another one may be tried."""
+        now = time.monotonic()
+        idle = [peer for peer in peers if peer not in self._routes]
+        ready = sorted(
+            (peer for peer in idle if self._next(peer) <= now), key=lambda peer: self._began.get(peer.name, 0.0)
+        )
+        free = max(0, MOST_ROUTES - len(self._routes))
+        for peer in ready[:free]:
+            self._began[peer.name] = now
+            self._routes[peer] = Route(self._root, peer)
+        told = {peer.name for peer in peers}
+        for peer, route in self._routes.items():
+            # what is told otherwise now belongs to another route
+            route.go_on(crowded=len(ready) > free, leave=peer.name in told and peer not in peers)
+        return min((self._next(peer) - now for peer in idle if self._next(peer) > now), default=MOST_PAUSE * 3)
+
+    def _next(self, peer: Peer) -> float:
+        return self._later.get(peer, (0.0, 0.0))[0]
+
+    def _collect(self) -> None:
+        """Take leave of the routes that have ended; a peer that could not be served is tried again after a growing pause."""
+        for peer, route in list(self._routes.items()):
+            if route.ended:
+                del self._routes[peer]
+                _, pause = self._later.pop(peer, (0.0, 0.0))
+                if route.failed:
+                    pause = min(MOST_PAUSE, 2 * pause or FIRST_PAUSE)
+                    self._later[peer] = (time.monotonic() + pause, pause)
+
+    def close(self) -> None:
+        """End all routes and the ledger."""
+        for route in self._routes.values():
+            route.go_on(crowded=False, leave=True)
+        self._sleeper.close()
+        self._store.close()
 
     @property
     def active(self) -> bool:
         """Whether the host has unfinished tasks."""
-        return bool(self._queue.active())
+        return bool(self._jobs.active())
 
 
 class Route:
-    """The way to one peer: a thread that empties its part of the outbox and then ends.
+    """The way to one peer: a thread that sends it files until there are none, its turn is over, or the peer fails.
 
     Args:
         root: the host's root.
@@ -71,40 +115,53 @@ class Route:
 
     def __init__(self, root: Root, peer: Peer) -> None:
         self._root, self._peer = root, peer
-        self.nudge = threading.Event()
+        self._nudge = threading.Event()
+        self._crowded = self._leave = False
+        #: whether the peer could not be served
+        self.failed = False
         self._thread = threading.Thread(target=self._run, name=f"route-{peer.name}", daemon=True)
         self._thread.start()
 
     @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+    def ended(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
+    def go_on(self, *, crowded: bool, leave: bool) -> None:
+        """Look for files again.
+
+        Args:
+            crowded: other peers wait for their turn.
+            leave: end as soon as what was sent is answered.
+        """
+        self._crowded, self._leave = crowded, leave
+        self._nudge.set()
 
     def _run(self) -> None:
-        store = Store(self._root)
-        queue = Queue(store.ledger)
-        pause = FIRST_PAUSE
-        with contextlib.closing(store):
-            while queue.parcels(self._peer.name, 0, 1):
-                try:
-                    with contextlib.closing(open_peer(self._root, self._peer)) as session:
-                        queue.set_stuck(self._peer.name, "")
-                        pause = FIRST_PAUSE
-                        self._serve(session, store, queue)
-                except (SshmapError, OSError) as exc:
-                    queue.set_stuck(self._peer.name, str(exc))
-                    time.sleep(pause)
-                    pause = min(MOST_PAUSE, pause * 2)
+        with contextlib.closing(Store(self._root)) as store:
+            outbox = Outbox(store.ledger)
+            try:
+                with contextlib.closing(open_peer(self._root, self._peer)) as session:
+                    outbox.note_reached(self._peer.name)
+                    self._serve(session, store, outbox)
+            except (SshmapError, OSError) as exc:
+                self.failed = True
+                kind = type(exc) if isinstance(exc, SshmapError) else HostLost
+                outbox.note_stuck(self._peer.name, kind.__name__, str(exc))
+        wake(self._root, "courier")
 
-    def _serve(self, session: Session, store: Store, queue: Queue) -> None:
-        """Send what comes into the outbox; return when nothing has come for a while."""
+    def _serve(self, session: Session, store: Store, outbox: Outbox) -> None:
+        """Send what is in the outbox and comes into it until the route's time is over."""
         defined: set[bytes] = set()
-        while True:
-            self.nudge.clear()
-            parcels = queue.parcels(self._peer.name, 0, AHEAD)
+        began = time.monotonic()
+        while not self._leave:
+            self._nudge.clear()
+            parcels = outbox.parcels(self._peer.name, AHEAD)
             if parcels:
                 self._send(session, store, parcels, defined)
-            elif not self.nudge.wait(LOOK):
+            elif self._crowded or not self._nudge.wait(IDLE):
+                return
+            if self._crowded and time.monotonic() - began > TURN:
                 return
 
     def _send(self, session: Session, store: Store, parcels: list[Parcel], defined: set[bytes]) -> None:
@@ -133,4 +190,5 @@ class Route:
         if identity not in defined and (maker := store.keys.maker(identity)):
             session.writer.message(DefineMaker(maker=maker), flush=False)
             defined.add(identity)
-        session.writer.message(Put(name=parcel.name, receipt=parcel.receipt, replace=parcel.replaces), flush=False)
+        put = Put(name=parcel.name, receipt=parcel.receipt, members=parcel.members, replace=parcel.replaces)
+        session.writer.message(put, flush=False)

@@ -13,8 +13,8 @@ from sshmap.errors import CommandsFailed
 from sshmap.model import KeyName, Verb, base_name, check_name
 from sshmap.store.commit import Staged
 from sshmap.store.digest import digest_fd
-from sshmap.store.queue import Task
 from sshmap.store.seal import seal
+from sshmap.store.tasks import Task
 from sshmap.store.writing import copy
 
 
@@ -72,8 +72,9 @@ def _finished(path: Path, name: KeyName, task: Task, directory: TaskDirectory) -
     finally:
         os.close(fd)
     return Staged(
-        path=path, name=name, size=size, digest=digest, sealed=sealed, receipt=task.receipt, replace=task.replaces
-    )
+        path=path, name=name, size=size, digest=digest, sealed=sealed, receipt=task.receipt, members=task.members,
+        replace=task.replaces,
+    )  # fmt: skip
 
 
 def printed_names(stdout: Path, work: Path) -> list[str]:

@@ -19,7 +19,8 @@ from sshmap.agent.host.wake import Sleeper, wake
 from sshmap.errors import NoSpace, SshmapError
 from sshmap.store.commit import Store
 from sshmap.store.layout import Root
-from sshmap.store.queue import Queue, Task
+from sshmap.store.outbox import Outbox
+from sshmap.store.tasks import Task, Tasks
 
 #: seconds after which an idle worker looks into the ledger without being woken, and has no supervisor any more
 IDLE_LOOK = 30.0
@@ -45,17 +46,17 @@ class Worker:
         self.root = root
         self.slot = slot
         self.store = Store(root)
-        self.queue = Queue(self.store.ledger)
+        self.tasks, self.outbox = Tasks(self.store.ledger), Outbox(self.store.ledger)
         self._executor = Commands(task_environment(root.read_cluster().host, str(root.path)))
         self._attempts = Attempts(self.store, self._executor, TaskDirectory(root))
-        self._commits = Commits(self.store, self.queue)
+        self._commits = Commits(self.store, self.tasks, self.outbox)
         self._sleeper = Sleeper(root, f"worker-{slot}")
-        self._quick_job = ""
+        self._quick_run = 0
         self._outbox_full, self._outbox_seen = False, 0.0
 
     def run_forever(self) -> None:
         """Work until the process is ended."""
-        self.store.insist(lambda: self.queue.requeue([self.slot]))
+        self.store.insist(lambda: self.tasks.requeue([self.slot]))
         while True:
             try:
                 if self.work_once() or self._sleeper.wait(IDLE_LOOK):
@@ -70,22 +71,22 @@ class Worker:
         while True:
             self._sleeper.wait(FULL_LOOK)
             with contextlib.suppress(NoSpace):
-                self.store.insist(lambda: self.queue.give_back(self.slot))
+                self.store.insist(lambda: self.tasks.give_back(self.slot))
                 return
 
     def work_once(self) -> bool:
         """Claim some tasks and run them; say whether there were any.
 
-        Several are claimed only of a job whose tasks have been quick, and those not begun
+        Several are claimed only of a run whose tasks have been quick, and those not begun
         are given back as soon as one is not.
         """
         tasks = self._claim()
-        self._quick_job = tasks[0].job if tasks else ""
+        self._quick_run = tasks[0].run if tasks else 0
         for number, task in enumerate(tasks, start=1):
             began = time.monotonic()
             self._attempt(task)
             if time.monotonic() - began > QUICK:
-                self._quick_job = ""
+                self._quick_run = 0
                 self._give_back(tasks[number:])
                 break
         self._commits.flush()
@@ -94,18 +95,18 @@ class Worker:
     def _claim(self) -> list[Task]:
         tasks: list[Task] = []
         fanouts = not self._is_outbox_full()
-        if self._quick_job:
-            count = max(1, min(MOST, self.queue.backlog(2 * MOST) // 2))
-            tasks = self.queue.claim(self.slot, count, fanouts=fanouts, job=self._quick_job)
+        if self._quick_run:
+            count = max(1, min(MOST, self.tasks.backlog(2 * MOST) // 2))
+            tasks = self.tasks.claim(self.slot, count, fanouts=fanouts, run=self._quick_run)
         if not tasks:
-            self.store.insist(lambda: tasks.extend(self.queue.claim(self.slot, 1, fanouts=fanouts)))
+            self.store.insist(lambda: tasks.extend(self.tasks.claim(self.slot, 1, fanouts=fanouts)))
         return tasks
 
     def _is_outbox_full(self) -> bool:
         """Say whether fan-outs have to wait for the courier; the outbox is not summed up for each quick task."""
         now = time.monotonic()
         if now - self._outbox_seen > _OUTBOX_LOOK:
-            self._outbox_full, self._outbox_seen = self.queue.outbox_size() >= FULL_OUTBOX, now
+            self._outbox_full, self._outbox_seen = self.outbox.size() >= FULL_OUTBOX, now
         return self._outbox_full
 
     def _give_back(self, tasks: list[Task]) -> None:
@@ -115,7 +116,7 @@ class Worker:
 
     def _release(self, tasks: list[Task]) -> None:
         with self.store.ledger.change():
-            self.queue.release([task.id for task in tasks])
+            self.tasks.release([task.id for task in tasks])
 
     def _attempt(self, task: Task) -> None:
         """Run one task to its end: finished, or failed with its reason."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from sshmap.agent.host.wake import wake
 from sshmap.errors import Refused, SshmapError
 from sshmap.model import Peer
 from sshmap.protocol.messages import Hello, SetPeers
@@ -38,6 +39,7 @@ def set_peers(root: Root, request: SetPeers) -> None:
     _replace(root.ssh / "known_hosts", "".join(f"{line}\n" for line in request.known_hosts).encode(), 0o600)
     _authorize(root, [_line(root, key) for key in request.authorized])
     _replace(root.ssh / "peers", f"{digest_peers(request)} {_digest_files(root)}".encode(), 0o600)
+    wake(root, "courier")
 
 
 def forget(root: Root) -> None:

@@ -9,11 +9,12 @@ import sys
 from sshmap.agent.host import lifecycle
 from sshmap.agent.host.handoff import runtime_id
 from sshmap.agent.host.peers import peers_digest, public_key
+from sshmap.model import RunId
 from sshmap.protocol.messages import JobRow, Status
 from sshmap.store import locks
 from sshmap.store.commit import Store
+from sshmap.store.jobs import Jobs, Run
 from sshmap.store.layout import Root, remove_tree
-from sshmap.store.queue import Queue
 from sshmap.version import __version__
 
 _LOW = 1 << 30
@@ -26,7 +27,7 @@ def status(store: Store) -> Status:
     disk = os.statvfs(root.path)
     free = disk.f_bavail * disk.f_frsize
     count, size = store.keys.total()
-    active = Queue(store.ledger).active()
+    active = Jobs(store.ledger).active()
     pid = lifecycle.pid_of(root)
     findings = [f"only {free >> 20} MiB free below {root.path}"] if free < _LOW else []
     return Status(
@@ -42,25 +43,18 @@ def _platform() -> tuple[str, str, str]:
 
 
 def job_rows(store: Store) -> tuple[JobRow, ...]:
-    """Return the jobs this host knows, newest first."""
-    queue = Queue(store.ledger)
+    """Return the runs this host knows, newest first."""
+    jobs = Jobs(store.ledger)
     rows = []
-    for job, verb, indir, outdir, maker, submitted, kept, run in queue.jobs():
-        made_by = store.keys.maker(maker)
-        command = made_by.command if made_by else ""
-        states, _ = queue.states(job, run)
+    for run in jobs.runs():
+        made_by = store.keys.maker(run.maker)
+        states, _ = jobs.states(Run(seq=run.seq, id=RunId(run.id), epoch=0))
         rows.append(
             JobRow(
-                job=job,
-                verb=verb,
-                indir=indir,
-                outdir=outdir,
-                command=command[:500],
-                submitted=submitted,
-                states=states,
-                kept=kept,
+                job=run.job, run=run.id, verb=run.verb, indir=run.indir, outdir=run.outdir, command=made_by.command[:500] if made_by else "",
+                submitted=int(run.submitted), states=states, kept=run.kept,
             )
-        )
+        )  # fmt: skip
     return tuple(rows)
 
 

@@ -8,29 +8,35 @@ from __future__ import annotations
 
 import contextlib
 
-from sshmap.errors import RingChanged, SshmapError
+from sshmap.agent.host import lifecycle
+from sshmap.agent.host.wake import wake
+from sshmap.errors import HostNotReady, RingChanged, SshmapError
 from sshmap.placement import Ring, ring_difference
 from sshmap.protocol import messages as m
 from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.layout import ClusterFile, Root
+from sshmap.store.ledger import needs_migration
 
 
 def open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
     """Open the root for a client, making or adapting it to the client's inventory where no data hinders.
 
     Raises:
-        RingChanged: the client would look for keys elsewhere than they lie.
+        Refused: the root is of another version, or the client would look for keys elsewhere than they lie.
     """
     try:
         cluster: ClusterFile | None = root.read_cluster()
-    except SshmapError:
+    except HostNotReady:
         if peer:
             raise
         cluster = None
         root.create()
     if not peer:
         root.make_folders()
+    if needs_migration(root):
+        # a daemon that works on it is of older code, and does not know the tables that come
+        lifecycle.stop(root)
     locks.share_maintenance(root)
     locks.sweep_scratch(root)
     store = Store(root)
@@ -100,3 +106,4 @@ def _update_cluster(store: Store, cluster: ClusterFile | None, hello: m.Hello, r
     if wanted != cluster:
         root.write_cluster(wanted)
         root.load_ballast()
+        wake(root, "courier")

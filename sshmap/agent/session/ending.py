@@ -22,7 +22,7 @@ def serve_end(root: Root, hello: m.Hello, reader: FrameReader, writer: FrameWrit
     if warm:
         raise Refused("the warm agent cannot stop its own daemon")
     admit_end(root, hello)
-    writer.message(m.Welcome(host=hello.host))
+    writer.message(m.welcome(hello))
     request = reader.read()
     if request is None:
         return

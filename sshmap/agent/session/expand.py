@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from sshmap.model import Indir, JobId, JobSpec, Receipt, base_name
+from sshmap.model import Indir, Receipt, base_name
 from sshmap.placement import numeric_prefix
 from sshmap.protocol.messages import OutputCount
-from sshmap.store.digest import digest_inputs, digest_of
-from sshmap.store.queue import NewTask
+from sshmap.store.receipts import digest_inputs
+from sshmap.store.tasks import NewTask
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,12 +28,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     #: the receipt of other work that stands in the way; None for content without one
     rival: Receipt | None = None
     refused: bool = False
-
-
-def job_id(spec: JobSpec) -> JobId:
-    """Name a job by what it is to do, so that the same command is the same job."""
-    text = msgspec.json.encode([spec.indir, spec.outdir, spec.maker], order="deterministic")
-    return JobId(digest_of(text).hex()[:12])
+    #: another input of the job would write to the same place
+    doubled: bool = False
 
 
 def map_tasks(source: Indir, outdir: str, inputs: Iterable[tuple[str, bytes]]) -> Iterator[NewTask]:
@@ -83,16 +79,9 @@ def judge_key(task: NewTask, maker: bytes, existing: dict[str, Receipt | None], 
     return Decision(task=task, rival=there, refused=not replace)
 
 
-def judge_fanout(
-    task: NewTask, maker: bytes, record: tuple[Receipt, int, bytes] | None, counts: list[OutputCount], *, replace: bool
-) -> Decision:
-    """Decide about a fan-out task by what all hosts hold below its output directory."""
-    receipt = Receipt(maker, task.inputs)
-    rivals = [row for row in counts if row.receipt != receipt]
-    ours = next(((row.count, row.names) for row in counts if row.receipt == receipt), (0, bytes(16)))
+def judge_fanout(task: NewTask, *, complete: bool, rivals: list[OutputCount], replace: bool) -> Decision:
+    """Decide about a fan-out task by whether its outputs are complete and what of other work lies beside them."""
     marked = msgspec.structs.replace(task, stale=bool(rivals))
     if rivals and not replace:
         return Decision(task=marked, rival=rivals[0].receipt, refused=True)
-    if record is not None and record[0] == receipt and record[1:] == ours:
-        return Decision(task=marked, kept=True)
-    return Decision(task=marked)
+    return Decision(task=marked, kept=complete)

@@ -101,7 +101,7 @@ class Receiver:
         self._size += content.size
         return Staged(
             path=path, name=put.name, size=content.size, digest=content.digest, sealed=content.sealed, receipt=put.receipt,
-            replace=put.replace,
+            members=put.members, replace=put.replace,
         )  # fmt: skip
 
     def _commit(self) -> Stored:

@@ -1,7 +1,7 @@
 """One session: reads requests, answers them. The whole of what a client can ask of a host.
 
-A request's work is in the module of its noun (`receiving`, `sending`, `listing`, `planning`,
-`following`, `adhoc`); here is the opening exchange, the dispatch and the sign of life.
+A request's work is in the module of its noun (`receiving`, `sending`, `listing`, `jobs`, `adhoc`);
+here is the opening exchange, the dispatch and the sign of life.
 """
 
 from __future__ import annotations
@@ -21,23 +21,19 @@ from sshmap.agent.host.status import job_rows, status
 from sshmap.agent.session.adhoc import serve_command
 from sshmap.agent.session.admission import open_store
 from sshmap.agent.session.ending import serve_end
-from sshmap.agent.session.expand import job_id
+from sshmap.agent.session.jobs import JOB_REQUESTS, ServedJobs
 from sshmap.agent.session.listing import Listings
 from sshmap.agent.session.receiving import Receiver
 from sshmap.agent.session.sending import send_keys
-from sshmap.agent.session.submit import Submission
-from sshmap.agent.shuffle import AHEAD, acknowledge, count_outputs, send_parcels
 from sshmap.errors import HostLost, HostNotReady, ProtocolError, Refused, SshmapError
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
 from sshmap.store.layout import Root, host_error
-from sshmap.store.queue import Queue
 from sshmap.transport.channel import Channel
 
 #: seconds of silence after which a sign of life is sent
 HEARTBEAT = 3.0
-_ROWS = 2000
 #: what a peer's courier may ask for
 PEER_REQUESTS = (m.Put, m.DefineMaker, m.Sync, m.Has, m.Ping)
 
@@ -80,13 +76,12 @@ def _greeting(reader: FrameReader) -> m.Hello:
     """Read the client's Hello.
 
     Raises:
-        ProtocolError: something else comes, or the client speaks a later version.
+        ProtocolError: something else comes, or there is no version of the protocol that both sides speak.
     """
     hello = reader.read()
     if not isinstance(hello, m.Hello):
         raise ProtocolError("the session does not begin with Hello")
-    if hello.version > m.VERSION:
-        raise ProtocolError(f"the client speaks protocol {hello.version}, this host {m.VERSION}", hint="sshmap up")
+    m.welcome(hello)
     return hello
 
 
@@ -140,14 +135,14 @@ class ServedSession:
         self._peer = peer or bool(hello.caller)
         self.store = open_store(root, hello, peer=self._peer)
         self.receiver = Receiver(self.store, channel.take)
-        self._submission: Submission | None = None
+        self.served_jobs = ServedJobs(self.store, channel, reader, writer)
 
     def run(self) -> None:
         """Welcome the client, and answer its requests until it leaves."""
         lifecycle.note_use(self._root)
         if self._hello.autostart and not self._warm:
             lifecycle.ensure_running(self._root)
-        self.writer.message(m.Welcome(host=self._hello.host))
+        self.writer.message(m.welcome(self._hello))
         while (request := self.reader.read()) is not None:
             if isinstance(request, memoryview):
                 raise ProtocolError("content came without a Put")
@@ -176,10 +171,13 @@ class ServedSession:
     def _answer(self, request: m.Message) -> None:
         if self._peer and not isinstance(request, PEER_REQUESTS):
             raise Refused(f"a peer may not ask for {type(request).__name__}")
-        handler: Callable[[ServedSession, Any], None] | None = _HANDLERS.get(type(request))
-        if handler is None:
-            raise ProtocolError(f"{type(request).__name__} is not a request")
-        handler(self, request)
+        kind = type(request)
+        if kind in JOB_REQUESTS:
+            JOB_REQUESTS[kind](self.served_jobs, request)
+        elif kind in _HANDLERS:
+            _HANDLERS[kind](self, request)
+        else:
+            raise ProtocolError(f"{kind.__name__} is not a request")
 
     def ls(self, request: m.Ls) -> None:
         """Answer a listing."""
@@ -213,17 +211,6 @@ class ServedSession:
             count, size = self.store.remove(request.prefix, exact=request.exact)
         self.writer.message(m.Removed(count=count, size=size))
 
-    def count_outputs(self, request: m.CountOutputs) -> None:
-        """Sum up what lies below OUTDIR."""
-        rows: list[m.OutputCount] = []
-        for row in count_outputs(request.outdir, self.store.keys.below(request.outdir)):
-            rows.append(row)
-            if len(rows) >= _ROWS:
-                self.writer.message(m.OutputCounts(rows=tuple(rows)))
-                rows.clear()
-        self.writer.message(m.OutputCounts(rows=tuple(rows)))
-        self.writer.message(m.Served())
-
     def ship(self, request: m.Ship) -> None:
         """Take a file for a job, unless it is here; one that another client brings meanwhile is taken nevertheless."""
         path = self._root.shipped / request.file.digest.hex()
@@ -232,32 +219,6 @@ class ServedSession:
         if wanted:
             self.receiver.receive_file(path, request.file.digest, self.reader)
             self.writer.message(m.Synced())
-
-    def recall(self, request: m.Recall) -> None:
-        """Let what is in hand of a job count for the run that comes."""
-        self.writer.message(m.Recalled(run=Queue(self.store.ledger).join(job_id(request.job))))
-
-    def plan(self, request: m.Plan) -> None:
-        """Say what a job would do here."""
-        self._submission = Submission(self.store, request.job, request.counts, request.since)
-        self.writer.message(self._submission.plan())
-
-    def start(self, request: m.Start) -> None:
-        """Start the job that was planned, once, and report until it is over or only waits for lost peers."""
-        if self._submission is None:
-            raise ProtocolError("Start came before Plan")
-        self._submission.start(attach=request.attach)
-        self.writer.message(self._submission.follow(self.writer.message, self._channel.readable))
-
-    def sweep(self, request: m.Sweep) -> None:
-        """Delete what other work left beside fresh fan-out outputs."""
-        count = size = 0
-        for row in request.keep:
-            for name, receipt in list(self.store.keys.below(row.output)):
-                if receipt != row.receipt:
-                    removed = self.store.remove(name, exact=True)
-                    count, size = count + removed[0], size + removed[1]
-        self.writer.message(m.Removed(count=count, size=size))
 
     def eval(self, request: m.Eval) -> None:
         """Run a command on a key."""
@@ -293,17 +254,6 @@ class ServedSession:
         set_peers(self._root, request)
         self.writer.message(m.PeersSet())
 
-    def relay(self, request: m.Relay) -> None:
-        """Hand out what waits for a peer."""
-        send_parcels(self.store, request, self.writer)
-
-    def delivered(self, request: m.Delivered) -> None:
-        """Take note of what a client has carried."""
-        ids = set(request.ids)
-        waiting = Queue(self.store.ledger).parcels(request.peer, 0, 2 * AHEAD)
-        acknowledge(self.store, [parcel for parcel in waiting if parcel.id in ids], request.refused)
-        self.writer.message(m.Served())
-
     def has(self, request: m.Has) -> None:
         """Say whether a key is here."""
         self.writer.message(m.Served(count=int(self.store.keys.get(request.name) is not None)))
@@ -324,9 +274,8 @@ def _bug() -> m.Problem:
 
 _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Ls: ServedSession.ls, m.Put: ServedSession.put, m.DefineMaker: ServedSession.define_maker, m.Sync: ServedSession.sync,
-    m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.CountOutputs: ServedSession.count_outputs, m.Ship: ServedSession.ship,
-    m.Recall: ServedSession.recall, m.Plan: ServedSession.plan, m.Start: ServedSession.start, m.Sweep: ServedSession.sweep, m.Eval: ServedSession.eval,
+    m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship,
+ m.Eval: ServedSession.eval,
     m.Exec: ServedSession.exec, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose, m.Jobs: ServedSession.jobs,
-    m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has,
-    m.Relay: ServedSession.relay, m.Delivered: ServedSession.delivered, m.Ping: ServedSession.ping,
+    m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has, m.Ping: ServedSession.ping,
 }  # fmt: skip

@@ -1,0 +1,115 @@
+"""A run on one host, followed until it is over or only waits for hosts that cannot be reached.
+
+The work belongs to the daemon, which is kept alive meanwhile. What a look at the ledger costs does not depend on the
+number of tasks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from sshmap.agent.host import lifecycle
+from sshmap.agent.session.planning import Planning
+from sshmap.errors import HostLost, HostNotReady
+from sshmap.model import Receipt, Verb, show
+from sshmap.protocol.messages import Failure, Progress, RunEnded
+from sshmap.store import locks
+from sshmap.store.commit import Store
+from sshmap.store.jobs import Jobs
+from sshmap.store.layout import Root
+from sshmap.store.outbox import Outbox
+from sshmap.store.tasks import Failed, Tasks
+
+_MOST_FAILURES = 1000
+#: seconds between looks at the ledger, and which part of a job's time so far they are between these
+_FASTEST, _SLOWEST, _SHARE = 0.003, 0.25, 0.005
+#: seconds between looks whether the daemon lives
+_DAEMON_LOOK = 1.0
+#: seconds without progress while only files for peers that do not answer are left
+STUCK_LIMIT = 10.0
+#: looks for a process of the daemon that could do what is left, after which its absence is an error
+MISSING_LOOKS = 15
+
+
+class Following:
+    """One run as one client follows it.
+
+    Args:
+        store: the host's store.
+        planning: the job and its run, as planned.
+    """
+
+    def __init__(self, store: Store, planning: Planning) -> None:
+        self._store, self._planning, self._run = store, planning, planning.run
+        self._jobs, self._tasks, self._outbox = Jobs(store.ledger), Tasks(store.ledger), Outbox(store.ledger)
+
+    def follow(self, report: Callable[[Progress], None], left: Callable[[float], bool]) -> RunEnded:
+        """Wait until the run is over here and tell how it goes; the daemon is kept alive meanwhile.
+
+        Args:
+            report: told whenever something has changed.
+            left: waits so many seconds for the client to leave and says whether it did.
+
+        Raises:
+            HostLost: the client left; the job goes on without it.
+            HostNotReady: the daemon or those of its processes that are needed do not stay up.
+        """
+        version, looked, begun = -1, 0.0, time.monotonic()
+        progress, moved, missing = Progress(), begun, 0
+        while True:
+            if time.monotonic() - looked > _DAEMON_LOOK:
+                lifecycle.ensure_running(self._store.root)
+                missing = self._look_for_processes(progress, missing)
+                looked = time.monotonic()
+            if (now := self._store.ledger.data_version()) != version:
+                version = now
+                if (latest := self.progress()) != progress:
+                    progress, moved, missing = latest, time.monotonic(), 0
+                    report(progress)
+            if self._is_over(progress, moved):
+                return self._ended(progress)
+            if left(min(_SLOWEST, max(_FASTEST, _SHARE * (time.monotonic() - begun)))):
+                raise HostLost("the client left")
+
+    def progress(self) -> Progress:
+        """Say how far the run is."""
+        states, size = self._jobs.states(self._run)
+        stuck = self._outbox.stuck(self._run.seq) if states.get("sending") else {}
+        barred = tuple(self._outbox.barred()) if stuck else ()
+        return Progress(size=size, stuck=stuck, barred=barred, kept=self._planning.kept, **states)
+
+    def stale(self) -> Iterator[tuple[str, Receipt]]:
+        """Go through fan-out directories that hold keys of other work, and the receipts to keep."""
+        yield from self._tasks.stale(self._run)
+        yield from self._planning.kept_stale()
+
+    def _look_for_processes(self, progress: Progress, missing: int) -> int:
+        """Count the looks at which no process was there that could do what is left."""
+        root: Root = self._store.root
+        role = "worker" if progress.queued or progress.running else "courier" if progress.sending else ""
+        names = [path.name for path in root.locks.glob(f"{role}*")] if role else []
+        if not role or any(locks.is_held(root, name) for name in names):
+            return missing
+        if missing >= MISSING_LOOKS:
+            raise HostNotReady(f"the daemon's {role} does not stay up", hint=f"see {root.logs / 'daemon.log'}")
+        return missing + 1
+
+    def _is_over(self, progress: Progress, moved: float) -> bool:
+        if not (progress.queued or progress.running or progress.sending):
+            return True
+        waiting = progress.sending and progress.stuck and not (progress.queued or progress.running)
+        return bool(waiting) and time.monotonic() - moved > STUCK_LIMIT
+
+    def _ended(self, progress: Progress) -> RunEnded:
+        failed = self._tasks.failed(self._run, _MOST_FAILURES) if progress.failed else ()
+        return RunEnded(
+            done=progress.done, failed=progress.failed, size=progress.size, kept=self._planning.kept, failures=tuple(map(self._failure, failed)),
+            stuck=progress.stuck, why={peer: self._outbox.why_stuck(peer) for peer in progress.stuck},
+        )  # fmt: skip
+
+    def _failure(self, task: Failed) -> Failure:
+        subject = task.output if self._planning.spec.maker.verb is Verb.MERGE else task.members[0]
+        return Failure(
+            key=show(subject), attempt=task.attempt, kind=task.kind, message=task.message, exit_code=task.exit_code
+        )

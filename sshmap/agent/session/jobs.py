@@ -1,0 +1,121 @@
+"""What a client can ask about jobs: opening, planning, starting and following them, and the ways of fan-out files.
+
+The order of the requests of a fan-out is drawn in `sshmap.agent.shuffle`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from sshmap.agent.session.following import Following
+from sshmap.agent.session.planning import Planning
+from sshmap.agent.shuffle import AHEAD, Holdings, acknowledge, count_outputs, send_parcels
+from sshmap.errors import HostLost, ProtocolError
+from sshmap.model import RunId, check_job
+from sshmap.protocol import messages as m
+from sshmap.protocol.framing import FrameReader, FrameWriter
+from sshmap.store.commit import Store
+from sshmap.store.jobs import Jobs
+from sshmap.store.outbox import Outbox
+from sshmap.transport.channel import Channel
+
+#: rows in one message
+_ROWS = 2000
+
+
+class ServedJobs:
+    """The part of a session that is about jobs.
+
+    Args:
+        store: the session's store.
+        channel: where it is seen that the client leaves.
+        reader: what the client says.
+        writer: what is said to the client.
+    """
+
+    def __init__(self, store: Store, channel: Channel, reader: FrameReader, writer: FrameWriter) -> None:
+        self._store, self._channel, self._reader, self._writer = store, channel, reader, writer
+        self._planning: Planning | None = None
+
+    def open(self, request: m.Open) -> None:
+        """Make a run of a job, or join the one that is worked on."""
+        check_job(request.job)
+        run = Jobs(self._store.ledger).open(request.job, RunId(request.run))
+        self._writer.message(m.Opened(run=run.id, epoch=run.epoch))
+
+    def count_outputs(self, request: m.CountOutputs) -> None:
+        """Sum up what lies below OUTDIR."""
+        rows: list[m.OutputCount] = []
+        for row in count_outputs(request.outdir, self._store.keys.below(request.outdir)):
+            rows.append(row)
+            if len(rows) >= _ROWS:
+                self._writer.message(m.OutputCounts(rows=tuple(rows)))
+                rows.clear()
+        self._writer.message(m.OutputCounts(rows=tuple(rows)))
+        self._writer.message(m.Served())
+
+    def plan(self, request: m.Plan) -> None:
+        """Say what a job would do here."""
+        holdings = Holdings()
+        while not isinstance(page := self._reader.read(), m.Counted):
+            if not isinstance(page, m.OutputCounts):
+                raise ProtocolError("Plan is not followed by OutputCounts and Counted")
+            holdings.add(page.rows)
+        run = Jobs(self._store.ledger).find(RunId(request.run), request.epoch)
+        self._planning = Planning(self._store, request.job, run, holdings)
+        self._writer.message(self._planning.plan())
+
+    def start(self, _: m.Start) -> None:
+        """Queue what was planned, once, and report until the run is over or only waits for lost peers."""
+        if self._planning is None:
+            raise ProtocolError("Start came before Plan")
+        following = Following(self._store, self._planning)
+        if not self._planning.queued:
+            self._queue_all(self._planning, following)
+        ended = following.follow(self._writer.message, self._channel.readable)
+        keeps = (m.Keep(output, receipt) for output, receipt in following.stale())
+        while page := tuple(itertools.islice(keeps, _ROWS)):
+            self._writer.message(m.StaleOutputs(keep=page))
+        self._writer.message(ended)
+
+    def _queue_all(self, planning: Planning, following: Following) -> None:
+        """Queue all tasks, telling how the first ones go; also when the client leaves meanwhile, as the job goes on then."""
+        left: HostLost | None = None
+        for _ in planning.queue():
+            if left is None:
+                try:
+                    self._writer.message(following.progress())
+                except HostLost as exc:
+                    left = exc
+        if left:
+            raise left
+
+    def sweep(self, request: m.Sweep) -> None:
+        """Delete what other work left beside fresh fan-out outputs."""
+        count = size = 0
+        for row in request.keep:
+            for name, receipt in list(self._store.keys.below(row.output)):
+                if receipt != row.receipt:
+                    removed = self._store.remove(name, exact=True)
+                    count, size = count + removed[0], size + removed[1]
+        self._writer.message(m.Removed(count=count, size=size))
+
+    def relay(self, request: m.Relay) -> None:
+        """Hand out what waits for a peer."""
+        send_parcels(self._store, request, self._writer)
+
+    def delivered(self, request: m.Delivered) -> None:
+        """Take note of what a client has carried."""
+        ids = set(request.ids)
+        waiting = Outbox(self._store.ledger).parcels(request.peer, 2 * AHEAD)
+        acknowledge(self._store, [parcel for parcel in waiting if parcel.id in ids], request.refused)
+        self._writer.message(m.Served())
+
+
+#: who answers which request
+JOB_REQUESTS: dict[type[m.Message], Callable[[ServedJobs, Any], None]] = {
+    m.Open: ServedJobs.open, m.CountOutputs: ServedJobs.count_outputs, m.Plan: ServedJobs.plan, m.Start: ServedJobs.start,
+    m.Sweep: ServedJobs.sweep, m.Relay: ServedJobs.relay, m.Delivered: ServedJobs.delivered,
+}  # fmt: skip

@@ -1,0 +1,181 @@
+"""A job on one host, from its plan until all its tasks are queued.
+
+Both go through the same decisions, one by one, so that memory does not grow with the number of tasks. Keys are read on
+a connection of their own: a snapshot that is older than the newest commit could not be written from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TypeVar
+
+from sshmap.agent.host.wake import wake
+from sshmap.agent.session import expand
+from sshmap.agent.shuffle import Holdings
+from sshmap.model import JobSpec, Maker, Receipt, Verb, check_job, show
+from sshmap.protocol.messages import Planned, Problem
+from sshmap.store.commit import Store
+from sshmap.store.jobs import Jobs, Run
+from sshmap.store.keys import Keys
+from sshmap.store.ledger import Ledger
+from sshmap.store.outbox import Outbox
+from sshmap.store.receipts import digest_maker, job_id
+from sshmap.store.tasks import NewTask, Tasks
+
+T = TypeVar("T")
+#: tasks judged with one look at the ledger
+_BATCH = 500
+#: tasks queued in one transaction: the first few at once, so that work begins
+_FIRST, _STEP = 200, 1000
+#: seconds for which others are let in between two transactions, at most
+_MOST_PAUSE = 0.1
+_MOST_PROBLEMS = 100
+
+
+class Planning:
+    """One job as one host plans it.
+
+    Args:
+        store: the host's store.
+        spec: the job.
+        run: its run, opened before the holdings were counted.
+        holdings: for a fan-out, what all hosts hold below OUTDIR, as far as this host's inputs are concerned.
+    """
+
+    def __init__(self, store: Store, spec: JobSpec, run: Run, holdings: Holdings) -> None:
+        self._store, self.spec, self.run, self._holdings = store, spec, run, holdings
+        self._tasks, self._jobs = Tasks(store.ledger), Jobs(store.ledger)
+        self._source = check_job(spec)
+        self._outdir = spec.outdir.split("://", 1)[1]
+        self._maker = digest_maker(spec.maker)
+        #: whether all tasks are queued, and how many were not, as their outputs are there
+        self.queued, self.kept = False, 0
+
+    def plan(self) -> Planned:
+        """Count what the job would do here, changing nothing."""
+        counts: Counter[str] = Counter()
+        problems: list[Problem] = []
+        for decision in self._decisions():
+            counts["inputs"] += len(decision.task.members)
+            counts["kept"] += decision.kept
+            counts["refused"] += decision.refused
+            counts["fresh"] += not decision.kept and not decision.refused
+            if decision.refused and len(problems) < _MOST_PROBLEMS:
+                problems.append(self._refusal(decision))
+        return Planned(
+            job=job_id(self.spec), inputs=counts["inputs"], fresh=counts["fresh"], kept=counts["kept"], problems=tuple(problems),
+            refused=counts["refused"],
+        )  # fmt: skip
+
+    def queue(self) -> Generator[None, None, None]:
+        """Queue what is not there yet in small steps, waking the workers after each; others get the ledger in between."""
+        with self._store.ledger.change():
+            self._jobs.begin_queueing(self.run)
+        decisions = self._decisions()
+        pause, size = 0.0, _FIRST
+        while batch := list(itertools.islice(decisions, size)):
+            time.sleep(pause)
+            self.kept += sum(decision.kept for decision in batch)
+            began = time.monotonic()
+            with self._store.ledger.change():
+                fresh = (decision.task for decision in batch if not decision.kept and not decision.refused)
+                self._tasks.enqueue(self.run, fresh)
+            pause, size = min(_MOST_PAUSE, time.monotonic() - began), _STEP
+            wake(self._store.root, "worker")
+            yield
+        with self._store.ledger.change():
+            self._jobs.end_queueing(self.run, self.kept)
+        self.queued = True
+
+    def kept_stale(self) -> Iterator[tuple[str, Receipt]]:
+        """Go through fan-out directories that were complete already, but with keys of other work beside them."""
+        if self.spec.replace and self._holdings:
+            for decision in self._decisions():
+                if decision.kept and decision.task.stale:
+                    yield decision.task.output, Receipt(self._maker, decision.task.inputs)
+
+    def _decisions(self) -> Iterator[expand.Decision]:
+        with contextlib.closing(Ledger(self._store.root)) as ledger:
+            outputs: set[str] = set()
+            for some in _batches(self._expanded(Keys(ledger)), _BATCH):
+                for decision in self._judged(some):
+                    yield self._once(decision, outputs) if self.spec.maker.verb is Verb.FANOUT else decision
+
+    def _expanded(self, keys: Keys) -> Iterator[NewTask]:
+        verb, source = self.spec.maker.verb, self._source
+        if verb is Verb.MERGE:
+            return expand.merge_tasks(source, self._outdir, keys.grouped(source.prefix))
+        inputs = ((entry.name, entry.digest) for entry in keys.scan(source.prefix))
+        make = expand.fanout_tasks if verb is Verb.FANOUT else expand.map_tasks
+        return make(source, self._outdir, inputs)
+
+    def _judged(self, tasks: list[NewTask]) -> Iterator[expand.Decision]:
+        """Judge tasks; what is in hand, or has ended since the client came, belongs to the run whatever lies there."""
+        outputs = [task.output for task in tasks]
+        standing = self._tasks.standing(self.run, outputs)
+        judge = self._judge_fanouts(outputs) if self.spec.maker.verb is Verb.FANOUT else self._judge_keys(outputs)
+        for task in tasks:
+            yield expand.Decision(task=task) if standing.get(task.output) == task.inputs else judge(task)
+
+    def _judge_keys(self, outputs: list[str]) -> Callable[[NewTask], expand.Decision]:
+        existing = self._store.keys.receipts(outputs)
+        return lambda task: expand.judge_key(task, self._maker, existing, replace=self.spec.replace)
+
+    def _judge_fanouts(self, outputs: list[str]) -> Callable[[NewTask], expand.Decision]:
+        records = Outbox(self._store.ledger).fanouts(outputs)
+
+        def judge(task: NewTask) -> expand.Decision:
+            receipt = Receipt(self._maker, task.inputs)
+            complete = self._holdings.is_complete(task.output, receipt, records.get(task.output))
+            rivals = self._holdings.rivals(task.output, receipt)
+            return expand.judge_fanout(task, complete=complete, rivals=rivals, replace=self.spec.replace)
+
+        return judge
+
+    @staticmethod
+    def _once(decision: expand.Decision, outputs: set[str]) -> expand.Decision:
+        """Refuse a fan-out that would write where another one of this job does."""
+        if decision.task.output in outputs:
+            return expand.Decision(task=decision.task, refused=True, doubled=True)
+        outputs.add(decision.task.output)
+        return decision
+
+    def _refusal(self, decision: expand.Decision) -> Problem:
+        output, first = show(decision.task.output), show(decision.task.members[0])
+        if decision.doubled:
+            return Problem(
+                kind="Refused", message=f"two inputs would write to {output}, one of them {first}",
+                hint="inputs of a fan-out need different base names",
+            )  # fmt: skip
+        why = "it was not made by a job"
+        if decision.rival:
+            there = self._store.keys.maker(decision.rival.maker)
+            changed = decision.rival.maker == self._maker
+            why = f"its input {first} was another then" if changed else maker_difference(there, self.spec.maker)
+        return Problem(
+            kind="OtherReceipt", message=f"{output} exists and was made by other work: {why}",
+            hint="run it again with --replace, or choose another OUTDIR", key=output,
+        )  # fmt: skip
+
+
+def maker_difference(there: Maker | None, now: Maker) -> str:
+    """Say how the work that made a key differs from the work asked for."""
+    if there is None:
+        return "what made it is not known any more"
+    if there.verb is not now.verb:
+        return f"it was a {there.verb.value}, this is a {now.verb.value}"
+    if there.command != now.command:
+        return f"the command was {there.command[:200]!r}, is {now.command[:200]!r}"
+    old, new = {file.name: file for file in there.shipped}, {file.name: file for file in now.shipped}
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return f"the files shipped with it differ: {', '.join(changed)}"
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -1,0 +1,151 @@
+"""Jobs and their runs: statements on the ledger's ``jobs``, ``runs`` and ``tallies``.
+
+A job is what is to be done; a run is the job as it is worked on, once. Whoever types a job again while its
+newest run is not over joins that run: its `epoch` grows, and a task that ends is stamped with it, so that each
+client knows what has ended since it came. A run that is over is history: nothing of it changes any more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from sshmap.errors import Refused
+from sshmap.model import JobSpec, RunId
+from sshmap.store.keys import Keys
+from sshmap.store.ledger import Ledger
+from sshmap.store.receipts import job_id
+
+KEEP_RUNS = 200
+#: tasks forgotten in one transaction
+_STEP = 2000
+_UNFINISHED = "EXISTS (SELECT 1 FROM tallies WHERE run = seq AND epoch = 0 AND tasks > 0)"
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as one client has opened it."""
+
+    #: its number in this ledger
+    seq: int
+    id: RunId
+    #: what ended in this epoch or a later one has ended since the client came
+    epoch: int
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as history shows it."""
+
+    seq: int
+    id: str
+    job: str
+    verb: str
+    indir: str
+    outdir: str
+    maker: bytes
+    #: seconds since 1970
+    submitted: float
+    kept: int
+
+
+class Jobs:
+    """Statements on the jobs of one ledger.
+
+    Args:
+        ledger: an open ledger.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._db = ledger.db
+
+    def open(self, spec: JobSpec, run: RunId) -> Run:
+        """Make a run of a job, or join the newest one if that is not over; asked again, it is the same run."""
+        job = job_id(spec)
+        with self._ledger.change() as db:
+            row = db.execute(
+                "SELECT seq FROM runs WHERE id = ?1 UNION ALL SELECT seq FROM runs WHERE seq = "
+                "(SELECT max(seq) FROM runs WHERE job = ?2) AND ended IS NULL",
+                (run, job),
+            ).fetchone()
+            if row is None:
+                return Run(seq=self._add(spec, job, run), id=run, epoch=1)
+            update = (
+                "UPDATE runs SET epoch = epoch + 1, replaces = max(replaces, ?) WHERE seq = ? RETURNING seq, id, epoch"
+            )
+            seq, there, epoch = db.execute(update, (spec.replace, row[0])).fetchone()
+            return Run(seq=seq, id=there, epoch=epoch)
+
+    def _add(self, spec: JobSpec, job: str, run: RunId) -> int:
+        maker = Keys(self._ledger).remember(spec.maker)
+        values = (job, spec.maker.verb.value, spec.indir, spec.outdir, maker)
+        self._db.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, ?)", values)
+        cursor = self._db.execute(
+            "INSERT INTO runs (id, job, replaces, submitted) VALUES (?, ?, ?, ?)", (run, job, spec.replace, time.time())
+        )
+        return int(cursor.lastrowid or 0)
+
+    def find(self, run: RunId, epoch: int) -> Run:
+        """Return a run that a client has opened before.
+
+        Raises:
+            Refused: it is forgotten.
+        """
+        row = self._db.execute("SELECT seq FROM runs WHERE id = ?", (run,)).fetchone()
+        if row is None:
+            raise Refused(f"this host knows no run {run}", hint="run the command again")
+        return Run(seq=row[0], id=run, epoch=epoch)
+
+    def begin_queueing(self, run: Run) -> None:
+        """Note that tasks are being queued, so that the run is not over meanwhile; within a transaction."""
+        self._db.execute("UPDATE runs SET queued = NULL, ended = NULL WHERE seq = ?", (run.seq,))
+
+    def end_queueing(self, run: Run, kept: int) -> None:
+        """Note that all tasks are queued, and how many were not, as their outputs are there; within a transaction."""
+        self._db.execute(
+            f"UPDATE runs SET queued = ?1, kept = ?2, ended = iif({_UNFINISHED}, NULL, ?1) WHERE seq = ?3",
+            (time.time(), kept, run.seq),
+        )
+
+    def states(self, run: Run) -> tuple[dict[str, int], int]:
+        """Number of the tasks that are unfinished or ended since the client came, by state, and the bytes they made."""
+        rows = self._db.execute(
+            "SELECT state, sum(tasks), sum(size) FROM tallies WHERE run = ? AND (epoch = 0 OR epoch >= ?) GROUP BY state",
+            (run.seq, run.epoch),
+        ).fetchall()
+        return {state: count for state, count, _ in rows if count}, sum(size for _, _, size in rows)
+
+    def active(self) -> dict[str, int]:
+        """Number of unfinished tasks of all runs by state."""
+        rows = self._db.execute("SELECT state, sum(tasks) FROM tallies WHERE epoch = 0 GROUP BY state")
+        return {state: count for state, count in rows if count}
+
+    def runs(self) -> Iterator[RunRow]:
+        """Go through all runs, newest first."""
+        rows = self._db.execute(
+            "SELECT seq, runs.id, job, verb, indir, outdir, maker, submitted, kept "
+            "FROM runs JOIN jobs ON jobs.id = job ORDER BY seq DESC"
+        )
+        for row in rows:
+            yield RunRow(**dict(zip(RunRow.__struct_fields__, row, strict=True)))
+
+    def forget(self) -> bool:
+        """Forget some tasks of an old run that has nothing left to do, or the run when it has no task; say whether there was one.
+
+        What is old is told by the order of the runs and by no clock.
+        """
+        with self._ledger.change() as db:
+            old = f"seq NOT IN (SELECT seq FROM runs ORDER BY seq DESC LIMIT {KEEP_RUNS}) AND NOT {_UNFINISHED}"
+            row = db.execute(f"SELECT seq, job FROM runs WHERE {old} ORDER BY seq LIMIT 1").fetchone()
+            if row is not None and not self._forget_tasks(row[0]):
+                db.execute("DELETE FROM tallies WHERE run = ?", row[:1])
+                db.execute("DELETE FROM runs WHERE seq = ?", row[:1])
+                db.execute("DELETE FROM jobs WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE job = ?1)", row[1:])
+        return row is not None
+
+    def _forget_tasks(self, seq: int) -> bool:
+        tasks = self._db.execute("SELECT id FROM tasks WHERE run = ? LIMIT ?", (seq, _STEP)).fetchall()
+        self._db.executemany("DELETE FROM attempts WHERE task = ?", tasks)
+        self._db.executemany("DELETE FROM tasks WHERE id = ?", tasks)
+        return bool(tasks)

@@ -1,0 +1,130 @@
+"""Fan-out files on their way: statements on the ledger's ``outbox``, ``stuck`` and ``fanouts``.
+
+What becomes of the files themselves, and of the tasks that made them, is in `sshmap.agent.shuffle`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from sshmap.model import Receipt
+from sshmap.store.ledger import Ledger
+
+
+class Parcel(msgspec.Struct, frozen=True, kw_only=True):
+    """One file in the outbox."""
+
+    id: int
+    task: int
+    name: str
+    size: int
+    digest: bytes
+    receipt: Receipt
+    replaces: bool
+    #: names of the inputs it was made from
+    members: tuple[str, ...] = ()
+
+
+class Outbox:
+    """Statements on the outbox of one ledger.
+
+    Args:
+        ledger: an open ledger.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._db = ledger.db
+
+    def post(
+        self, task: int, peer: str, name: str, size: int, digest: bytes, receipt: Receipt, *, replaces: bool
+    ) -> int:
+        """Put a file into the outbox and return its number; within a transaction."""
+        cursor = self._db.execute(
+            "INSERT INTO outbox (task, peer, name, size, digest, maker, inputs, replaces) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (task, peer, name, size, digest, receipt.maker, receipt.inputs, replaces),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def parcels(self, peer: str, limit: int) -> list[Parcel]:
+        """Return what waits for a peer, oldest first."""
+        rows = self._db.execute(
+            "SELECT outbox.id, task, name, outbox.size, digest, maker, outbox.inputs, replaces, members "
+            "FROM outbox JOIN tasks ON tasks.id = task WHERE peer = ? ORDER BY outbox.id LIMIT ?",
+            (peer, limit),
+        )
+        return [
+            Parcel(
+                id=row[0], task=row[1], name=row[2], size=row[3], digest=row[4], receipt=Receipt(row[5], row[6]),
+                replaces=bool(row[7]), members=tuple(row[8].split("\n")),
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def posted(self) -> set[int]:
+        """Numbers of all files in the outbox."""
+        return {number for (number,) in self._db.execute("SELECT id FROM outbox")}
+
+    def peers_waiting(self) -> list[str]:
+        """Peers with files in the outbox; costs with their number, not with that of the files."""
+        peers: list[str] = []
+        query = "SELECT min(peer) FROM outbox WHERE peer > ?"
+        while peer := self._db.execute(query, (peers[-1] if peers else "",)).fetchone()[0]:
+            peers.append(peer)
+        return peers
+
+    def size(self) -> int:
+        """Bytes in the outbox."""
+        return int(self._db.execute("SELECT value FROM meta WHERE name = 'outbox'").fetchone()[0])
+
+    def holds(self, parcel: Parcel) -> bool:
+        """Say whether a file still waits: its task may have been queued again, or somebody else has brought it."""
+        return self._db.execute("SELECT 1 FROM outbox WHERE id = ?", (parcel.id,)).fetchone() is not None
+
+    def take_out(self, parcels: Iterable[Parcel]) -> None:
+        """Take files out that have arrived; within a transaction."""
+        self._db.executemany("DELETE FROM outbox WHERE id = ?", [(parcel.id,) for parcel in parcels])
+
+    def note_stuck(self, peer: str, kind: str, why: str) -> None:
+        """Note that a peer cannot be reached: the class of the error, and its words."""
+        with self._ledger.change() as db:
+            db.execute("INSERT OR REPLACE INTO stuck VALUES (?, ?, ?)", (peer, kind, why))
+
+    def note_reached(self, peer: str) -> None:
+        """Note that a peer can be reached."""
+        if self._db.execute("SELECT 1 FROM stuck WHERE peer = ?", (peer,)).fetchone():
+            with self._ledger.change() as db:
+                db.execute("DELETE FROM stuck WHERE peer = ?", (peer,))
+
+    def stuck(self, run: int) -> dict[str, int]:
+        """Peers that cannot be reached, and how many files of a run wait for each."""
+        if self._db.execute("SELECT 1 FROM stuck").fetchone() is None:
+            return {}
+        query = "SELECT peer, count(*) FROM stuck JOIN outbox USING (peer) JOIN tasks ON tasks.id = task WHERE run = ? GROUP BY peer"
+        return dict(self._db.execute(query, (run,)))
+
+    def barred(self) -> list[str]:
+        """Peers whose host key was refused; nobody carries files there until that is mended."""
+        return [peer for (peer,) in self._db.execute("SELECT peer FROM stuck WHERE kind = 'HostKeyRefused'")]
+
+    def why_stuck(self, peer: str) -> str:
+        """Why a peer cannot be reached."""
+        row = self._db.execute("SELECT why FROM stuck WHERE peer = ?", (peer,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def record_fanout(self, output: str, receipt: Receipt, count: int, names: bytes) -> None:
+        """Remember what a fan-out task has put around the cluster; within a transaction."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO fanouts VALUES (?, ?, ?, ?, ?)",
+            (output, receipt.maker, receipt.inputs, count, names),
+        )
+
+    def fanouts(self, outputs: list[str]) -> dict[str, tuple[Receipt, int, bytes]]:
+        """Return what fan-out tasks have put around the cluster, by their directories; not of more than some hundred at once."""
+        marks = ",".join("?" * len(outputs))
+        rows = self._db.execute(
+            f"SELECT output, maker, inputs, count, names FROM fanouts WHERE output IN ({marks})", outputs
+        )
+        return {output: (Receipt(maker, inputs), count, names) for output, maker, inputs, count, names in rows}

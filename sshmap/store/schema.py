@@ -1,0 +1,104 @@
+"""The tables of a ledger, and the steps by which an older ledger becomes one of today.
+
+A change of the tables raises `VERSION`, adds the step from the version before to `STEPS`, and stores
+a ledger of the version before with the tests. A released version's step never changes.
+"""
+
+from __future__ import annotations
+
+VERSION = 10
+#: the oldest version that can be brought up to date
+OLDEST = 10
+#: statements that make a version out of the one before, by its number; each ends with its line
+STEPS: dict[int, str] = {}
+
+SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+INSERT INTO meta VALUES ('id', lower(hex(randomblob(8)))), ('generation', 0), ('outbox', 0);
+-- a key exists if and only if it has a row here; members are the names of the inputs of what a job made, one a line,
+-- as text or, where that is smaller, compressed by zlib as a blob
+CREATE TABLE keys (
+    name TEXT PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, mtime INTEGER NOT NULL,
+    maker BLOB, inputs BLOB, inode INTEGER NOT NULL, ctime INTEGER NOT NULL, members
+) WITHOUT ROWID;
+-- what receipts refer to: verb, command and shipped files, as JSON
+CREATE TABLE makers (id BLOB PRIMARY KEY, spec BLOB NOT NULL) WITHOUT ROWID;
+-- files to unlink unless a new row has come for them
+CREATE TABLE garbage (name TEXT PRIMARY KEY) WITHOUT ROWID;
+-- keys about to be swapped: by whom, which file will be moved to the name, and what its row will be
+CREATE TABLE swaps (
+    name TEXT NOT NULL, owner TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, mtime INTEGER NOT NULL,
+    maker BLOB, inputs BLOB, inode INTEGER NOT NULL, members, PRIMARY KEY (name, owner)
+) WITHOUT ROWID;
+
+-- what is to be done; the same command is the same job
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, verb TEXT NOT NULL, indir TEXT NOT NULL, outdir TEXT NOT NULL, maker BLOB NOT NULL
+) WITHOUT ROWID;
+-- a job as it is worked on, from when a client opens it until nothing of it is left to do. `epoch` grows each time
+-- a client opens the run; `queued` is when all its tasks were queued, `ended` when the last of them ended; `limits` is
+-- what the run is allowed, as JSON; no part of what the job is
+CREATE TABLE runs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL, epoch INTEGER NOT NULL DEFAULT 1,
+    replaces INTEGER NOT NULL, limits TEXT NOT NULL DEFAULT '{}', kept INTEGER NOT NULL DEFAULT 0,
+    submitted REAL NOT NULL, queued REAL, ended REAL
+);
+CREATE INDEX runs_job ON runs (job, seq);
+-- one command to be run; `attempt` is the number of the newest attempt, `epoch` that of the run when the task ended,
+-- 0 until then
+CREATE TABLE tasks (
+    id INTEGER PRIMARY KEY, run INTEGER NOT NULL, output TEXT NOT NULL, members TEXT NOT NULL, inputs BLOB NOT NULL,
+    state TEXT NOT NULL DEFAULT 'queued', slot INTEGER, attempt INTEGER NOT NULL DEFAULT 0, began REAL,
+    epoch INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL DEFAULT 0, stale INTEGER NOT NULL DEFAULT 0, UNIQUE (run, output)
+);
+CREATE INDEX tasks_active ON tasks (state, id) WHERE state IN ('queued', 'running', 'sending');
+CREATE INDEX tasks_failed ON tasks (run, id) WHERE state = 'failed';
+CREATE INDEX tasks_stale ON tasks (run, id) WHERE stale = 1;
+-- what became of each execution of a task; rows are only ever added
+CREATE TABLE attempts (
+    task INTEGER NOT NULL, number INTEGER NOT NULL, slot INTEGER, began REAL, ended REAL NOT NULL, outcome TEXT NOT NULL,
+    kind TEXT, message TEXT, exit_code INTEGER, PRIMARY KEY (task, number)
+) WITHOUT ROWID;
+-- how many tasks of a run are in which state, so that nobody has to count them
+CREATE TABLE tallies (
+    run INTEGER NOT NULL, state TEXT NOT NULL, epoch INTEGER NOT NULL, tasks INTEGER NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (run, state, epoch)
+) WITHOUT ROWID;
+CREATE TRIGGER task_comes AFTER INSERT ON tasks BEGIN
+    INSERT INTO tallies VALUES (new.run, new.state, new.epoch, 1, new.size)
+        ON CONFLICT DO UPDATE SET tasks = tasks + 1, size = size + excluded.size;
+END;
+CREATE TRIGGER task_moves AFTER UPDATE OF state, epoch, size ON tasks BEGIN
+    UPDATE tallies SET tasks = tasks - 1, size = size - old.size
+        WHERE run = old.run AND state = old.state AND epoch = old.epoch;
+    INSERT INTO tallies VALUES (new.run, new.state, new.epoch, 1, new.size)
+        ON CONFLICT DO UPDATE SET tasks = tasks + 1, size = size + excluded.size;
+    UPDATE runs SET ended = strftime('%s', 'now')
+        WHERE new.epoch > 0 AND seq = new.run AND queued IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM tallies WHERE run = new.run AND epoch = 0 AND tasks > 0);
+END;
+-- only a task that is sending has files on their way
+CREATE TRIGGER task_sends_no_more AFTER UPDATE OF state ON tasks WHEN old.state = 'sending' AND new.state <> 'sending' BEGIN
+    DELETE FROM outbox WHERE task = old.id;
+END;
+
+-- fan-out files on their way; the file is tmp/outbox/<id>, so an id must never come back
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, task INTEGER NOT NULL, peer TEXT NOT NULL, name TEXT NOT NULL,
+    size INTEGER NOT NULL, digest BLOB NOT NULL, maker BLOB NOT NULL, inputs BLOB NOT NULL, replaces INTEGER NOT NULL
+);
+CREATE INDEX outbox_peer ON outbox (peer, id);
+CREATE INDEX outbox_task ON outbox (task);
+CREATE TRIGGER outbox_grows AFTER INSERT ON outbox BEGIN
+    UPDATE meta SET value = value + new.size WHERE name = 'outbox';
+END;
+CREATE TRIGGER outbox_shrinks AFTER DELETE ON outbox BEGIN
+    UPDATE meta SET value = value - old.size WHERE name = 'outbox';
+END;
+-- what each finished fan-out task has put around the cluster
+CREATE TABLE fanouts (
+    output TEXT PRIMARY KEY, maker BLOB NOT NULL, inputs BLOB NOT NULL, count INTEGER NOT NULL, names BLOB NOT NULL
+) WITHOUT ROWID;
+-- peers the courier cannot reach: the class of the error, and its words
+CREATE TABLE stuck (peer TEXT PRIMARY KEY, kind TEXT NOT NULL, why TEXT NOT NULL) WITHOUT ROWID;
+"""

@@ -1,0 +1,257 @@
+"""The tasks of one host: the queue that sessions fill and workers empty; statements on ``tasks`` and ``attempts``.
+
+The states are drawn in `sshmap.model`. Each execution of a task is an attempt with a number that never comes back; the
+row that says what became of it is added in the transaction that ends it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from sshmap.model import AttemptEnd, Receipt, TaskState, Verb
+from sshmap.store.jobs import Run
+from sshmap.store.ledger import Ledger
+
+#: attempts that end with the worker's death before a task is given up
+MAX_LOST = 5
+_BATCH = 500
+_AT_WORK = "state IN ('running', 'sending')"
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One task, as claimed by a worker."""
+
+    id: int
+    #: number of its run in this ledger
+    run: int
+    job: str
+    verb: Verb
+    #: output key of a map or merge; output directory of a fan-out
+    output: str
+    members: tuple[str, ...]
+    receipt: Receipt
+    replaces: bool
+    attempt: int
+
+
+class NewTask(msgspec.Struct, frozen=True, kw_only=True):
+    """One task, as expanded from a job."""
+
+    output: str
+    members: tuple[str, ...]
+    inputs: bytes
+    #: other receipts' keys lie beside a fan-out's outputs and have to go
+    stale: bool = False
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that failed."""
+
+    members: tuple[str, ...]
+    output: str
+    attempt: int
+    #: class name in `sshmap.errors`
+    kind: str
+    message: str
+    exit_code: int
+
+
+class Tasks:
+    """Statements on the tasks of one ledger.
+
+    Args:
+        ledger: an open ledger.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._db = ledger.db
+
+    def enqueue(self, run: Run, tasks: Iterable[NewTask]) -> None:
+        """Queue tasks that are not in the run yet, and again those that ended before the client came; within a transaction.
+
+        Tasks in hand, and what has ended since, stay as they are, unless their inputs are others now.
+        """
+        rows = [(run.seq, task.output, "\n".join(task.members), task.inputs, task.stale, run.epoch) for task in tasks]
+        if run.epoch > 1:
+            self._overtake(rows)
+        self._db.executemany(
+            "INSERT INTO tasks (run, output, members, inputs, stale) VALUES (?1, ?2, ?3, ?4, ?5) "
+            "ON CONFLICT (run, output) DO UPDATE SET (members, inputs, stale, state, epoch, size) = "
+            "  (excluded.members, excluded.inputs, excluded.stale, 'queued', 0, 0) "
+            "WHERE inputs <> excluded.inputs OR epoch > 0 AND epoch < ?6",
+            rows,
+        )
+
+    def _overtake(self, rows: list[tuple[int, str, str, bytes, bool, int]]) -> None:
+        """End the attempts whose input is another now."""
+        for run, output, _, inputs, *_ in rows:
+            values = {"run": run, "output": output, "inputs": inputs}
+            where = f"run = :run AND output = :output AND inputs <> :inputs AND {_AT_WORK}"
+            self._note(where, values, AttemptEnd.OVERTAKEN)
+
+    def standing(self, run: Run, outputs: list[str]) -> dict[str, bytes]:
+        """Return the inputs, by output, of those tasks that are in hand or have ended since the client came."""
+        found: dict[str, bytes] = {}
+        for start in range(0, len(outputs), _BATCH):
+            some = outputs[start : start + _BATCH]
+            marks = ",".join("?" * len(some))
+            found |= dict(
+                self._db.execute(
+                    f"SELECT output, inputs FROM tasks WHERE run = ? AND (epoch = 0 OR epoch >= ?) AND output IN ({marks})",
+                    (run.seq, run.epoch, *some),
+                )
+            )
+        return found
+
+    def backlog(self, limit: int) -> int:
+        """Number of queued tasks, counted up to a limit."""
+        query = "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE state = 'queued' LIMIT ?)"
+        return int(self._db.execute(query, (limit,)).fetchone()[0])
+
+    def claim(self, slot: int, count: int, *, fanouts: bool, run: int = 0) -> list[Task]:
+        """Take the oldest queued tasks for a worker slot.
+
+        Args:
+            slot: the worker's number.
+            count: how many at most.
+            fanouts: whether fan-out tasks may be taken; not while the outbox is full.
+            run: only tasks of this run, if one is named.
+        """
+        which = (
+            "" if fanouts else "AND run NOT IN (SELECT seq FROM runs JOIN jobs ON jobs.id = job WHERE verb = 'fanout')"
+        )
+        which += " AND run = :run" if run else ""
+        with self._ledger.change() as db:
+            rows = db.execute(
+                f"UPDATE tasks SET state = 'running', slot = :slot, attempt = attempt + 1, began = :now WHERE id IN "
+                f"(SELECT id FROM tasks WHERE state = 'queued' {which} ORDER BY id LIMIT :count) "
+                "RETURNING id, run, output, members, inputs, attempt",
+                {"slot": slot, "count": count, "run": run, "now": time.time()},
+            ).fetchall()
+            works = {row[1]: self._work(row[1]) for row in rows}
+        return [
+            Task(
+                id=row[0], run=row[1], output=row[2], members=tuple(row[3].split("\n")), attempt=row[5], job=works[row[1]][0],
+                verb=Verb(works[row[1]][1]), receipt=Receipt(works[row[1]][2], row[4]), replaces=bool(works[row[1]][3]),
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def _work(self, run: int) -> tuple[str, str, bytes, int]:
+        """Return what all tasks of a run share: job, verb, maker, and whether they replace."""
+        query = "SELECT job, verb, maker, replaces FROM runs JOIN jobs ON jobs.id = job WHERE seq = ?"
+        row: tuple[str, str, bytes, int] = self._db.execute(query, (run,)).fetchone()
+        return row
+
+    def requeue(self, slots: Iterable[int]) -> int:
+        """Give back the tasks of workers that died; one that keeps killing its worker fails. Return how many."""
+        count = 0
+        lost = "(SELECT count(*) FROM attempts WHERE task = id AND outcome = 'lost')"
+        with self._ledger.change() as db:
+            for slot in slots:
+                where = "state = 'running' AND slot = :slot"
+                for (task,) in db.execute(
+                    f"SELECT id FROM tasks WHERE {where} AND {lost} >= {MAX_LOST - 1}", {"slot": slot}
+                ).fetchall():
+                    self.fail(task, "CommandsFailed", f"its worker died {MAX_LOST} times while it ran", 0)
+                self._note(where, {"slot": slot}, AttemptEnd.LOST)
+                count += db.execute(f"UPDATE tasks SET state = 'queued' WHERE {where}", {"slot": slot}).rowcount
+        return count
+
+    def give_back(self, slot: int) -> None:
+        """Give back the tasks of a worker that is told to stop, which is no fault of theirs."""
+        with self._ledger.change() as db:
+            where = "state = 'running' AND slot = :slot"
+            self._note(where, {"slot": slot}, AttemptEnd.RETURNED)
+            db.execute(f"UPDATE tasks SET state = 'queued' WHERE {where}", {"slot": slot})
+
+    def release(self, tasks: Iterable[int]) -> None:
+        """Give back claimed tasks that were not begun; within a transaction."""
+        for task in tasks:
+            self._note("id = :id AND state = 'running'", {"id": task}, AttemptEnd.RETURNED)
+            self._db.execute("UPDATE tasks SET state = 'queued' WHERE id = ? AND state = 'running'", (task,))
+
+    def running_slots(self) -> list[int]:
+        """Slots that tasks are claimed for."""
+        return [slot for (slot,) in self._db.execute("SELECT DISTINCT slot FROM tasks WHERE state = 'running'")]
+
+    def owns(self, task: Task) -> bool:
+        """Whether this attempt is still the one that counts; within a transaction."""
+        row = self._db.execute("SELECT state, attempt FROM tasks WHERE id = ?", (task.id,)).fetchone()
+        return bool(row == (TaskState.RUNNING.value, task.attempt))
+
+    def was_lost(self, task: Task) -> bool:
+        """Say whether a worker died over an earlier attempt."""
+        query = "SELECT 1 FROM attempts WHERE task = ? AND outcome = ? LIMIT 1"
+        return self._db.execute(query, (task.id, AttemptEnd.LOST.value)).fetchone() is not None
+
+    def finish(self, task: int, state: TaskState, size: int) -> None:
+        """Record that a task's outputs are made; within the transaction that commits them."""
+        if state is TaskState.DONE:
+            self._end(task, TaskState.DONE, AttemptEnd.DONE, size=size)
+        else:
+            self._db.execute("UPDATE tasks SET state = ?, size = ? WHERE id = ?", (state.value, size, task))
+
+    def finish_sent(self, tasks: Iterable[int]) -> None:
+        """Record that all files of some tasks have arrived, if none of them is in the outbox any more; within a transaction."""
+        for task in tasks:
+            query = "SELECT 1 FROM tasks WHERE id = ?1 AND state = 'sending' AND NOT EXISTS (SELECT 1 FROM outbox WHERE task = ?1)"
+            if self._db.execute(query, (task,)).fetchone():
+                self._end(task, TaskState.DONE, AttemptEnd.DONE)
+
+    def fail(self, task: int, kind: str, message: str, exit_code: int) -> None:
+        """Record that a task failed; within a transaction."""
+        self._end(task, TaskState.FAILED, AttemptEnd.FAILED, kind, message, exit_code)
+
+    def _end(self, task: int, state: TaskState, end: AttemptEnd, *why: object, size: int | None = None) -> None:
+        """End the attempt that a task is at, and the task."""
+        self._note(f"id = :id AND {_AT_WORK}", {"id": task}, end, *why)
+        self._db.execute(
+            "UPDATE tasks SET state = ?, size = coalesce(?, size), epoch = (SELECT epoch FROM runs WHERE seq = run) "
+            f"WHERE id = ? AND {_AT_WORK}",
+            (state.value, size, task),
+        )
+
+    def rewind(self, task: int) -> None:
+        """Run a task again whose files in the outbox were lost; within a transaction."""
+        self._note("id = :id AND state = 'sending'", {"id": task}, AttemptEnd.LOST)
+        self._db.execute("UPDATE tasks SET state = 'queued', size = 0 WHERE id = ? AND state = 'sending'", (task,))
+
+    def _note(self, where: str, values: dict[str, object], outcome: AttemptEnd, *why: object) -> None:
+        """Add the rows of attempts that end; kind, message and exit code say why one failed."""
+        kind, message, code = why or (None, None, None)
+        self._db.execute(
+            "INSERT INTO attempts SELECT id, attempt, slot, began, :now, :outcome, :kind, :message, :code "
+            f"FROM tasks WHERE {where}",
+            {**values, "now": time.time(), "outcome": outcome.value, "kind": kind, "message": message, "code": code},
+        )
+
+    def failed(self, run: Run, limit: int) -> Iterator[Failed]:
+        """Go through the first tasks that have failed since the client came."""
+        rows = self._db.execute(
+            "SELECT members, output, attempt, kind, message, exit_code FROM tasks JOIN attempts ON task = id AND number = attempt "
+            "WHERE run = ? AND epoch >= ? AND state = 'failed' ORDER BY id LIMIT ?",
+            (run.seq, run.epoch, limit),
+        )
+        for members, output, attempt, kind, message, code in rows:
+            yield Failed(
+                members=tuple(members.split("\n")),
+                output=output,
+                attempt=attempt,
+                kind=kind,
+                message=message,
+                exit_code=code,
+            )
+
+    def stale(self, run: Run) -> Iterator[tuple[str, Receipt]]:
+        """Go through finished fan-out directories that hold keys of other work, and the receipts to keep."""
+        query = (
+            "SELECT output, maker, inputs FROM tasks JOIN runs ON seq = run JOIN jobs ON jobs.id = job "
+            "WHERE run = ? AND stale = 1 AND state = 'done' AND tasks.epoch >= ?"
+        )
+        for output, maker, inputs in self._db.execute(query, (run.seq, run.epoch)):
+            yield output, Receipt(maker, inputs)
