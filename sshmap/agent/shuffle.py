@@ -13,7 +13,7 @@ stale and swept when the fresh outputs are there. Counting takes a while in whic
     adds up, deals out by the ring
     Plan, OutputCounts… ────► judges the other tasks by record and counts
            ◄──── Planned ──── all hosts have planned, none refuses: else nothing is started
-    Start ──────────────────► queues, workers run; a commit puts what belongs here into data/,
+    Start, OutputCounts… ───► queues, workers run; a commit puts what belongs here into data/,
                               the rest into the outbox, and the record into `fanouts`
                               courier ───────────────────────► commits; its answer takes the file
            ◄──── RunEnded ─── last file arrived: done          out of the outbox

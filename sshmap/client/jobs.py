@@ -20,7 +20,7 @@ import xxhash
 from sshmap.client.conversations import Conversations
 from sshmap.client.relay import Relays
 from sshmap.client.results import HostResult, JobFailed, JobResult, TaskFailure, raise_failures
-from sshmap.errors import HostLost, NothingMatched, SshmapError, UsageError
+from sshmap.errors import HostLost, NothingMatched, ProtocolError, SshmapError, UsageError
 from sshmap.model import JobSpec, Maker, Receipt, Shipped, Verb, base_name, check_job, parse_name
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import CHUNK
@@ -169,11 +169,16 @@ class JobRun:
             if session.ask(m.Ship(file=attachment.file), m.Wanted).wanted:
                 self._ship(session, attachment)
         run = self._runs[name]
-        session.writer.message(m.Plan(job=self.spec, run=run.run, epoch=run.epoch), flush=False)
+        session.begin(m.Plan(job=self.spec, run=run.run, epoch=run.epoch), m.Planned, m.Problem, flush=False)
+        self._send_counts(session, name)
+        return session.expect(m.Planned)
+
+    def _send_counts(self, session: Session, name: str) -> None:
+        """Tell a host what all hosts hold of the outputs of its inputs."""
         counts = self._counts.get(name, [])
         for start in range(0, len(counts), _ROWS):
             session.writer.message(m.OutputCounts(rows=tuple(counts[start : start + _ROWS])), flush=False)
-        return session.ask(m.Counted(), m.Planned)
+        session.writer.message(m.Counted())
 
     def _open(self, session: Session) -> m.Opened:
         return session.ask(m.Open(job=self.spec, run=self._id), m.Opened)
@@ -223,32 +228,30 @@ class JobRun:
         return dealt, lost
 
     def _start(self, name: str) -> m.RunEnded:
-        """Start the job on one host and follow it; after a broken session, plan and start again, which goes on with the run."""
-        first = True
+        """Start the job on one host and follow it; after a broken session, start it again, which goes on with the run."""
 
         def converse(session: Session) -> m.RunEnded:
-            nonlocal first
-            if not first:
-                self._plans[name] = self._plan_one(session, name)
-            first = False
             finished = self._follow(name, session)
             # a file that takes long to be relayed is no reason for the host to give up its peer
             while self._relays.carries(name, finished.stuck):
                 finished = self._follow(name, session)
             return finished
 
-        return self._links.ask(name, converse)
+        return self._links.ask(name, converse, progress=lambda: self._progress.get(name))
 
     def _follow(self, name: str, session: Session) -> m.RunEnded:
         self._stale[name] = []
-        for message in session.stream(m.Start(), m.RunEnded):
+        run = self._runs[name]
+        session.begin(m.Start(job=self.spec, run=run.run, epoch=run.epoch), m.RunEnded, m.Problem, flush=False)
+        self._send_counts(session, name)
+        while not isinstance(message := session.next(), m.RunEnded):
             if isinstance(message, m.Progress):
                 self._advance(name, message)
             elif isinstance(message, m.StaleOutputs):
                 self._stale[name] += message.keep
-            elif isinstance(message, m.RunEnded):
-                return message
-        raise AssertionError("the stream ends with RunEnded")
+            else:
+                raise ProtocolError(f"{type(message).__name__} came while the job was followed", host=name)
+        return message
 
     def _advance(self, name: str, progress: m.Progress) -> None:
         with self._guard:

@@ -39,7 +39,8 @@ which is spoken from then on.
     CountOutputs{outdir}                       OutputCounts{rows}* Served{count}
     Plan{job, run, epoch}, OutputCounts{rows}*, Counted{}
                                                Planned{job, inputs, fresh, kept, problems, refused}
-    Start{}                                    Progress{queued, running, sending, done, failed, …}*
+    Start{job, run, epoch}, OutputCounts{rows}*, Counted{}
+                                               Progress{queued, running, sending, done, failed, …}*
                                                StaleOutputs{keep}* RunEnded{done, failed, size, kept, …} | Problem
     Sweep{keep}; …                             Removed{count, size}; …
     Eval{name, command}                        data* (stdout), Said{text}*, Exited{code}

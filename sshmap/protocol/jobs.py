@@ -85,7 +85,12 @@ class Planned(Message, frozen=True, kw_only=True):
 
 
 class Start(Message, frozen=True, kw_only=True):
-    """Queues what was planned, and follows the run; again, it only follows."""
+    """Queues what is not there yet, and follows the run; OutputCounts and Counted follow. Repeating is harmless."""
+
+    job: JobSpec
+    #: as Opened said
+    run: str
+    epoch: int
 
 
 class Progress(Message, frozen=True, kw_only=True):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sshmap.errors import NothingMatched, RingChanged, SshmapError
-from sshmap.model import Maker, Receipt, Shipped, Verb
+from sshmap.model import JobSpec, Maker, Receipt, Shipped, Verb
 from sshmap.protocol.messages import (
     VERSION,
+    Counted,
     DefineMaker,
     End,
     Get,
@@ -39,6 +40,7 @@ from tests.contract.talk import HELLO, announce, get, get_all, ls, problem_of, p
 
 KIB = 1024
 SIZES = [0, 1, 64 * KIB - 1, 64 * KIB + 1, 2048 * KIB - 1, 2048 * KIB + 1]
+JOB = JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(verb=Verb.MAP, command="cat"))
 PEER = Hello(host="h0", ring=HELLO.ring, caller="h1")
 
 
@@ -291,9 +293,12 @@ def test_root_with_data_keeps_its_name(open_session: OpenSession) -> None:
         open_session(Hello(host="h1", ring=(("h1", 1.0),)))
 
 
-@pytest.mark.parametrize("request_", [Served(), Start()], ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize(
+    "request_", [Served(), Counted(), Start(job=JOB, run="1", epoch=1)], ids=lambda message: type(message).__name__
+)
 def test_request_out_of_place_is_refused_with_the_reason(session: Session, request_: Message) -> None:
-    problem = refusal(session, request_)
+    session.writer.message(request_, flush=False)
+    problem = refusal(session, Served())
     assert (problem.kind, type(request_).__name__ in problem.message) == ("ProtocolError", True)
 
 

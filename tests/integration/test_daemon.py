@@ -369,5 +369,6 @@ def test_job_ends_with_the_reason_when_no_worker_stays_up(tmp_path: Path, monkey
         run = session.ask(Open(job=spec, run="1"), Opened)
         session.writer.message(Plan(job=spec, run=run.run, epoch=run.epoch))
         assert session.ask(Counted(), Planned).fresh == 1
+        session.writer.message(Start(job=spec, run=run.run, epoch=run.epoch))
         with pytest.raises(HostNotReady, match="the daemon's worker does not stay up"):
-            list(session.stream(Start(), RunEnded))
+            list(session.stream(Counted(), RunEnded))

@@ -142,5 +142,6 @@ def test_job_is_queued_to_its_end_when_its_client_leaves_meanwhile(
         run = session.ask(Open(job=SPEC, run="1"), Opened)
         session.writer.message(Plan(job=SPEC, run=run.run, epoch=run.epoch))
         assert session.ask(Counted(), Planned).fresh == KEYS
-        session.writer.message(Start())
+        session.writer.message(Start(job=SPEC, run=run.run, epoch=run.epoch))
+        session.writer.message(Counted())
         wait_until(lambda: states(store, Run(seq=1, id=RunId("1"), epoch=1)) == {"queued": KEYS})

@@ -17,7 +17,7 @@ from sshmap.inventory import Host, Inventory
 from sshmap.model import Entry
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
-from sshmap.protocol.messages import Hello, Listed, Listing, Ls, Ping, Served, Welcome
+from sshmap.protocol.messages import VERSION, Hello, Listed, Listing, Ls, Ping, Served, Welcome
 from sshmap.transport import memory
 from sshmap.transport.channel import Channel
 from sshmap.transport.session import Session
@@ -82,7 +82,7 @@ class Echo:
         with contextlib.closing(channel), contextlib.suppress(HostLost):
             while (request := reader.read()) is not None:
                 if isinstance(request, Hello):
-                    writer.message(Welcome(host=request.host))
+                    writer.message(Welcome(version=VERSION, host=request.host))
                 elif isinstance(request, Ping):
                     writer.message(Served())
                 elif isinstance(request, Ls):

@@ -37,7 +37,6 @@ class ServedJobs:
 
     def __init__(self, store: Store, channel: Channel, reader: FrameReader, writer: FrameWriter) -> None:
         self._store, self._channel, self._reader, self._writer = store, channel, reader, writer
-        self._planning: Planning | None = None
 
     def open(self, request: m.Open) -> None:
         """Make a run of a job, or join the one that is worked on."""
@@ -58,22 +57,23 @@ class ServedJobs:
 
     def plan(self, request: m.Plan) -> None:
         """Say what a job would do here."""
+        self._writer.message(self._planned(request).plan())
+
+    def _planned(self, request: m.Plan | m.Start) -> Planning:
+        """Read what all hosts hold, which follows the request, and expand the job by that."""
         holdings = Holdings()
         while not isinstance(page := self._reader.read(), m.Counted):
             if not isinstance(page, m.OutputCounts):
-                raise ProtocolError("Plan is not followed by OutputCounts and Counted")
+                raise ProtocolError(f"{type(request).__name__} is not followed by OutputCounts and Counted")
             holdings.add(page.rows)
         run = Jobs(self._store.ledger).find(RunId(request.run), request.epoch)
-        self._planning = Planning(self._store, request.job, run, holdings)
-        self._writer.message(self._planning.plan())
+        return Planning(self._store, request.job, run, holdings)
 
-    def start(self, _: m.Start) -> None:
-        """Queue what was planned, once, and report until the run is over or only waits for lost peers."""
-        if self._planning is None:
-            raise ProtocolError("Start came before Plan")
-        following = Following(self._store, self._planning)
-        if not self._planning.queued:
-            self._queue_all(self._planning, following)
+    def start(self, request: m.Start) -> None:
+        """Queue what is not there yet, and report until the run is over or only waits for lost peers."""
+        planning = self._planned(request)
+        following = Following(self._store, planning)
+        self._queue_all(planning, following)
         ended = following.follow(self._writer.message, self._channel.readable)
         keeps = (m.Keep(output, receipt) for output, receipt in following.stale())
         while page := tuple(itertools.islice(keeps, _ROWS)):

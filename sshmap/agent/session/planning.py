@@ -52,8 +52,8 @@ class Planning:
         self._source = check_job(spec)
         self._outdir = spec.outdir.split("://", 1)[1]
         self._maker = digest_maker(spec.maker)
-        #: whether all tasks are queued, and how many were not, as their outputs are there
-        self.queued, self.kept = False, 0
+        #: tasks that were not queued, as their outputs are there
+        self.kept = 0
 
     def plan(self) -> Planned:
         """Count what the job would do here, changing nothing."""
@@ -89,7 +89,6 @@ class Planning:
             yield
         with self._store.ledger.change():
             self._jobs.end_queueing(self.run, self.kept)
-        self.queued = True
 
     def kept_stale(self) -> Iterator[tuple[str, Receipt]]:
         """Go through fan-out directories that were complete already, but with keys of other work beside them."""
