@@ -34,6 +34,8 @@ SCHEMES = ("sm://", "s4://")
 MAX_PART = 255
 #: bytes
 MAX_NAME = 3500
+#: bytes
+MAX_COMMAND = 256 << 10
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -285,16 +287,29 @@ def check_job(spec: JobSpec) -> Indir:
     """
     source = parse_indir(spec.indir)
     outdir = parse_outdir(spec.outdir)
-    if not spec.maker.command.strip():
-        raise UsageError("the command is empty", hint="give the shell command as the last argument, in quotes")
-    if "\0" in spec.maker.command:
-        raise UsageError("the command holds a NUL byte")
+    _check_command(spec.maker.command)
     if _overlaps(parse_name(spec.indir), outdir):
         raise UsageError(
             f"OUTDIR {spec.outdir} is inside INDIR {spec.indir}: outputs would become inputs",
             hint="give OUTDIR a name of its own, for example sm://out/",
         )
     return source
+
+
+def _check_command(command: str) -> None:
+    if not command.strip():
+        raise UsageError("the command is empty", hint="give the shell command as the last argument, in quotes")
+    if "\0" in command:
+        raise UsageError("the command holds a NUL byte")
+    try:
+        size = len(command.encode())
+    except UnicodeEncodeError as exc:
+        raise UsageError("the command is not UTF-8", hint="put it into a script and ship that: --with FILE") from exc
+    if size > MAX_COMMAND:
+        raise UsageError(
+            f"the command is longer than {MAX_COMMAND >> 10} KiB",
+            hint="put it into a script and ship that: --with FILE",
+        )
 
 
 def _overlaps(indir: str, outdir: str) -> bool:

@@ -69,6 +69,13 @@ def recover(root: Root) -> None:
         tasks = Tasks(store.ledger)
         tasks.requeue(slot for slot in tasks.running_slots() if not locks.is_held(root, f"worker-{slot}"))
         sweep(store)
+        store.insist(lambda: forget_makers(store))
+
+
+def forget_makers(store: Store) -> None:
+    """Forget what receipts referred to that are gone."""
+    with store.ledger.change():
+        store.keys.forget_makers()
 
 
 def _own(root: Root, name: str) -> None:

@@ -135,20 +135,17 @@ def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:
     """Send what waits for a peer to a client that will carry it there."""
     count = size = 0
     for parcel in Outbox(store.ledger).parcels(request.peer, AHEAD):
-        maker = store.keys.maker(parcel.receipt.maker)
         try:
             outgoing = Outgoing(store.root, parcel)
         except FileNotFoundError:
             lose(store, parcel)
             break
         with contextlib.closing(outgoing):
-            assert maker is not None, "a job's maker is remembered with the job"
             writer.message(
                 RelayItem(
                     id=parcel.id,
                     name=parcel.name,
                     receipt=parcel.receipt,
-                    maker=maker,
                     members=parcel.members,
                     replace=parcel.replaces,
                 ),

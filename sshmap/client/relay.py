@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 
 from sshmap.client.conversations import Conversations
-from sshmap.errors import HostKeyRefused, ProtocolError, SshmapError
+from sshmap.errors import HostKeyRefused, HostNotReady, ProtocolError, SshmapError
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
@@ -101,17 +101,22 @@ def carry_some(source: Session, target: Session) -> int:
             if not ids:
                 target.expect_end(m.Synced)
             ids.append(message.id)
-            target.writer.message(m.DefineMaker(maker=message.maker), flush=False)
-            put = m.Put(name=message.name, receipt=message.receipt, members=message.members, replace=message.replace)
+            put = m.Put(
+                name=message.name, receipt=message.receipt, members=message.members, replace=message.replace, source=source.host,
+            )  # fmt: skip
             target.writer.message(put, flush=False)
             _pass_on(source, target)
     if ids:
         results = target.sync()
         if len(results) != len(ids):
             raise ProtocolError(f"it answered for {len(results)} of {len(ids)} files", host=target.host)
-        refused = {number: result.problem for number, result in zip(ids, results, strict=True) if result.problem}
-        source.ask(m.Delivered(peer=target.host, ids=tuple(ids), refused=refused), m.Served)
-    return len(ids)
+        problems = {number: result.problem for number, result in zip(ids, results, strict=True) if result.problem}
+        untold = {number for number, problem in problems.items() if problem.kind == HostNotReady.__name__}
+        settled = tuple(number for number in ids if number not in untold)
+        refused = {number: problem for number, problem in problems.items() if number not in untold}
+        source.ask(m.Delivered(peer=target.host, ids=settled, refused=refused), m.Served)
+        return len(settled)
+    return 0
 
 
 def _pass_on(source: Session, target: Session) -> None:

@@ -17,6 +17,8 @@ class Transfer(msgspec.Struct, kw_only=True):
     fresh: int = 0
     #: keys that were there already, with the same content
     kept: int = 0
+    #: keys that were there, but missing or damaged on their host, and are whole again
+    repaired: int = 0
     #: bytes
     size: int = 0
     #: what went wrong, by key

@@ -63,7 +63,8 @@ def upload(
                 transfer.failures[source.name] = problem
             else:
                 transfer.fresh += result.fresh
-                transfer.kept += not result.fresh
+                transfer.repaired += result.repaired
+                transfer.kept += not result.fresh and not result.repaired
                 transfer.size += size
             report(1, size)
 

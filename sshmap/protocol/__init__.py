@@ -27,7 +27,6 @@ which is spoken from then on.
 
     Hello{version, lowest, host, ring, …}      Welcome{version, host} | Problem
     Ls{prefix, recursive, known, after}        Listing{entries, prefixes}* Listed{generation, unchanged}
-    DefineMaker{maker}                         (what the receipts of later Puts refer to)
     Put{name, receipt, members, replace}, data*, End{size, digest} | Handed{size, digest}; … ; Sync{}
                                                Stored{results}* Synced{}
     Get{prefix, exact, after, least, limit}    Item{name, size}, data*, End{size, digest} | Unsent{problem};
@@ -45,7 +44,7 @@ which is spoken from then on.
     Sweep{keep}; …                             Removed{count, size}; …
     Eval{name, command}                        data* (stdout), Said{text}*, Exited{code}
     Exec{command}                              as Eval
-    Relay{peer}                                RelayItem{id, name, receipt, maker, members, replace}, data*, End{size, digest}; …
+    Relay{peer}                                RelayItem{id, name, receipt, members, replace}, data*, End{size, digest}; …
                                                Served{count}
     Delivered{peer, ids, refused}              Served{count}
     GetStatus{}                                Status{host, keys, size, …}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sshmap.model import JobSpec, Maker, Receipt, Shipped
+from sshmap.model import JobSpec, Receipt, Shipped
 from sshmap.protocol.base import Message, Problem
 
 
@@ -221,7 +221,6 @@ class RelayItem(Message, frozen=True, kw_only=True):
     id: int
     name: str
     receipt: Receipt
-    maker: Maker
     #: names of the inputs it was made from
     members: tuple[str, ...] = ()
     replace: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sshmap.errors import SshmapError
-from sshmap.model import Entry, Maker, Receipt, Size
+from sshmap.model import Entry, Receipt, Size
 from sshmap.protocol.base import Message, Problem
 
 
@@ -44,12 +44,8 @@ class Put(Message, frozen=True, kw_only=True):
     members: tuple[str, ...] = ()
     #: swap a key that has another receipt
     replace: bool = False
-
-
-class DefineMaker(Message, frozen=True, kw_only=True):
-    """Tells the maker that receipts of later Puts refer to."""
-
-    maker: Maker
+    #: the host whose fan-out file a client brings
+    source: str = ""
 
 
 class End(Message, frozen=True, kw_only=True):

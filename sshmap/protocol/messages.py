@@ -56,7 +56,6 @@ from sshmap.protocol.jobs import (
     Wanted,
 )
 from sshmap.protocol.keys import (
-    DefineMaker,
     End,
     Get,
     Handed,
@@ -84,7 +83,6 @@ __all__ = [
     "CountOutputs",
     "Counted",
     "DaemonStopped",
-    "DefineMaker",
     "Delivered",
     "Diagnose",
     "Diagnosis",
@@ -158,7 +156,6 @@ AnyMessage = (
     | Listing
     | Listed
     | Put
-    | DefineMaker
     | End
     | Handed
     | Stored

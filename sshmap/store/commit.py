@@ -46,6 +46,8 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[str, ...] = ()
     #: swap a key that has another receipt or other content
     replace: bool = False
+    #: but none that was copied in
+    spares: bool = False
 
 
 class Outcome(enum.Enum):
@@ -176,7 +178,7 @@ class Store:
         """Say what is to become of a file whose key exists."""
         if item.receipt in (row.receipt, None) and row.digest == item.digest:
             return Outcome.REPAIRED if self._is_damaged(item.name) else Outcome.KEPT
-        if item.replace:
+        if item.replace and not (item.spares and row.receipt is None):
             if self._swapping.get(item.name) is item:
                 return Outcome.FRESH
             raise KeyExists(f"{show(item.name)} was made by others at the same time", hint="run the command again")

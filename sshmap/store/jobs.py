@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from sshmap.errors import Refused
-from sshmap.model import JobSpec, RunId
+from sshmap.model import JobSpec, RunId, parse_name
 from sshmap.store.keys import Keys
 from sshmap.store.ledger import Ledger
 from sshmap.store.receipts import job_id
@@ -47,6 +47,15 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     #: seconds since 1970
     submitted: float
     kept: int
+
+
+class Fanout(msgspec.Struct, frozen=True, kw_only=True):
+    """A fan-out that this host was told of."""
+
+    #: without scheme, ends in ``/``
+    outdir: str
+    #: whether a run of it may swap outputs that other work made
+    replaces: bool
 
 
 class Jobs:
@@ -96,6 +105,14 @@ class Jobs:
         if row is None:
             raise Refused(f"this host knows no run {run}", hint="run the command again")
         return Run(seq=row[0], id=run, epoch=epoch)
+
+    def fanouts(self, maker: bytes) -> list[Fanout]:
+        """Return the fan-outs of a maker."""
+        rows = self._db.execute(
+            "SELECT outdir, max(replaces) FROM jobs JOIN runs ON job = jobs.id WHERE maker = ? AND verb = 'fanout' GROUP BY outdir",
+            (maker,),
+        )
+        return [Fanout(outdir=parse_name(outdir), replaces=bool(replaces)) for outdir, replaces in rows]
 
     def begin_queueing(self, run: Run) -> None:
         """Note that tasks are being queued, so that the run is not over meanwhile; within a transaction."""

@@ -149,6 +149,11 @@ class Keys:
         row = self._db.execute("SELECT spec FROM makers WHERE id = ?", (identity,)).fetchone()
         return msgspec.json.decode(row[0], type=Maker) if row else None
 
+    def forget_makers(self) -> int:
+        """Forget what no key and no job refers to; within a transaction. Return how many there were."""
+        kept = "SELECT maker FROM jobs UNION SELECT maker FROM keys WHERE maker IS NOT NULL"
+        return self._db.execute(f"DELETE FROM makers WHERE id NOT IN ({kept})").rowcount
+
     def remember(self, maker: Maker) -> bytes:
         """Keep what a maker digest stands for and return the digest; within a transaction."""
         identity = digest_maker(maker)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sshmap.agent.session import incoming
 from sshmap.errors import NoSpace, SshmapError
 from sshmap.model import Shipped
 from sshmap.protocol.messages import Ping, Served, Ship, Synced, Wanted
@@ -158,3 +159,12 @@ def test_commit_that_fails_as_a_whole_refuses_each_key_of_it(
         assert [problem_of(result) for result in results(session)] == ["NoSpace", "InvalidKey", "NoSpace"]
     assert put(session, "b/1", b"content").fresh
     assert get_all(session, "b/") == {"b/1": b"content"}
+
+
+def test_nothing_that_is_sent_takes_the_last_free_space(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = os.statvfs("/")
+    monkeypatch.setattr(incoming, "FLOOR", disk.f_blocks * disk.f_frsize)
+    monkeypatch.setattr(incoming, "FLOOR_SHARE", 1.0)
+    assert problem_of(put(session, "b/k", LONG)) == "NoSpace"
+    monkeypatch.undo()
+    assert put(session, "b/k", LONG).fresh

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sshmap.model import Receipt
-from sshmap.protocol.messages import Put
+from sshmap.model import JobSpec, Maker, Receipt, Verb
+from sshmap.protocol.messages import Open, Opened, Put
 from sshmap.store import contents
 from sshmap.store.commit import Store
 from sshmap.store.layout import Root
+from sshmap.store.receipts import digest_maker
 from sshmap.store.seal import Seal
 from sshmap.transport.session import Session
 from tests.contract.conftest import Dial
@@ -109,15 +110,17 @@ def test_repaired_key_is_sealed_and_listed_anew(session: Session, path: Path, ro
 
 
 def test_repair_keeps_the_receipt_and_the_names_of_the_inputs(session: Session, root: Root) -> None:
-    receipt = Receipt(b"m" * 16, b"i" * 16)
-    session.writer.message(Put(name="b/made", receipt=receipt, members=("in/a",)), flush=False)
+    maker = Maker(verb=Verb.FANOUT, command="cat")
+    session.ask(Open(job=JobSpec(indir="sm://in/", outdir="sm://b/", maker=maker), run="1"), Opened)
+    receipt = Receipt(digest_maker(maker), b"i" * 16)
+    session.writer.message(Put(name="b/a/made", receipt=receipt, members=("in/a",), source="h0"), flush=False)
     send_content(session, CONTENT)
     assert results(session)[0].fresh
-    (root.data / "b/made").unlink()
-    assert put(session, "b/made", CONTENT).repaired
+    (root.data / "b/a/made").unlink()
+    assert put(session, "b/a/made", CONTENT).repaired
     store = Store(root)
     with contextlib.closing(store):
-        row = store.keys.get("b/made")
-        assert store.keys.members_of("b/made") == ("in/a",)
+        row = store.keys.get("b/a/made")
+        assert store.keys.members_of("b/a/made") == ("in/a",)
     assert row is not None
     assert row.receipt == receipt

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sshmap.errors import NothingMatched, RingChanged, SshmapError
-from sshmap.model import JobSpec, Maker, Receipt, Shipped, Verb
+from sshmap.model import JobSpec, Maker, Shipped, Verb
 from sshmap.protocol.messages import (
     VERSION,
     Counted,
-    DefineMaker,
     End,
     Get,
     GetStatus,
@@ -98,23 +97,6 @@ def test_of_two_puts_of_one_name_the_first_counts(session: Session) -> None:
     announce(session, "b/k", b"second")
     assert [problem_of(result) for result in results(session)] == ["", "KeyExists"]
     assert get(session, "b/k") == b"first"
-
-
-def test_put_refuses_a_key_that_other_work_made(session: Session) -> None:
-    maker = Maker(verb=Verb.MAP, command="cat")
-    session.writer.message(DefineMaker(maker=maker), flush=False)
-    for made in (b"1", b"2"):
-        session.writer.message(Put(name="b/k", receipt=Receipt(made, b"inputs")), flush=False)
-        send_content(session, b"content")
-    assert [problem_of(result) for result in results(session)] == ["", "OtherReceipt"]
-
-
-def test_put_with_replace_swaps_a_key_that_other_work_made(session: Session) -> None:
-    for made, content in ((b"1", b"old"), (b"2", b"new")):
-        session.writer.message(Put(name="b/k", receipt=Receipt(made, b"inputs"), replace=True), flush=False)
-        send_content(session, content)
-        assert [result.fresh for result in results(session)] == [True]
-    assert get(session, "b/k") == b"new"
 
 
 def test_key_and_directory_of_one_name_collide(session: Session) -> None:
@@ -305,15 +287,6 @@ def test_request_out_of_place_is_refused_with_the_reason(session: Session, reque
 def test_sign_of_life_of_a_client_is_not_answered(session: Session) -> None:
     session.writer.message(Tick())
     assert session.ask(Has(name="b/k"), Served) == Served(count=0)
-
-
-def test_peer_may_put_and_ask_whether_a_key_is_there(open_session: OpenSession) -> None:
-    open_session()
-    peer = open_session(PEER)
-    assert put(peer, "b/k", b"content").fresh
-    assert peer.ask(Has(name="b/k"), Served) == Served(count=1)
-    assert peer.ask(Has(name="b/other"), Served) == Served(count=0)
-    assert peer.ask(Ping(), Served) == Served()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sshmap.agent.daemon.courier import Courier
 from sshmap.agent.session.server import serve
 from sshmap.errors import HostKeyRefused, HostLost
 from sshmap.model import JobSpec, Maker, Peer, RunId, TaskState, Verb
-from sshmap.protocol.messages import Hello
+from sshmap.protocol.messages import Hello, Open, Opened
 from sshmap.store.commit import Store
 from sshmap.store.digest import digest_of
 from sshmap.store.jobs import Jobs
@@ -27,6 +27,11 @@ from tests.conftest import wait_until
 
 SPEC = JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(verb=Verb.FANOUT, command="ls"))
 RING = tuple((f"h{number}", 1.0) for number in range(31))
+
+
+def output_for(peer: str, number: int) -> str:
+    """Name an output of a host's input that is placed on a peer."""
+    return f"out/0_{peer}/{int(peer[1:]) + len(RING) * number}"
 
 
 class Fleet:
@@ -60,8 +65,8 @@ class Fleet:
         place = Root(self.top / peer.name)
         with contextlib.closing(
             Session(memory.connect(lambda channel: serve(place, channel)), Hello(host=peer.name, ring=RING))
-        ):
-            pass
+        ) as client:
+            client.ask(Open(job=SPEC, run="run"), Opened)
         channel = memory.connect(lambda channel: serve(place, channel, peer=True))
         session = Session(channel, Hello(host=peer.name, ring=RING, caller="h0"))
         close = session.close
@@ -80,7 +85,7 @@ class Fleet:
         with self.store.ledger.change():
             self.store.keys.remember(SPEC.maker)
             Tasks(self.store.ledger).enqueue(
-                run, [NewTask(output=f"out/{name}/", members=(f"in/{name}",), inputs=b"i" * 16)]
+                run, [NewTask(output=f"out/0_{name}/", members=(f"in/{name}",), inputs=b"i" * 16)]
             )
         (task,) = Tasks(self.store.ledger).claim(0, 1, fanouts=True)
         with self.store.ledger.change():
@@ -89,7 +94,7 @@ class Fleet:
                 posted = Outbox(self.store.ledger).post(
                     task.id,
                     name,
-                    f"out/{name}/{number}",
+                    output_for(name, number),
                     len(content),
                     digest_of(content),
                     task.receipt,
@@ -106,7 +111,7 @@ class Fleet:
     def members_at(self, name: str) -> tuple[str, ...]:
         """Return from what a peer's first key was made, as it knows."""
         with contextlib.closing(Store(Root(self.top / name))) as store:
-            return store.keys.members_of(f"out/{name}/0")
+            return store.keys.members_of(output_for(name, 0))
 
 
 @pytest.fixture

@@ -187,3 +187,13 @@ def test_names_of_many_inputs_are_kept_small(ledger: Ledger) -> None:
         keys.insert(Row("out/a", 1, b"digest", 1_700_000_000, Receipt(b"m" * 16, b"i" * 16)), members)
     (size,) = ledger.db.execute("SELECT length(members) FROM keys").fetchone()
     assert size < len("\n".join(members)) / 4
+
+
+def test_makers_that_nothing_refers_to_are_forgotten(ledger: Ledger) -> None:
+    keys = Keys(ledger)
+    with ledger.change():
+        used, unused = (keys.remember(Maker(verb=Verb.MAP, command=command)) for command in ("used", "unused"))
+        keys.insert(Row("b/k", 1, b"digest", 1_700_000_000, Receipt(used, b"inputs")))
+    with ledger.change():
+        assert keys.forget_makers() == 1
+    assert (keys.maker(unused), keys.maker(used)) == (None, Maker(verb=Verb.MAP, command="used"))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sshmap.errors import InvalidKey, UsageError
 from sshmap.model import (
+    MAX_COMMAND,
     JobSpec,
     Maker,
     Verb,
@@ -220,6 +221,13 @@ def test_empty_command_is_refused(command: str) -> None:
 def test_command_with_nul_is_refused() -> None:
     with pytest.raises(UsageError, match="NUL"):
         check_job(job("sm://in/", "sm://out/", command="cat\0"))
+
+
+@pytest.mark.parametrize("command", ["x" * (MAX_COMMAND + 1), "echo \udce9"], ids=["long", "not UTF-8"])
+def test_command_that_no_host_could_keep_is_refused_with_a_way_out(command: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_job(job("sm://in/", "sm://out/", command=command))
+    assert "--with" in caught.value.hint
 
 
 @pytest.mark.parametrize(("indir", "outdir"), [("sm://", "sm://o/"), ("sm://i/", "sm://"), ("sm://i/", "sm://o*/")])

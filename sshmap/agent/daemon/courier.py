@@ -16,9 +16,9 @@ import time
 from sshmap.agent.host.peers import open_peer
 from sshmap.agent.host.wake import Sleeper, wake
 from sshmap.agent.shuffle import AHEAD, AHEAD_SIZE, Outgoing, acknowledge, lose
-from sshmap.errors import HostLost, SshmapError
+from sshmap.errors import HostLost, HostNotReady, SshmapError
 from sshmap.model import Peer
-from sshmap.protocol.messages import DefineMaker, Put
+from sshmap.protocol.messages import Put
 from sshmap.store.commit import Store
 from sshmap.store.jobs import Jobs
 from sshmap.store.layout import Root
@@ -152,19 +152,18 @@ class Route:
 
     def _serve(self, session: Session, store: Store, outbox: Outbox) -> None:
         """Send what is in the outbox and comes into it until the route's time is over."""
-        defined: set[bytes] = set()
         began = time.monotonic()
         while not self._leave:
             self._nudge.clear()
             parcels = outbox.parcels(self._peer.name, AHEAD)
             if parcels:
-                self._send(session, store, parcels, defined)
+                self._send(session, store, parcels)
             elif self._crowded or not self._nudge.wait(IDLE):
                 return
             if self._crowded and time.monotonic() - began > TURN:
                 return
 
-    def _send(self, session: Session, store: Store, parcels: list[Parcel], defined: set[bytes]) -> None:
+    def _send(self, session: Session, store: Store, parcels: list[Parcel]) -> None:
         sent: list[Parcel] = []
         size = 0
         for parcel in parcels:
@@ -174,21 +173,18 @@ class Route:
                 lose(store, parcel)
                 break
             with contextlib.closing(outgoing):
-                self._send_one(session, store, parcel, defined)
+                put = Put(name=parcel.name, receipt=parcel.receipt, members=parcel.members, replace=parcel.replaces)
+                session.writer.message(put, flush=False)
                 outgoing.send(session)
             sent.append(parcel)
             size += parcel.size
             if size > AHEAD_SIZE:
                 break
-        results = zip(sent, session.sync(), strict=True)
-        acknowledge(store, sent, {parcel.id: result.problem for parcel, result in results if result.problem})
-
-    @staticmethod
-    def _send_one(session: Session, store: Store, parcel: Parcel, defined: set[bytes]) -> None:
-        """Announce one file, and before the first of a maker what made it."""
-        identity = parcel.receipt.maker
-        if identity not in defined and (maker := store.keys.maker(identity)):
-            session.writer.message(DefineMaker(maker=maker), flush=False)
-            defined.add(identity)
-        put = Put(name=parcel.name, receipt=parcel.receipt, members=parcel.members, replace=parcel.replaces)
-        session.writer.message(put, flush=False)
+        problems = {
+            parcel.id: result.problem for parcel, result in zip(sent, session.sync(), strict=True) if result.problem
+        }
+        untold = [problem for problem in problems.values() if problem.kind == HostNotReady.__name__]
+        acknowledge(store, [parcel for parcel in sent if problems.get(parcel.id) not in untold], problems)
+        if untold:
+            # they stay, as the peer takes them when a client has told it of the job
+            raise untold[0].error(self._peer.name)

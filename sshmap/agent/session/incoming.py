@@ -6,6 +6,7 @@ Whatever goes wrong with the file, the content is read up to its End, so that th
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,11 @@ from sshmap.protocol.messages import End, Handed, Message, Unsent
 from sshmap.store.digest import Hasher, digest_fd
 from sshmap.store.seal import Seal, seal
 from sshmap.store.writing import link_or_copy, write_all
+
+#: bytes of free space that nothing which is sent here takes, on a small disk this share of it
+FLOOR, FLOOR_SHARE = 64 << 20, 0.05
+#: bytes between two looks at the free space
+_LOOK = 16 << 20
 
 
 class Content(NamedTuple):
@@ -85,7 +91,11 @@ class Incoming:
     def _write(self, path: Path) -> Content:
         hasher = Hasher()
         with _created(path) as fd:
+            looked = 0
             while isinstance(self._frame, memoryview):
+                if hasher.size >= looked:
+                    _check_room(fd)
+                    looked = hasher.size + _LOOK
                 hasher.update(self._frame)
                 write_all(fd, self._frame)
                 self._next()
@@ -105,6 +115,17 @@ class Incoming:
                 return Content(handed.size, handed.digest, now.stamped)
             content = Content(*digest_fd(file.fileno()), now.stamped or int(time.time()))
         return _checked(content, handed)
+
+
+def _check_room(fd: int) -> None:
+    """Refuse to write more where that would leave the host too little: its ledger and its commands need some.
+
+    Raises:
+        OSError: it would.
+    """
+    disk = os.fstatvfs(fd)
+    if disk.f_bavail * disk.f_frsize < min(FLOOR, FLOOR_SHARE * disk.f_blocks * disk.f_frsize):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sshmap.agent.session.deliveries import Deliveries
 from sshmap.agent.session.incoming import Incoming
 from sshmap.errors import DigestMismatch, SshmapError
-from sshmap.model import Maker, check_name
+from sshmap.model import check_name
 from sshmap.protocol.framing import FrameReader
 from sshmap.protocol.messages import Put, PutResult, Stored, refused
 from sshmap.store import locks
@@ -30,19 +31,15 @@ class Receiver:
     Args:
         store: the session's store.
         take: gives the next open file that came with a message.
+        deliveries: says which fan-out files may come.
     """
 
-    def __init__(self, store: Store, take: Callable[[], int]) -> None:
-        self._store, self._take = store, take
+    def __init__(self, store: Store, take: Callable[[], int], deliveries: Deliveries) -> None:
+        self._store, self._take, self._deliveries = store, take, deliveries
         self._scratch: Path | None = None
         self._count = 0
         self._waiting: list[Staged | PutResult] = []
         self._size = 0
-        self._makers: list[Maker] = []
-
-    def define_maker(self, maker: Maker) -> None:
-        """Remember what a receipt's maker digest stands for, with the next commit."""
-        self._makers.append(maker)
 
     def receive(self, put: Put, reader: FrameReader) -> Stored | None:
         """Receive one key; return results if it is time for a commit."""
@@ -93,6 +90,7 @@ class Receiver:
 
     def _staged(self, put: Put, incoming: Incoming) -> Staged:
         check_name(put.name)
+        self._deliveries.check(put)
         path = self._fresh_path()
         try:
             content = incoming.save(path)
@@ -101,7 +99,7 @@ class Receiver:
         self._size += content.size
         return Staged(
             path=path, name=put.name, size=content.size, digest=content.digest, sealed=content.sealed, receipt=put.receipt,
-            members=put.members, replace=put.replace,
+            members=put.members, replace=put.replace, spares=put.receipt is not None,
         )  # fmt: skip
 
     def _commit(self) -> Stored:
@@ -119,12 +117,9 @@ class Receiver:
         """Commit all that can be; if the transaction fails, none is."""
         self._store.prepare(items)
         with self._store.committing():
-            for maker in self._makers:
-                self._store.keys.remember(maker)
             results = [self._result(item) for item in items]
             if any(result.fresh or result.repaired for result in results):
                 self._store.ledger.bump()
-        self._makers.clear()
         return results
 
     def _result(self, item: Staged) -> PutResult:

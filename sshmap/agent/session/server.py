@@ -20,12 +20,14 @@ from sshmap.agent.host.peers import set_peers
 from sshmap.agent.host.status import job_rows, status
 from sshmap.agent.session.adhoc import serve_command
 from sshmap.agent.session.admission import open_store
+from sshmap.agent.session.deliveries import Deliveries
 from sshmap.agent.session.ending import serve_end
 from sshmap.agent.session.jobs import JOB_REQUESTS, ServedJobs
 from sshmap.agent.session.listing import Listings
 from sshmap.agent.session.receiving import Receiver
 from sshmap.agent.session.sending import send_keys
 from sshmap.errors import HostLost, HostNotReady, ProtocolError, Refused, SshmapError
+from sshmap.placement import Ring
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
@@ -35,7 +37,7 @@ from sshmap.transport.channel import Channel
 #: seconds of silence after which a sign of life is sent
 HEARTBEAT = 3.0
 #: what a peer's courier may ask for
-PEER_REQUESTS = (m.Put, m.DefineMaker, m.Sync, m.Has, m.Ping)
+PEER_REQUESTS = (m.Put, m.Sync, m.Has, m.Ping)
 
 
 def serve(root: Root, channel: Channel, *, warm: bool = False, peer: bool = False) -> None:
@@ -134,7 +136,8 @@ class ServedSession:
         self._hello = hello
         self._peer = peer or bool(hello.caller)
         self.store = open_store(root, hello, peer=self._peer)
-        self.receiver = Receiver(self.store, channel.take)
+        deliveries = Deliveries(self.store, Ring(hello.ring), hello.host, hello.caller)
+        self.receiver = Receiver(self.store, channel.take, deliveries)
         self.served_jobs = ServedJobs(self.store, channel, reader, writer)
 
     def run(self) -> None:
@@ -188,10 +191,6 @@ class ServedSession:
         result = self.receiver.receive(request, self.reader)
         if result is not None:
             self.writer.message(result)
-
-    def define_maker(self, request: m.DefineMaker) -> None:
-        """Learn what made the keys that follow."""
-        self.receiver.define_maker(request.maker)
 
     def sync(self, _: m.Sync) -> None:
         """Commit all that was received and say so."""
@@ -273,7 +272,7 @@ def _bug() -> m.Problem:
 
 
 _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
-    m.Ls: ServedSession.ls, m.Put: ServedSession.put, m.DefineMaker: ServedSession.define_maker, m.Sync: ServedSession.sync,
+    m.Ls: ServedSession.ls, m.Put: ServedSession.put, m.Sync: ServedSession.sync,
     m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship,
  m.Eval: ServedSession.eval,
     m.Exec: ServedSession.exec, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose, m.Jobs: ServedSession.jobs,
