@@ -26,7 +26,7 @@ from sshmap.agent.session.listener import Listener
 from sshmap.agent.shuffle import sweep
 from sshmap.store import locks
 from sshmap.store.commit import Store
-from sshmap.store.layout import Root
+from sshmap.store.layout import Root, check_root
 from sshmap.store.tasks import Tasks
 
 GRACE = 5
@@ -158,6 +158,7 @@ def _idle(root: Root) -> float:
 def main(root: str) -> None:
     """Run the daemon from the command line, its output in the root's log."""
     place = Root(root)
+    check_root(place.path)
     log = os.open(place.logs / "daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

@@ -6,13 +6,14 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
 from typer import Abort, Exit
 from typer._click.exceptions import ClickException
 
 from sshmap.cli import verbs_data, verbs_hosts, verbs_jobs
 from sshmap.cli.app import app
-from sshmap.cli.printers import clean
+from sshmap.cli.escaping import clean, clean_lines
 from sshmap.client.results import JobFailed, TransferFailed
 from sshmap.errors import HostsFailed, NoSpace, SshmapError, UsageError
 
@@ -50,7 +51,8 @@ def _run(arguments: list[str]) -> int:
     except OSError as exc:
         return _system_error(exc)
     except Exception:  # noqa: BLE001  # the last place where a bug can be called one
-        say(f"error: a bug in sshmap, please report it:\n{traceback.format_exc()}")
+        say("error: a bug in sshmap, please report it:")
+        say(traceback.format_exc(), clean_lines)
         return SshmapError.exit_code
 
 
@@ -93,9 +95,9 @@ def say_hint(error: SshmapError) -> None:
         say(f"hint: {error.hint}")
 
 
-def say(text: str) -> None:
-    """Print a line on stderr, with control characters made visible."""
+def say(text: str, escape: Callable[[str], str] = clean) -> None:
+    """Print a line on stderr, escaped; a text of several lines has to name how."""
     try:
-        sys.stderr.write(clean(text) + "\n")
+        sys.stderr.write(escape(text) + "\n")
     except (OSError, ValueError):
         return

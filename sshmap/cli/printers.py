@@ -1,8 +1,11 @@
-"""What commands print: for people, as JSON, or nothing. Data on stdout, all else on stderr."""
+"""What commands print: for people, as JSON, or nothing. Data on stdout, all else on stderr.
+
+Names and whatever hosts say come from elsewhere, so none of it reaches a terminal, or begins a line, as it is:
+see `cli/escaping.py`.
+"""
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +13,12 @@ from typing import Protocol
 
 import msgspec
 
+from sshmap.cli.escaping import clean, clean_json, clean_lines, escape
 from sshmap.client.listing import Placed
 from sshmap.client.results import Finding, JobResult, TaskFailure, Transfer
 from sshmap.inventory.ranges import fold
 
 Row = Mapping[str, object]
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _WRITE_AT = 500
 #: failures shown one by one
 MOST_LINES = 20
@@ -58,12 +61,12 @@ class HumanPrinter:
         for row in rows:
             count += 1
             if isinstance(row, str):
-                lines.append(f"{'PRE':>30} {row[below:]}\n")
+                lines.append(f"{'PRE':>30} {escape(row[below:])}\n")
             else:
                 stamp = stamps.get(row.mtime) or stamps.setdefault(
                     row.mtime, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row.mtime))
                 )
-                lines.append(f"{stamp} {row.size:>10} {row.name[below:]}\n")
+                lines.append(f"{stamp} {row.size:>10} {escape(row.name[below:])}\n")
             if len(lines) >= _WRITE_AT:
                 sys.stdout.write("".join(lines))
                 lines.clear()
@@ -78,7 +81,7 @@ class HumanPrinter:
         widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
         for line in cells:
             text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            sys.stdout.write(clean(text.rstrip()) + "\n")
+            sys.stdout.write(text.rstrip() + "\n")
 
     def health(self, rows: Sequence[Row]) -> None:
         """Show a line for each host."""
@@ -89,12 +92,12 @@ class HumanPrinter:
     def findings(self, findings: Sequence[Finding]) -> None:
         """Show two lines for each."""
         for finding in findings:
-            sys.stdout.write(clean(f"{finding.host or 'here'}: {finding.problem}\n    mend: {finding.mend}") + "\n")
+            sys.stdout.write(clean(f"{finding.host or 'here'}: {finding.problem}") + "\n")
+            sys.stdout.write(clean(f"    mend: {finding.mend}") + "\n")
 
     def job(self, result: JobResult) -> None:
         """Show failures, folded, and the last line."""
-        for line in folded(result.failures):
-            _say(line)
+        _say_folded(result)
         for error in result.lost.values():
             _say(f"error: {error.message}")
         if result.relayed:
@@ -161,13 +164,26 @@ class JsonPrinter(HumanPrinter):
         sys.stdout.write(_json({**counts, "bytes": result.size, "seconds": round(seconds, 3)}) + "\n")
 
 
+class NullPrinter(HumanPrinter):
+    """For programs that read names, which may hold anything but NUL."""
+
+    def listing(self, rows: Iterable[Placed | str], *, below: int) -> int:
+        """Show names only, byte by byte as they are, each ended by NUL."""
+        count = 0
+        for row in rows:
+            name = row if isinstance(row, str) else row.name
+            sys.stdout.buffer.write(name[below:].encode() + b"\0")
+            count += 1
+        sys.stdout.buffer.flush()
+        return count
+
+
 class QuietPrinter(HumanPrinter):
     """Data and errors only."""
 
     def job(self, result: JobResult) -> None:
         """Show failures only."""
-        for line in folded(result.failures):
-            _say(line)
+        _say_folded(result)
         for error in result.lost.values():
             _say(f"error: {error.message}")
 
@@ -177,6 +193,12 @@ class QuietPrinter(HumanPrinter):
 
     def note(self, text: str) -> None:
         """Show nothing."""
+
+
+def _say_folded(result: JobResult) -> None:
+    """Show failures; what a command said last may have several lines, of which none begins like one of ours."""
+    for line in folded(result.failures):
+        sys.stderr.write(clean_lines(line) + "\n")
 
 
 def _say_failures(result: Transfer) -> None:
@@ -224,19 +246,14 @@ def human_time(seconds: float) -> str:
     return f"{hours}h{minutes:02}m{rest:02}s" if hours else f"{minutes}m{rest:02}s"
 
 
-def clean(text: str) -> str:
-    """Make control characters visible, so that a host cannot drive the terminal."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
-
-
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:.2f}" if isinstance(value, float) else escape(str(value))
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    return clean_json(msgspec.json.encode(value).decode())
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,8 @@ import typer
 
 from sshmap.cli import progress
 from sshmap.cli.app import app, ask, settings
-from sshmap.cli.printers import human_size
+from sshmap.cli.escaping import escape
+from sshmap.cli.printers import NullPrinter, human_size
 from sshmap.client.cluster import Cluster
 from sshmap.client.results import Transfer, TransferFailed
 from sshmap.errors import NothingMatched, UsageError
@@ -28,12 +29,19 @@ def ls(
     prefix: Annotated[str, typer.Argument(help="sm://bucket/prefix; buckets when left away.")] = "sm://",
     recursive: Recursive = False,
     json: Json = False,
+    null: Annotated[
+        bool,
+        typer.Option("-0", "--null", envvar="SSHMAP_NULL", help="Print names only, as they are, each ended by NUL."),
+    ] = False,
 ) -> None:
-    """List keys: one level, or with -r all, with paths below the bucket."""
+    """List keys: one level, or with -r all, with paths below the bucket; unusual characters as backslash escapes."""
+    if json and null:
+        raise UsageError("both --json and --null are given", hint="use one of them")
+    printer = NullPrinter() if null else settings.printer(json=json)
     with settings.cluster() as cluster:
         name = parse_name(prefix)
         below = name.find("/") + 1 if recursive else name.rfind("/") + 1
-        count = settings.printer(json=json).listing(cluster.ls(prefix, recursive=recursive), below=below if name else 0)
+        count = printer.listing(cluster.ls(prefix, recursive=recursive), below=below if name else 0)
         if not count:
             raise NothingMatched(f"no key starts with {prefix}")
 
@@ -55,7 +63,7 @@ def where(key: Annotated[str, typer.Argument(help="Key or prefix.")], json: Json
             settings.printer(json=True).table([{"host": row.host, "key": show(row.name)} for row in rows])
         else:
             for row in rows:
-                sys.stdout.write(f"{row.host} {show(row.name)}\n")
+                sys.stdout.write(f"{escape(row.host)} {escape(show(row.name))}\n")
 
 
 @app.command()

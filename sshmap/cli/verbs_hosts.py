@@ -9,7 +9,8 @@ from typing import Annotated, TextIO
 import typer
 
 from sshmap.cli.app import app, ask, settings
-from sshmap.cli.printers import clean, human_size
+from sshmap.cli.escaping import clean
+from sshmap.cli.printers import human_size
 from sshmap.cli.progress import hosts_counted, is_shown
 from sshmap.cli.verbs_data import Json
 from sshmap.client.cluster import Cluster

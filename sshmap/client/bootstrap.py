@@ -20,6 +20,7 @@ from sshmap.client.runtime import Platform, Runtime, build
 from sshmap.errors import HostNotReady, ProtocolError
 from sshmap.inventory import Host
 from sshmap.protocol.handshake import MAX_NOISE, quote
+from sshmap.store.layout import unsafe
 from sshmap.transport.channel import Channel
 from sshmap.transport.dial import open_command
 from sshmap.transport.target import STARTUP_HINT
@@ -45,6 +46,12 @@ _PROBE = (
     'echo "{marker} $q $v"; done; echo "{marker} end"'
 )
 _LOADER = 'exec(__import__("sys").stdin.buffer.readline())'
+_RULE, _INSTALLER = ("store", "ownership.py"), ("agent", "host", "installer.py")
+#: puts the one module of ours that the installer imports where it is looked for, and runs the installer
+_MODULES = (
+    "import sys,types;m=types.ModuleType('sshmap.store.ownership');sys.modules[m.__name__]=m;"
+    "exec(sys.stdin.buffer.read({rule}),m.__dict__);exec(compile(sys.stdin.buffer.read({program}),'installer','exec'))\n"
+)
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +78,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     home: str
     #: whether there is a root
     there: bool = True
+    #: why others could alter the root; empty if they could not
+    flaw: str = ""
     #: whether the code asked about is there; any code, if none was
     have: bool = False
 
@@ -160,13 +169,18 @@ def install(host: Host, python: str, runtime: Runtime) -> Facts:
 
     Raises:
         HostNotReady: the host lacks something, or its disk refuses.
+        Refused: others could alter the root there.
     """
     with _installing(host, python, runtime.id) as (channel, answers):
         facts = msgspec.json.decode(next(answers), type=Facts)
+        if facts.flaw:
+            raise unsafe(facts.flaw)
         _check(facts)
         archive = b"" if facts.have else runtime.archive()
         channel.send(b"%d\n" % len(archive) + archive)
         answer = json.loads(next(answers))
+    if "unsafe" in answer:
+        raise unsafe(answer["unsafe"])
     if "error" in answer:
         raise HostNotReady(f"cannot set up {facts.root}: {answer['error']}")
     return facts
@@ -175,12 +189,12 @@ def install(host: Host, python: str, runtime: Runtime) -> Facts:
 @contextlib.contextmanager
 def _installing(host: Host, python: str, runtime: str) -> Iterator[tuple[Channel, Iterator[str]]]:
     """Run the installer on a host; yield the way to it and its answers."""
-    program = resources.files("sshmap.agent").joinpath("host", "installer.py").read_bytes()
-    loader = f"import sys;exec(compile(sys.stdin.buffer.read({len(program)}),'installer','exec'))\n".encode()
+    rule, program = (resources.files("sshmap").joinpath(*path).read_bytes() for path in (_RULE, _INSTALLER))
+    loader = _MODULES.format(rule=len(rule), program=len(program)).encode()
     marker = secrets.token_hex(8)
     request = {"root": host.root, "runtime": runtime, "marker": marker}
     with contextlib.closing(open_command(host, [python, "-I", "-c", _LOADER])) as channel:
-        channel.send(loader + program + json.dumps(request).encode() + b"\n")
+        channel.send(loader + rule + program + json.dumps(request).encode() + b"\n")
         yield channel, marked(channel, marker)
 
 
@@ -199,6 +213,8 @@ def hindrances(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.bash and facts.bash_version < LEAST_BASH:
         wanted, found = (".".join(map(str, version)) for version in (LEAST_BASH, facts.bash_version))
         yield f"{facts.bash} on the host is version {found}", f"put bash {wanted} or later first in its PATH"
+    if facts.flaw:
+        yield f"the root is not safe to use: {facts.flaw}", "see what is there and take it away, or " + another
     if not facts.writable:
         yield f"{facts.root} cannot be written to", another
     if not facts.executable:

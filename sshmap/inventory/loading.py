@@ -17,6 +17,12 @@ DEFAULT_ROOT = "~/.sshmap"
 LOCAL_IDLE_STOP = 900.0
 #: What may stand in names, users and addresses: nothing a shell or ssh would read as more.
 _SAFE = re.compile(r"[A-Za-z0-9_.:@%+][A-Za-z0-9_.:@%+\-]*")
+#: What may stand in a root, which comes into shell lines, forced commands and options of ssh.
+_ROOT_CHARACTERS = re.compile(r"[A-Za-z0-9_./+@~\-]")
+#: One host to go through, as ``user@host:port``; a literal address of IPv6 stands in brackets.
+_HOP = re.compile(
+    r"([A-Za-z0-9_.%+][A-Za-z0-9_.%+\-]*@)?(\[[0-9A-Za-z:.%]+\]|[A-Za-z0-9_.][A-Za-z0-9_.\-]*)(:(?P<port>[0-9]{1,5}))?"
+)
 _CLUSTER_FIELDS = {"shuffle", "transport"}
 _RANGED = ("name", "address")
 
@@ -148,16 +154,36 @@ def _problem(host: Host) -> str:
     return _path_problem(host)
 
 
+def _gateway_problem(gateway: str) -> str:
+    for hop in gateway.split(",") if gateway else ():
+        matched = _HOP.fullmatch(hop)
+        if not matched:
+            return f"gateway: {hop!r} is not user@host:port, where user@ and :port may be left away and IPv6 stands in brackets"
+        if matched["port"] and not 0 < int(matched["port"]) <= 65535:
+            return f"gateway: {hop!r}: port {matched['port']} is out of range 1 to 65535"
+    return ""
+
+
+def _root_problem(root: str) -> str:
+    if not root:
+        return ""
+    if not root.startswith(("/", "~/")):
+        return f"root: {root!r} is not an absolute path"
+    if strange := _ROOT_CHARACTERS.sub("", root):
+        return f"root: {root!r} holds {strange[0]!r}; letters, digits and _ . / + @ ~ - may stand in it"
+    if os.path.normpath(root).strip("/") in ("", "~"):
+        return (
+            f"root: {root!r} is not a directory for sshmap alone, whose files `down --purge` deletes; name one below it"
+        )
+    return ""
+
+
 def _path_problem(host: Host) -> str:
     for field in ("root", "python", "identity_file", "ssh_config", "gateway"):
         value = getattr(host, field)
         if value.startswith("-") or any(ord(char) < 32 for char in value):
             return f"{field}: {value!r} begins with '-' or holds a control character"
-    if host.root and not host.root.startswith(("/", "~/")):
-        return f"root: {host.root!r} is not an absolute path"
-    if host.root and os.path.normpath(host.root).strip("/") in ("", "~"):
-        return f"root: {host.root!r} is not a directory for sshmap alone, whose files `down --purge` deletes; name one below it"
-    return ""
+    return _root_problem(host.root) or _gateway_problem(host.gateway)
 
 
 def _completed(path: Path, place: str, host: Host) -> Host:

@@ -13,6 +13,7 @@ import msgspec
 
 from sshmap.errors import HostNotReady, NoSpace, Refused, SshmapError
 from sshmap.model import Peer
+from sshmap.store.ownership import flaw
 
 LAYOUT = 2
 #: bytes
@@ -63,9 +64,10 @@ class Root:
         """Make the directories.
 
         Raises:
-            Refused: the root lies on a network file system, where SQLite's locks do not hold.
+            Refused: the root lies on a network file system, where SQLite's locks do not hold, or others could alter it.
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_root(self.path)  # somebody may have been quicker
         if kind := _network_mount(self.path):
             raise Refused(
                 f"the root {self.path} is on a network file system ({kind})",
@@ -122,6 +124,24 @@ class Root:
         fresh = self.path / f".cluster.{os.getpid()}.{os.urandom(4).hex()}"
         fresh.write_bytes(msgspec.json.format(msgspec.json.encode(cluster)))
         fresh.replace(self.cluster_file)
+
+
+def check_root(path: str | Path) -> None:
+    """Refuse a root that others could alter.
+
+    Raises:
+        Refused: it, or a directory above it, is somebody else's, can be written to by others, or is a link.
+    """
+    if reason := flaw(str(path)):
+        raise unsafe(reason)
+
+
+def unsafe(reason: str) -> Refused:
+    """Say that a root is not used, and what to do about it."""
+    return Refused(
+        f"this root is not safe to use: {reason}",
+        hint="give the host a root that nobody else can change, or see what is there and take it away: ls -ld",
+    )
 
 
 def host_error(exc: OSError, path: Path) -> SshmapError:

@@ -13,6 +13,7 @@ import shutil
 from sshmap.inventory import Host
 from sshmap.transport import local
 from sshmap.transport.channel import Channel
+from sshmap.transport.launching import launch
 from sshmap.transport.target import Target
 
 
@@ -27,10 +28,11 @@ def dial(host: Host, *, warm: bool = True, bulk: bool = False) -> Channel:
     Raises:
         HostLost: the host cannot be reached.
         HostNotReady: it can, but has no agent.
+        Refused: others could alter its root.
     """
     if host.is_local:
         return local.connect(host.root) if warm else local.start_child(host.root)
-    return open_command(host, [launcher(host.root), "serve" if warm else "alone"], bulk=bulk)
+    return open_command(host, launch(host.root, "serve" if warm else "alone"), bulk=bulk)
 
 
 def open_command(host: Host, command: list[str], *, bulk: bool = False) -> Channel:
@@ -60,8 +62,3 @@ def target_of(host: Host) -> Target:
         address=host.address, port=host.port, user=host.user, identity_file=host.identity_file, gateway=host.gateway,
         config=host.ssh_config,
     )  # fmt: skip
-
-
-def launcher(root: str) -> str:
-    """Return the agent's launcher below a root, relative to the home directory where the root is."""
-    return f"{root.removeprefix('~/')}/agent"

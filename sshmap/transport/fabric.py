@@ -30,10 +30,12 @@ from sshmap.errors import (
     HostLost,
     HostNotReady,
     ProtocolError,
+    Refused,
     SshmapError,
 )
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import SILENCE
+from sshmap.transport.launching import UNSAFE, refused
 from sshmap.transport.target import Resolved, Target, ended_early, entries, hops, resolve
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
@@ -262,13 +264,15 @@ class FabricChannel:
             time.sleep(0.005)
         return True
 
-    def _explained(self) -> HostLost:
+    def _explained(self) -> HostLost | Refused:
         self._drain.join(2)
         self._channel.status_event.wait(2)
         with contextlib.suppress(*_BROKEN):
             # a login shell that ends at once may have talked before the first send failed
             self._complaint = self._channel.recv(4096) + self._complaint
         code = self._channel.exit_status
+        if code == UNSAFE:
+            return refused(self._complaint)
         if code in (126, 127):
             return HostNotReady(f"the agent cannot be started{quote(self._complaint)}", hint="sshmap up")
         if not self._complaint and code >= 0:

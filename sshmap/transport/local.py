@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 
+from sshmap.store.layout import check_root
 from sshmap.transport.argv import agent_argv
 from sshmap.transport.channel import FdChannel
 from sshmap.transport.sockets import connected
@@ -17,7 +18,12 @@ from sshmap.transport.unix import BUFFER, UnixChannel
 
 
 def connect(root: str) -> FdChannel:
-    """Open a channel to the agent of a root on this machine."""
+    """Open a channel to the agent of a root on this machine.
+
+    Raises:
+        Refused: others could alter the root.
+    """
+    check_root(root)
     path = os.path.join(root, "agent.sock")
     return dial_socket(path) or start_child(root)
 
@@ -29,7 +35,12 @@ def dial_socket(path: str) -> FdChannel | None:
 
 
 def start_child(root: str) -> FdChannel:
-    """Start an agent as a child process that lives as long as the channel."""
+    """Start an agent as a child process that lives as long as the channel.
+
+    Raises:
+        Refused: others could alter the root.
+    """
+    check_root(root)
     ours, theirs = socket.socketpair()
     with theirs:
         child = subprocess.Popen(

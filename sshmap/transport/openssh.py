@@ -16,9 +16,10 @@ import tempfile
 import time
 from typing import IO
 
-from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady
+from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady, Refused
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import FdChannel
+from sshmap.transport.launching import UNSAFE, refused
 from sshmap.transport.target import Target, ended_early, hops
 
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes128-ctr,chacha20-poly1305@openssh.com"
@@ -130,7 +131,7 @@ class OpensshChannel(FdChannel):
         except HostLost as exc:
             raise exc if self._received else self._explained() from exc
 
-    def _explained(self) -> HostLost:
+    def _explained(self) -> HostLost | Refused:
         deadline = time.monotonic() + _LAST_WORDS
         while self._child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -155,12 +156,14 @@ class OpensshChannel(FdChannel):
         self._complaints.close()
 
 
-def explain(complaint: bytes, code: int | None) -> HostLost:
+def explain(complaint: bytes, code: int | None) -> HostLost | Refused:
     """Say what a failed `ssh` means."""
     text = complaint.decode("utf-8", "replace").strip()
     last = text.splitlines()[-1].strip() if text else f"ssh ended with {code}"
     if not text and code is not None and 0 <= code < _OF_SSH:
         return ended_early(code)
+    if code == UNSAFE:
+        return refused(complaint)
     if "IDENTIFICATION HAS CHANGED" in text or "Host key verification failed" in text:
         return HostKeyRefused(
             f"the host key is unknown or has changed: {' '.join(text.replace('@', '').split())[-1500:]}",

@@ -50,14 +50,21 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             ["-F", self.config if self.config == "none" else str(Path(self.config).expanduser())] if self.config else []
         )
         if self.known_hosts:
-            argv += ["-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "GlobalKnownHostsFile=/dev/null"]
+            known = _option_value(self.known_hosts)
+            argv += ["-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=/dev/null"]
         if self.identity_file:
-            argv += ["-i", str(Path(self.identity_file).expanduser()), "-o", "IdentitiesOnly=yes"]
+            identity = str(Path(self.identity_file).expanduser())
+            argv += ["-o", f"IdentityFile={_option_value(identity)}", "-o", "IdentitiesOnly=yes"]
         if self.port:
             argv += ["-p", str(self.port)]
         if self.user:
             argv += ["-l", self.user]
         return argv
+
+
+def _option_value(path: str) -> str:
+    """Write a path into an option of ssh, which would split it at blanks and expand percent signs."""
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,6 +45,27 @@ MISTAKES = [
     ('[[hosts]]\nname = "h1"\nuser = "a;b"', ["[[hosts]] 1 (h1)", "user", "a;b"]),
     ('[[hosts]]\nname = "h1"\nuser = "-l"', ["[[hosts]] 1 (h1)", "user", "-l"]),
     ('[[hosts]]\nname = "h1"\ngateway = "-oProxyCommand=x"', ["[[hosts]] 1 (h1)", "gateway"]),
+    *[
+        (f'[[hosts]]\nname = "h1"\ngateway = "{gateway}"', ["[[hosts]] 1 (h1)", "gateway", "user@host:port"])
+        for gateway in (
+            "a,-oProxyCommand=x",
+            "a,,b",
+            "a;b",
+            "$(x)@a",
+            "a b",
+            "fe80::1",
+            "[fe80::1",
+            "a:port",
+            "me@-x",
+            "@a",
+            "a%h",
+        )
+    ],
+    ('[[hosts]]\nname = "h1"\ngateway = "a,b:70000"', ["[[hosts]] 1 (h1)", "gateway", "'b:70000'", "out of range"]),
+    *[
+        (f"[[hosts]]\nname = 'h1'\nroot = '/r{strange}'", ["[[hosts]] 1 (h1)", "root", strange.replace("\\", "\\\\")])
+        for strange in (" ", "$", "`", '"', ";", "%", "\\", "!", "*", "ü", "(", "&", "#", ":")
+    ],
     ('[[hosts]]\nname = "h1"\nroot = "relative"', ["[[hosts]] 1 (h1)", "root", "relative"]),
     ('[[hosts]]\nname = "h1"\nroot = "/"', ["[[hosts]] 1 (h1)", "root", "'/'", "for sshmap alone"]),
     ('[[hosts]]\nname = "h1"\nroot = "//."', ["[[hosts]] 1 (h1)", "root", "for sshmap alone"]),
@@ -160,6 +181,18 @@ def test_address_range_runs_alongside_the_name_range() -> None:
         ("h02", "10.0.0.10"),
         ("h03", "10.0.0.11"),
     ]
+
+
+@pytest.mark.parametrize(
+    "gateway", ["a", "me@a", "a:22", "me@a.b:22,c_d", "[fe80::1%eth0]:22", "me@[::1]", "10.0.0.1:2222"]
+)
+def test_gateway_may_be_several_hosts_with_users_and_ports(gateway: str) -> None:
+    assert loaded(f'[[hosts]]\nname = "h1"\ngateway = "{gateway}"').hosts[0].gateway == gateway
+
+
+@pytest.mark.parametrize("root", ["/srv/a_b.c-d+e@f/~g", "~/.sshmap2"])
+def test_root_may_hold_what_no_shell_takes_for_more(root: str) -> None:
+    assert loaded(f'[[hosts]]\nname = "h1"\nroot = "{root}"').hosts[0].root == root
 
 
 def test_hosts_may_share_an_address_if_their_roots_differ() -> None:

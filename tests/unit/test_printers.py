@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sshmap.cli.printers import clean, folded, human_size, human_time
+from sshmap.cli.escaping import clean, clean_json, clean_lines, escape
+from sshmap.cli.printers import folded, human_size, human_time
 from sshmap.client.results import TaskFailure
 
 
@@ -37,21 +39,46 @@ def test_no_failure_is_no_line() -> None:
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("\x1b[31m", r"\x1b[31m"), ("a\rb", r"a\x0db"), ("\x9b", r"\x9b"), ("\x00\x07", r"\x00\x07")],
+    [
+        ("\x1b[31m", r"\x1b[31m"), ("a\rb", r"a\rb"), ("\x9b", r"\x9b"), ("\x00\x07", r"\x00\x07"), ("two\nlines", r"two\nlines"),
+        ("\u202egnp.exe", r"\u202egnp.exe"), ("\u2066\u2069\u061c\u200f\u2028", r"\u2066\u2069\u061c\u200f\u2028"),
+    ],
     ids=ascii,
-)
-def test_control_characters_are_made_visible(text: str, shown: str) -> None:
-    assert clean(text) == shown
+)  # fmt: skip
+def test_what_could_drive_a_terminal_is_made_visible(text: str, shown: str) -> None:
+    assert (clean(text), escape(text)) == (shown, shown)
 
 
-@pytest.mark.parametrize("text", ["plain", "日本 ü", "two\nlines\tand tab"], ids=ascii)
+@pytest.mark.parametrize("text", ["plain", "日本 ü", "a tab\tbetween", "שלום", r"a\d"], ids=ascii)
 def test_other_text_is_left_as_it_is(text: str) -> None:
     assert clean(text) == text
 
 
-@given(st.text())
-def test_clean_text_cannot_drive_a_terminal(text: str) -> None:
-    assert not {chr(code) for code in (*range(9), *range(11, 32), *range(127, 160))} & set(clean(text))
+UNSAFE = {chr(code) for code in (*range(32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))}  # fmt: skip
+hostile = st.text(st.sampled_from([*sorted(UNSAFE), "a", "\\", "n", "x", "0", "u"]))
+
+
+@given(hostile)
+def test_clean_text_is_one_line_that_cannot_drive_a_terminal(text: str) -> None:
+    assert not UNSAFE - {"\t"} & set(clean(text))
+    assert not UNSAFE & set(escape(text))
+
+
+@given(hostile, hostile)
+def test_no_two_names_look_the_same(one: str, other: str) -> None:
+    assert (escape(one) == escape(other)) == (one == other)
+    assert escape(one).encode().decode("unicode_escape") == one
+
+
+@given(hostile)
+def test_json_stays_the_same_value(text: str) -> None:
+    shown = clean_json(msgspec.json.encode(text).decode())
+    assert not UNSAFE & set(shown)
+    assert msgspec.json.decode(shown) == text
+
+
+def test_what_a_command_said_cannot_pass_for_a_line_of_ours() -> None:
+    assert clean_lines("exit 1: Traceback\ndone: 9 ok\x1b[A") == "exit 1: Traceback\n    | done: 9 ok\\x1b[A"
 
 
 @pytest.mark.parametrize(

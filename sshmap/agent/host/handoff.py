@@ -19,6 +19,7 @@ import contextlib
 import os
 import socket
 
+from sshmap.store.ownership import flaw
 from sshmap.transport.sockets import connected
 
 REQUEST = b"\0"
@@ -36,7 +37,7 @@ def runtime_id() -> str:
 
 def pass_on(root: str) -> bool:
     """Have the warm agent serve stdin and stdout, and wait for the end; say whether it did."""
-    connection = connected(os.path.join(root, "agent.sock")) if _is_same(root) else None
+    connection = connected(os.path.join(root, "agent.sock")) if not flaw(root) and _is_same(root) else None
     if connection is None:
         return False
     with connection:

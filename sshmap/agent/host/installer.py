@@ -1,8 +1,9 @@
 """Sets up a host: reads what to do from stdin, unpacks the shipped code, writes the launcher.
 
 Sent as text to the host's Python before anything of sshmap is there, so it uses the
-standard library only and every path it needs comes with the request. It talks in lines of
-JSON after a random marker. What it changes lies below the root.
+standard library only, and of sshmap what is sent before it: `sshmap.store.ownership`. Every path it needs
+comes with the request. It talks in lines of JSON after a random marker. What it changes lies below the root, and
+that only if nobody else could alter the root.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import tarfile
 import time
 from typing import Any
 
+from sshmap.store.ownership import flaw
+
 
 def main() -> None:
     """Answer one client."""
@@ -33,13 +36,28 @@ def main() -> None:
     try:
         if size >= 0:
             os.umask(0o077)
+            _make_root(root)
             _unpack(source.read(size), root, runtime)
             _write_launcher(root, runtime)
             _make_key(root)
             _drop_others(root, request["runtime"])
         _say(request["marker"], {"root": root})
+    except UnsafeError as exc:
+        _say(request["marker"], {"unsafe": str(exc)})
     except OSError as exc:
         _say(request["marker"], {"error": f"{exc.strerror}: {exc.filename or root}"})
+
+
+class UnsafeError(Exception):
+    """Others could alter the root."""
+
+
+def _make_root(root: str) -> None:
+    """Make the root; somebody may have been quicker, so it is judged afterwards."""
+    if not flaw(root):
+        os.makedirs(root, mode=0o700, exist_ok=True)
+    if reason := flaw(root):
+        raise UnsafeError(reason)
 
 
 def _say(marker: str, answer: dict[str, Any]) -> None:
@@ -55,6 +73,7 @@ def _facts(root: str) -> dict[str, Any]:
     return {
         "root": root,
         "there": os.path.isdir(root),
+        "flaw": flaw(root),
         "python": sys.executable,
         "version": list(sys.version_info[:2]),
         "machine": platform.machine(),

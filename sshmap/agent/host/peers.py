@@ -20,6 +20,7 @@ from sshmap.model import Peer
 from sshmap.protocol.messages import Hello, SetPeers
 from sshmap.store.digest import digest_of
 from sshmap.store.layout import ClusterFile, Root
+from sshmap.transport.launching import launch_line
 from sshmap.transport.peers import dial_peer
 from sshmap.transport.session import Session
 
@@ -85,8 +86,9 @@ def _line(root: Root, key: str) -> str:
 
 def _start(root: Root) -> str:
     """Return what a line begins with that lets a peer start this root's agent."""
-    command = str(root.path / "agent").replace("\\", "\\\\").replace('"', '\\"')
-    return f'restrict,command="{command} peer"'
+    # sshd takes a backslash for itself where a double quote follows only
+    command = launch_line(str(root.path), "peer").replace('"', '\\"')
+    return f'restrict,command="{command}"'
 
 
 def _authorize(root: Root, ours: list[str]) -> None:

@@ -31,7 +31,7 @@ from sshmap.placement import Ring
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
-from sshmap.store.layout import Root, host_error
+from sshmap.store.layout import Root, check_root, host_error
 from sshmap.transport.channel import Channel
 
 #: seconds of silence after which a sign of life is sent
@@ -59,6 +59,7 @@ def serve(root: Root, channel: Channel, *, warm: bool = False, peer: bool = Fals
     with contextlib.suppress(HostLost), contextlib.closing(channel), _heartbeat(writer):
         try:
             hello = _greeting(reader)
+            check_root(root.path)
             if hello.ending:
                 serve_end(root, hello, reader, writer, warm=warm)
                 return
