@@ -141,7 +141,9 @@ def main(
                 write_months(Path(folder), months, trips)
             run(cluster, data or Path(folder), dataset(data) if data else f"made-up-{trips}", json=json)
     except SshmapError as exc:
-        note(f"error: {exc}" + (f"\nhint: {exc.hint}" if exc.hint else ""))
+        note(f"error: {exc}")
+        if exc.hint:
+            note(f"hint: {exc.hint}")
         raise typer.Exit(exc.exit_code) from exc
 
 

@@ -12,8 +12,9 @@ import sys
 
 
 def main(argv: list[str]) -> int:
-    """Run one of: ``serve`` a client, ``alone`` without help of the daemon, serve a ``peer``, be the ``daemon``."""
-    if len(argv) != 4 or argv[2] != "--root" or argv[1] not in ("serve", "alone", "peer", "daemon"):
+    """Run one of: ``serve`` a client, ``alone`` without help of the daemon, serve ``peer=NAME``, be the ``daemon``."""
+    verb, _, peer = argv[1].partition("=") if len(argv) == 4 and argv[2] == "--root" else ("", "", "")
+    if verb not in ("serve", "alone", "peer", "daemon") or bool(peer) != (verb == "peer"):
         sys.stderr.write("sshmap's agent; it is started by sshmap\n")
         return 2
     if argv[1] == "serve":
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
     from sshmap.transport.channel import FdChannel
 
     _collect_again()
-    serve(Root(argv[3]), FdChannel(0, 1, silence=None), peer=argv[1] == "peer")
+    serve(Root(argv[3]), FdChannel(0, 1, silence=None), peer=peer)
     return 0
 
 

@@ -16,6 +16,7 @@ import msgspec
 from sshmap.cli.escaping import clean, clean_json, clean_lines, escape
 from sshmap.client.listing import Placed
 from sshmap.client.results import Finding, JobResult, TaskFailure, Transfer
+from sshmap.errors import SshmapError
 from sshmap.inventory.ranges import fold
 
 Row = Mapping[str, object]
@@ -111,7 +112,8 @@ class HumanPrinter:
         """Show failures, equal ones once, and the last line of a copy."""
         _say_failures(result)
         _say(
-            f"done: {result.fresh} ok, {len(result.failures)} failed, {result.kept} kept, {human_size(result.size)}, {human_time(seconds)}"
+            f"done: {result.fresh} ok, {len(result.failures)} failed, {result.kept} kept, "
+            f"{f'{result.repaired} repaired, ' if result.repaired else ''}{human_size(result.size)}, {human_time(seconds)}"
         )
 
     def note(self, text: str) -> None:
@@ -160,7 +162,7 @@ class JsonPrinter(HumanPrinter):
 
     def transfer(self, result: Transfer, seconds: float) -> None:
         """Show the counts."""
-        counts = {"ok": result.fresh, "failed": len(result.failures), "kept": result.kept}
+        counts = {"ok": result.fresh, "failed": len(result.failures), "kept": result.kept, "repaired": result.repaired}
         sys.stdout.write(_json({**counts, "bytes": result.size, "seconds": round(seconds, 3)}) + "\n")
 
 
@@ -202,11 +204,14 @@ def _say_folded(result: JobResult) -> None:
 
 
 def _say_failures(result: Transfer) -> None:
-    texts = list(dict.fromkeys(str(error) for error in result.failures.values()))
-    for text in texts[:MOST_LINES]:
-        _say(f"error: {text}")
-    if len(texts) > MOST_LINES:
-        _say(f"error: and {len(texts) - MOST_LINES} more")
+    """Show what could not be copied; of what failed for the same reason, the number and the first."""
+    groups: dict[str, list[SshmapError]] = {}
+    for name, error in result.failures.items():
+        groups.setdefault(error.message.replace(name, "…"), []).append(error)
+    for reason, group in list(groups.items())[:MOST_LINES]:
+        _say(f"error: {group[0]}" if len(group) == 1 else f"error: {len(group)} times: {reason} (first: {group[0]})")
+    if len(groups) > MOST_LINES:
+        _say(f"error: and {len(groups) - MOST_LINES} more kinds of failure")
 
 
 def folded(failures: Sequence[TaskFailure]) -> list[str]:

@@ -158,13 +158,14 @@ class Conversations:
             kept.append(session)
             return True
 
-    def open(self, name: str, *, warm: bool = True, bulk: bool = False) -> Session:
+    def open(self, name: str, *, warm: bool = True, bulk: bool = False, ending: bool = False) -> Session:
         """Open a session, which belongs to the caller.
 
         Args:
             name: the host.
             warm: whether an agent inside the daemon may serve it.
             bulk: whether much content will pass.
+            ending: whether the session only stops the daemon, for which it needs no whole root.
 
         Raises:
             HostLost: the host cannot be reached.
@@ -173,7 +174,7 @@ class Conversations:
         host = self._hosts[name]
         hello = Hello(
             host=name, ring=tuple(self.ring.members), peers=self._peers, workers=host.workers, idle_stop=host.idle_stop,
-            shuffle=self.inventory.shuffle, autostart=self._autostart and host.is_local,
+            shuffle=self.inventory.shuffle, autostart=self._autostart and host.is_local and not ending, ending=ending,
         )  # fmt: skip
         with self.gate(host):
             return Session(dial(host, warm=warm, bulk=bulk), hello)

@@ -23,10 +23,8 @@ from sshmap.errors import ConversationBroken, HostNotReady, ProtocolError, Sshma
 from sshmap.inventory import Host
 from sshmap.model import Peer
 from sshmap.protocol import messages as m
-from sshmap.protocol.messages import Hello
 from sshmap.store.digest import digest_of
-from sshmap.transport.dial import dial, target_of
-from sshmap.transport.session import Session
+from sshmap.transport.dial import target_of
 from sshmap.transport.target import Resolved, known_keys, resolve
 
 
@@ -95,8 +93,7 @@ def _take_down(links: Conversations, host: Host, *, purge: bool) -> m.DaemonStop
 
 
 def _stop_daemon(links: Conversations, host: Host, *, purge: bool) -> m.DaemonStopped:
-    hello = Hello(host=host.name, ring=tuple(links.ring.members), ending=True)
-    with links.gate(host), contextlib.closing(Session(dial(host, warm=False), hello)) as session:
+    with contextlib.closing(links.open(host.name, warm=False, ending=True)) as session:
         return session.ask(m.StopDaemon(purge=purge), m.DaemonStopped)
 
 
@@ -131,7 +128,7 @@ def _introduce(
     request = m.SetPeers(
         peers=peers,
         known_hosts=tuple(line for other in others for line in places[other].known_hosts),
-        authorized=tuple(statuses[other].public_key for other in others if statuses[other].public_key),
+        authorized=tuple((other, statuses[other].public_key) for other in others if statuses[other].public_key),
     )
     if digest_of(msgspec.json.encode(request)).hex() != statuses[name].peers_digest:
         links.ask(name, lambda session: session.ask(request, m.PeersSet))

@@ -62,8 +62,8 @@ class SetPeers(Message, frozen=True, kw_only=True):
     peers: tuple[Peer, ...]
     #: lines of a known_hosts file
     known_hosts: tuple[str, ...]
-    #: public keys, without options
-    authorized: tuple[str, ...]
+    #: names of the hosts that may bring files, and the public keys they log in with, without options
+    authorized: tuple[tuple[str, str], ...]
 
 
 class PeersSet(Message, frozen=True, kw_only=True):

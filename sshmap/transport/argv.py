@@ -12,7 +12,7 @@ def agent_argv(verb: str, root: str, *, python: str = "", entry: str = "") -> li
     """Return the command line of one of the agent's processes.
 
     Args:
-        verb: ``serve``, ``alone``, ``peer`` or ``daemon``.
+        verb: ``serve``, ``alone``, ``peer=NAME`` or ``daemon``.
         root: the host's root directory.
         python: interpreter on the host; this one if empty.
         entry: path of the agent's entry file on the host; this installation's if empty.

@@ -242,7 +242,7 @@ def options(text: str) -> list[tuple[set[str], str]]:
     _, _, listed = text.partition("\nOptions:\n")
     found = re.split(r"^  (?=-)", listed.split("\n\n", 1)[0], flags=re.MULTILINE)[1:]
     return [
-        (set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", text.split("  ", 1)[0])), " ".join(text.split())) for text in found
+        (set(re.findall(r"(?<!\S)--?[a-z0-9][a-z-]*", text.split("  ", 1)[0])), " ".join(text.split())) for text in found
     ]
 
 
@@ -269,7 +269,7 @@ def typed_in_readme() -> list[str]:
 
 def commands_in_readme() -> set[str]:
     """Commands the README names: in calls, and in the synopsis, where what stands beside them is capitals and options."""
-    cell = re.compile(r"([a-z][a-z-]*)(?: \[?(?:--?[a-z]+|[A-Z]+)(?: [A-Z]+)?\]?)*")
+    cell = re.compile(r"([a-z][a-z-]*)(?: \[?(?:--?[a-z0-9]+|[A-Z]+)(?: [A-Z]+)?\]?)*")
     listed = {match[1] for cells in synopsis() for text in cells if (match := cell.fullmatch(text))}
     called = [
         re.findall(r"(?<=\s)[a-z][a-z-]*(?=\s|$)", re.sub(r"(-i|--local) \S+", "", line)) for line in typed_in_readme()
@@ -285,7 +285,7 @@ def options_in_readme() -> set[str]:
         + typed_in_readme()
         + [span for span in spans if span.startswith("-")]
     )
-    return {option for text in texts for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text)}
+    return {option for text in texts for option in re.findall(r"(?<![\w-])--?[a-z0-9][a-z-]*", text)}
 
 
 def test_every_command_of_the_readme_exists_and_the_other_way_round(helps: dict[str, str], shared: CommandLine) -> None:

@@ -67,7 +67,7 @@ class Fleet:
             Session(memory.connect(lambda channel: serve(place, channel)), Hello(host=peer.name, ring=RING))
         ) as client:
             client.ask(Open(job=SPEC, run="run"), Opened)
-        channel = memory.connect(lambda channel: serve(place, channel, peer=True))
+        channel = memory.connect(lambda channel: serve(place, channel, peer="h0"))
         session = Session(channel, Hello(host=peer.name, ring=RING, caller="h0"))
         close = session.close
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.agent.daemon.commits import MOST
 from sshmap.client.results import JobFailed
 from sshmap.errors import SshmapError
 from sshmap.inventory import Inventory
@@ -277,7 +278,8 @@ def test_killed_tree_goes_on_where_it_was(roots: Path, tmp_path: Path) -> None:
         cluster.map("sm://in/", "sm://out/", command)
         assert fetch_all(cluster, "out/") == {f"out/k{number}": b"%d" % number for number in range(KEYS)}
         runs = (tmp_path / "runs").read_text().split()
-        assert KEYS <= len(runs) <= KEYS + 1 + inventory.hosts[0].workers
+        # what had not been committed yet: several quick tasks are together
+        assert KEYS <= len(runs) <= KEYS + 1 + MOST * inventory.hosts[0].workers
         cluster.down()
 
 

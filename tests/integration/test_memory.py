@@ -100,7 +100,7 @@ def test_listing_of_many_keys_passes_through_bounded_memory(roots: Path, invento
         store = Store(fleet.root_of(cluster.inventory, "h0"))
         with contextlib.closing(store), store.ledger.change() as db:
             rows = ((f"many/dir{number // 1000}/key-{number:08}", 0, EMPTY, 0) for number in range(KEYS))
-            db.executemany("INSERT INTO keys (name, size, digest, mtime) VALUES (?, ?, ?, ?)", rows)
+            db.executemany("INSERT INTO keys (name, size, digest, mtime, inode, ctime) VALUES (?, ?, ?, ?, 0, 0)", rows)
             store.ledger.bump()
         assert run_client(inventory_path, KEYS, "ls") < CLIENT_LIMIT // 2
         measured = peaks(roots)

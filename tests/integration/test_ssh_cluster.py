@@ -189,7 +189,7 @@ PEER_MAY_NOT = [
 ]  # fmt: skip
 
 
-def as_peer(standing: SshdHosts, command: list[str], caller: str = "h0") -> Session:
+def as_peer(standing: SshdHosts, command: list[str], caller: str = "h0", *, ending: bool = False) -> Session:
     """Log in to h1 with the key of h0, as its courier does."""
     one, other = standing.hosts[:2]
     target = Target(
@@ -198,16 +198,16 @@ def as_peer(standing: SshdHosts, command: list[str], caller: str = "h0") -> Sess
     )  # fmt: skip
     return Session(
         openssh.connect(target, command),
-        m.Hello(host="h1", ring=tuple(standing.inventory().ring.members), caller=caller),
+        m.Hello(host="h1", ring=tuple(standing.inventory().ring.members), caller=caller, ending=ending),
     )
 
 
-ASKED_FOR = {"courier": (["sshmap-peer"], "h0"), "bash": (["bash", "-c", "touch pwned"], ""), "sh": (["/bin/sh"], "")}
+ASKED_FOR = {"courier": ["sshmap-peer"], "bash": ["bash", "-c", "touch pwned"], "sh": ["/bin/sh"]}
 
 
-@pytest.mark.parametrize(("command", "caller"), ASKED_FOR.values(), ids=ASKED_FOR)
-def test_key_of_a_peer_brings_files_and_nothing_else(standing: SshdHosts, command: list[str], caller: str) -> None:
-    session = as_peer(standing, command, caller)
+@pytest.mark.parametrize("command", ASKED_FOR.values(), ids=ASKED_FOR)
+def test_key_of_a_peer_brings_files_and_nothing_else(standing: SshdHosts, command: list[str]) -> None:
+    session = as_peer(standing, command)
     try:
         assert session.ask(m.Ping(), m.Served) == m.Served()
         assert session.ask(m.Has(name="no/such"), m.Served).count == 0
@@ -218,6 +218,22 @@ def test_key_of_a_peer_brings_files_and_nothing_else(standing: SshdHosts, comman
     finally:
         session.channel.close()
     assert not [path for path in files_below(standing.top) if path.name == "pwned"]
+
+
+@pytest.mark.parametrize("caller", ["h2", "h1", ""])
+def test_key_of_a_peer_is_of_no_use_under_another_name(standing: SshdHosts, caller: str) -> None:
+    with pytest.raises(Refused, match="calls with the key of h0"):
+        as_peer(standing, ["sshmap-peer"], caller)
+
+
+def test_key_of_a_peer_ends_no_daemon(standing: SshdHosts) -> None:
+    """It may ask for a session that ends the daemon, and gets an ordinary one."""
+    session = as_peer(standing, ["sshmap-peer"], ending=True)
+    try:
+        with pytest.raises(Refused, match="peer may not ask for StopDaemon"):
+            session.ask(m.StopDaemon(purge=True), m.DaemonStopped)
+    finally:
+        session.channel.close()
 
 
 def test_key_of_a_peer_forwards_nothing(standing: SshdHosts) -> None:

@@ -25,6 +25,8 @@ from sshmap.transport.peers import dial_peer
 from sshmap.transport.session import Session
 
 _AUTHORIZED = Path("~/.ssh/authorized_keys")
+#: as in inventories; nothing that a shell would read as more
+_NAME = re.compile(r"[A-Za-z0-9_.:@%+][A-Za-z0-9_.:@%+\-]*")
 _PUBLIC_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) [A-Za-z0-9+/=]+")
 
 
@@ -32,13 +34,14 @@ def set_peers(root: Root, request: SetPeers) -> None:
     """Take in what the client says of the peers; the same again changes nothing.
 
     Raises:
-        Refused: a key is none.
+        Refused: a key is none, or logs in already as somebody else.
     """
     cluster = root.read_cluster()
     if cluster.peers != request.peers:
         root.write_cluster(msgspec.structs.replace(cluster, peers=request.peers))
     _replace(root.ssh / "known_hosts", "".join(f"{line}\n" for line in request.known_hosts).encode(), 0o600)
-    _authorize(root, [_line(root, key) for key in request.authorized])
+    _check_keys(root, [key for _, key in request.authorized])
+    _authorize(root, [_line(root, name, key) for name, key in request.authorized])
     _replace(root.ssh / "peers", f"{digest_peers(request)} {_digest_files(root)}".encode(), 0o600)
     wake(root, "courier")
 
@@ -78,17 +81,34 @@ def _tag(root: Root) -> str:
     return f"sshmap:{root.read_cluster().root_id}"
 
 
-def _line(root: Root, key: str) -> str:
-    if not _PUBLIC_KEY.fullmatch(key):
-        raise Refused(f"not a public key: {key[:60]!r}")
-    return f"{_start(root)} {key} {_tag(root)}"
+def _check_keys(root: Root, keys: list[str]) -> None:
+    """Refuse keys that hosts must not tell as theirs.
+
+    sshd goes by the first line with a key: one that is the user's own would let the user in as a peer only.
+
+    Raises:
+        Refused: a key is none, stands twice, or is in somebody else's line already.
+    """
+    _, others = _sorted_lines(root, _AUTHORIZED.expanduser())
+    taken = b"".join(others)
+    for key in keys:
+        if not _PUBLIC_KEY.fullmatch(key):
+            raise Refused(f"not a public key: {key[:60]!r}")
+        if keys.count(key) > 1 or key.split()[1].encode() in taken:
+            raise Refused(f"a peer says that its key is one that logs in here as somebody else: {key[:60]}")
+
+
+def _line(root: Root, name: str, key: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise Refused(f"not a host's name: {name[:60]!r}")
+    return f'{_start(root)}{name}" {key} {_tag(root)}'
 
 
 def _start(root: Root) -> str:
-    """Return what a line begins with that lets a peer start this root's agent."""
+    """Return what a line begins with, up to the peer's name, that lets a peer start this root's agent."""
     # sshd takes a backslash for itself where a double quote follows only
-    command = launch_line(str(root.path), "peer").replace('"', '\\"')
-    return f'restrict,command="{command}"'
+    command = launch_line(str(root.path), "peer=").replace('"', '\\"')
+    return f'restrict,command="{command}'
 
 
 def _authorize(root: Root, ours: list[str]) -> None:

@@ -40,14 +40,14 @@ HEARTBEAT = 3.0
 PEER_REQUESTS = (m.Put, m.Sync, m.Has, m.Ping)
 
 
-def serve(root: Root, channel: Channel, *, warm: bool = False, peer: bool = False) -> None:
+def serve(root: Root, channel: Channel, *, warm: bool = False, peer: str = "") -> None:
     """Serve one session until the client leaves.
 
     Args:
         root: the host's root.
         channel: bytes from and to the client.
         warm: this process belongs to the daemon.
-        peer: the client is another host's courier and may only bring files.
+        peer: the host whose courier calls, by the key it logged in with; it may only bring files.
     """
     try:
         marker = read_marker(channel)
@@ -60,7 +60,7 @@ def serve(root: Root, channel: Channel, *, warm: bool = False, peer: bool = Fals
         try:
             hello = _greeting(reader)
             check_root(root.path)
-            if hello.ending:
+            if hello.ending and not peer and not hello.caller:
                 serve_end(root, hello, reader, writer, warm=warm)
                 return
             with contextlib.closing(
@@ -129,13 +129,15 @@ class ServedSession:
         writer: FrameWriter,
         *,
         warm: bool,
-        peer: bool,
+        peer: str,
     ) -> None:
         self._channel, self.reader, self.writer = channel, reader, writer
         self._root, self._warm = root, warm
         self._listings = Listings.of(root)
         self._hello = hello
-        self._peer = peer or bool(hello.caller)
+        if peer not in ("", hello.caller):
+            raise Refused(f"{hello.caller or 'a client'} calls with the key of {peer}")
+        self._peer = bool(hello.caller)
         self.store = open_store(root, hello, peer=self._peer)
         deliveries = Deliveries(self.store, Ring(hello.ring), hello.host, hello.caller)
         self.receiver = Receiver(self.store, channel.take, deliveries)
