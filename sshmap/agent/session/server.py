@@ -60,6 +60,7 @@ def serve(root: Root, channel: Channel, *, warm: bool = False, peer: str = "") -
         try:
             hello = _greeting(reader)
             check_root(root.path)
+            # a peer that says so is served like any other, and refused when it asks
             if hello.ending and not peer and not hello.caller:
                 serve_end(root, hello, reader, writer, warm=warm)
                 return
@@ -146,7 +147,7 @@ class ServedSession:
     def run(self) -> None:
         """Welcome the client, and answer its requests until it leaves."""
         lifecycle.note_use(self._root)
-        if self._hello.autostart and not self._warm:
+        if self._hello.autostart and not self._warm and not self._peer:
             lifecycle.ensure_running(self._root)
         self.writer.message(m.welcome(self._hello))
         while (request := self.reader.read()) is not None:
