@@ -242,7 +242,8 @@ def options(text: str) -> list[tuple[set[str], str]]:
     _, _, listed = text.partition("\nOptions:\n")
     found = re.split(r"^  (?=-)", listed.split("\n\n", 1)[0], flags=re.MULTILINE)[1:]
     return [
-        (set(re.findall(r"(?<!\S)--?[a-z0-9][a-z-]*", text.split("  ", 1)[0])), " ".join(text.split())) for text in found
+        (set(re.findall(r"(?<!\S)--?[a-z0-9][a-z-]*", text.split("  ", 1)[0])), " ".join(text.split()))
+        for text in found
     ]
 
 

@@ -49,8 +49,8 @@ def unescaped(option: str) -> str:
 @pytest.mark.parametrize("name", [name for name in NAMES if name != 'a"b'])
 def test_forced_command_starts_the_launcher_and_nothing_else(tmp_path: Path, name: str) -> None:
     root = Root(plant(tmp_path / name))
-    option = peers._start(root).removeprefix("restrict,command=")
-    assert run("sh", unescaped(option)) == b"ran peer\n"
+    option = peers._start(root).removeprefix("restrict,command=") + 'h1"'
+    assert run("sh", unescaped(option)) == b"ran peer=h1\n"
     assert not list(tmp_path.rglob("pwned"))
 
 

@@ -36,12 +36,13 @@ def set_peers(root: Root, request: SetPeers) -> None:
     Raises:
         Refused: a key is none, or logs in already as somebody else.
     """
+    _check_keys(root, [key for _, key in request.authorized])
+    lines = [_line(root, name, key) for name, key in request.authorized]
     cluster = root.read_cluster()
     if cluster.peers != request.peers:
         root.write_cluster(msgspec.structs.replace(cluster, peers=request.peers))
     _replace(root.ssh / "known_hosts", "".join(f"{line}\n" for line in request.known_hosts).encode(), 0o600)
-    _check_keys(root, [key for _, key in request.authorized])
-    _authorize(root, [_line(root, name, key) for name, key in request.authorized])
+    _authorize(root, lines)
     _replace(root.ssh / "peers", f"{digest_peers(request)} {_digest_files(root)}".encode(), 0o600)
     wake(root, "courier")
 
