@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 TESTS ?= tests
 OPTIONS ?=
 
-.PHONY: demo test fault check bench clean
+.PHONY: demo test fault check bench wheels clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml
@@ -44,6 +44,10 @@ bench: $(STAMP)
 	@.ci/components
 	$(BIN)/python -m compileall -q sshmap
 	$(BIN)/python -m tests.benchmarks
+
+# what is fetched for hosts of another platform, in the versions installed here
+wheels: $(STAMP)
+	@.ci/wheels
 
 clean:
 	rm -rf $(VENV) .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

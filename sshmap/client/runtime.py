@@ -1,7 +1,7 @@
 """The code that is shipped to hosts: one archive of our package and the few that agents need.
 
 Taken from this installation where the host's interpreter and platform are the same, else
-from wheels fetched for it. Its id is a hash of its content, so the same code is shipped once.
+from wheels fetched for it, whose digests this package knows. Its id is a hash of its content, so the same code is shipped once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ PACKAGES = ("cachetools", "cotyledon", "fasteners", "msgspec", "uhashring", "xxh
 #: parts of our own package that hosts do not need
 _LAPTOP_ONLY = ("cli/", "client/")
 _FETCH_SECONDS = 120
+#: requirements with the digests of all wheels that are fetched; `make wheels` writes it
+_WHEELS = Path(__file__).with_name("wheels.txt")
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,27 +94,22 @@ def _installed() -> dict[str, bytes]:
 
 
 def _fetched(wanted: Platform) -> dict[str, bytes]:
-    """Fetch wheels of the installed versions for another platform."""
-    pins = [f"{package}=={importlib.metadata.version(package)}" for package in PACKAGES]
+    """Fetch wheels for another platform, in the versions and with the digests that this package names.
+
+    Raises:
+        HostNotReady: there is a wheel for it that is not among them, or none.
+    """
     version = ".".join(str(number) for number in wanted.version)
     with tempfile.TemporaryDirectory() as folder:
         argv = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--dest",
-            folder,
-        ]
-        argv += ["--platform", wanted.tag, "--python-version", version, *pins]
+            sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder,
+            "--require-hashes", "--requirement", str(_WHEELS), "--platform", wanted.tag, "--python-version", version,
+        ]  # fmt: skip
         done = subprocess.run(argv, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False)
         if done.returncode:
-            why = done.stderr.strip().splitlines()[-1:] or ["pip failed"]
+            why = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")][-1:] or ["pip failed"]
             raise HostNotReady(
-                f"no wheels for Python {version} on {wanted.tag}: {why[0]}",
+                f"no wheels that sshmap trusts for Python {version} on {wanted.tag}: {why[0].removeprefix('ERROR: ')}",
                 hint="install a Python of this machine's version on the host",
             )
         found: dict[str, bytes] = {}
