@@ -44,9 +44,8 @@ def as_peer(hosts: SshdHosts, **hello: object) -> Session:
     return Session(openssh.connect(target, ["sshmap-peer"]), m.Hello(**said))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("caller", ["h0", ""])
-def test_peer_starts_no_daemon_that_was_stopped(standing: SshdHosts, caller: str) -> None:
-    session = as_peer(standing, caller=caller, autostart=True)
+def test_peer_starts_no_daemon_that_was_stopped(standing: SshdHosts) -> None:
+    session = as_peer(standing, caller="h0", autostart=True)
     try:
         assert session.ask(m.Ping(), m.Served) == m.Served()
         assert not lifecycle.is_running(Root(standing.hosts[1].root))
@@ -54,12 +53,22 @@ def test_peer_starts_no_daemon_that_was_stopped(standing: SshdHosts, caller: str
         session.close()
 
 
-@pytest.mark.parametrize("caller", ["h0", ""])
-def test_peer_neither_stops_nor_deletes_a_host(standing: SshdHosts, caller: str) -> None:
-    session = as_peer(standing, caller=caller, ending=True)
+def test_peer_neither_stops_nor_deletes_a_host(standing: SshdHosts) -> None:
+    session = as_peer(standing, caller="h0", ending=True)
     try:
         with pytest.raises(Refused, match="peer may not ask for StopDaemon"):
             session.ask(m.StopDaemon(purge=True), m.DaemonStopped)
     finally:
         session.close()
+    assert (standing.hosts[1].root / "data" / "b" / "1").read_bytes() == b"y"
+
+
+@pytest.mark.parametrize("hello", [{"autostart": True}, {"ending": True}], ids=["start", "end"])
+@pytest.mark.parametrize("caller", ["", "h1"])
+def test_peer_that_passes_for_somebody_else_is_refused(
+    standing: SshdHosts, caller: str, hello: dict[str, object]
+) -> None:
+    with pytest.raises(Refused, match="calls with the key of h0"):
+        as_peer(standing, caller=caller, **hello)
+    assert not lifecycle.is_running(Root(standing.hosts[1].root))
     assert (standing.hosts[1].root / "data" / "b" / "1").read_bytes() == b"y"
