@@ -69,7 +69,7 @@ def upload(
             report(1, size)
 
     senders = {host.name: _Sender(conversations, host.name, answered, bulk=True) for host in conversations.hosts}
-    for host in filter(conversations.divides, list(senders)):
+    for host in filter(conversations.splits_by_size, list(senders)):
         senders[_small(host)] = _Sender(conversations, host, answered, bulk=False)
     feeder = _Feeder(conversations, senders)
     feeding = threading.Thread(target=feeder.feed, args=(sources,), name="feeder", daemon=True)

@@ -93,7 +93,7 @@ class Tasks:
             where = f"run = :run AND output = :output AND inputs <> :inputs AND {_AT_WORK}"
             self._note(where, values, AttemptEnd.OVERTAKEN)
 
-    def standing(self, run: Run, outputs: list[str]) -> dict[str, bytes]:
+    def inputs_in_run(self, run: Run, outputs: list[str]) -> dict[str, bytes]:
         """Return the inputs, by output, of those tasks that are in hand or have ended since the client came."""
         found: dict[str, bytes] = {}
         for start in range(0, len(outputs), _BATCH):
