@@ -26,7 +26,9 @@ PATIENCE = 15.0
 
 
 class Retries:
-    """How a request to one host goes: whether the host ever answered, and when the request last got further.
+    """Counts the breaks of one request to one host, and says when the host counts as lost.
+
+    A request that got further between two breaks begins to count anew.
 
     Args:
         progress: returns something that differs whenever the request has got further.

@@ -44,7 +44,7 @@ class Diagnose(Message, frozen=True, kw_only=True):
 
 
 class Diagnosis(Message, frozen=True, kw_only=True):
-    """What it found out."""
+    """The answer to Diagnose."""
 
     #: peers that it cannot bring files to, with the reason
     unreached: dict[str, str] = {}
