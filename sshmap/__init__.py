@@ -4,6 +4,15 @@ Reading order: `model` and `placement` (the words), `inventory`, `protocol` (one
 `store` (what lies on a host), `agent` (what runs there), `transport` (the way there),
 `client` (asks every host at once), `cli` (what a person types).
 
+The walk of ``sshmap map``, from the keyboard to bash and back; docs/architecture.md says what happens in each file:
+
+`cli/verbs_jobs.py` → `client/cluster.py` → `client/jobs.py` → `client/conversations.py` →
+`transport/session.py` → `agent/session/server.py` → `agent/session/jobs.py` →
+`agent/session/planning.py` → `agent/session/expand.py` → `store/tasks.py` →
+`agent/daemon/worker.py` → `agent/daemon/attempt.py` → `agent/execution/commands.py` →
+`agent/execution/server.py` → `agent/execution/bash.py` → `agent/daemon/outputs.py` →
+`agent/daemon/commits.py` → `agent/session/following.py` → `cli/printers.py`.
+
 Importing this module is quick; `Cluster` is loaded when it is first used.
 """
 

@@ -1,6 +1,6 @@
 """Which host a key belongs to: a pure function of the inventory's names, order and weights.
 
-Only the last part of a key counts, so equal names in different directories lie
+Only the last part of a key counts (its digits or all of it: the placement token), so equal names in different directories lie
 together. A last part that starts with ASCII digits, alone or followed by ``_``,
 names its host by number. Everything else goes through a consistent-hash ring
 (Karger et al., 1997), here the ``uhashring`` package with its default MD5 points.

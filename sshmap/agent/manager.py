@@ -39,7 +39,7 @@ SLOT_LIMIT = 30.0
 def run_daemon(root: Root) -> None:
     """Run the daemon of a root until it is told to stop; return at once if there is one already.
 
-    Its stdout ends when it has its lock: by that, whoever starts it knows.
+    It closes its stdout when it holds its lock, which tells the process that started it.
     """
     if not locks.try_lock(root, LOCK):
         return

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sshmap.client.jobs import Standing
+from sshmap.client.jobs import JobProgress
 from sshmap.client.results import Counted, silent
 
 #: fewer seconds than this between repaints are not worth it
 _REFRESH = 8
 
 
-def unmoved(_: Standing) -> None:
+def unmoved(_: JobProgress) -> None:
     """Show nothing."""
 
 
@@ -54,7 +54,7 @@ def hosts_counted(title: str, total: int, *, shown: bool) -> Iterator[Counted]:
 
 
 @contextlib.contextmanager
-def following(title: str, *, shown: bool) -> Iterator[Callable[[Standing], None]]:
+def following(title: str, *, shown: bool) -> Iterator[Callable[[JobProgress], None]]:
     """Show how a job stands; yield what is told about it."""
     if not shown:
         yield unmoved
@@ -62,13 +62,13 @@ def following(title: str, *, shown: bool) -> Iterator[Callable[[Standing], None]
     with _display() as display:
         task = display.add_task(title, total=None, size=0)
 
-        def update(standing: Standing) -> None:
-            failed = f", {standing.failed} failed" if standing.failed else ""
+        def update(progress: JobProgress) -> None:
+            failed = f", {progress.failed} failed" if progress.failed else ""
             display.update(
                 task,
-                total=standing.total,
-                completed=standing.done + standing.failed,
-                size=standing.size,
+                total=progress.total,
+                completed=progress.done + progress.failed,
+                size=progress.size,
                 description=title + failed,
             )
 

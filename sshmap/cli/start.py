@@ -48,7 +48,7 @@ def main() -> NoReturn:
 
 
 def _hurry(code: int) -> None:
-    """End the process at the next signal, or in a second: whoever does not read what is left to print does not keep it."""
+    """End the process at the next signal, or in a second, so that a reader who does not read the rest cannot hold it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, lambda *_: os._exit(code))
     signal.setitimer(signal.ITIMER_REAL, LAST_SECOND)
@@ -62,7 +62,7 @@ def _spoken(code: int) -> int:
 
 
 def _prepare_streams() -> None:
-    """Give a stream that the caller closed an end of file, or an error once something is written; let any name be printed."""
+    """Replace streams that the caller closed: stdin by an empty one, stdout by one that fails on writing; let any name be printed."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     if sys.stdout is None:

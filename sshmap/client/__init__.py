@@ -1,5 +1,5 @@
 """Asks every host at once and puts the answers together; the Python API.
 
-`cluster` is the front, `links` keeps one session per host, `upload`, `download`,
-`listing` and `jobs` are the conversations, `results` is what they return.
+`cluster` is the front, `conversations` leases sessions with the hosts, `upload`, `download`,
+`listing` and `jobs` make the requests, `results` is what they return.
 """

@@ -1,4 +1,4 @@
-"""The Python API: `Cluster` and its verbs, the same as on the command line.
+"""The Python API, for recipes: `Cluster` and its verbs, the same as on the command line.
 
 from sshmap import Cluster
 

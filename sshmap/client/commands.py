@@ -107,7 +107,7 @@ class Lines:
             self._listener.tell(Heard(host=self._host, lines=told, error=self._error))
 
 
-class Kept:
+class LimitedOutput:
     """Keeps the beginning of a stream.
 
     Args:
@@ -141,7 +141,7 @@ def collect(
     """Run a command on hosts; see `Cluster.exec`."""
 
     def run(host: str) -> Spoken:
-        out, err = Kept(limit), Kept(limit)
+        out, err = LimitedOutput(limit), LimitedOutput(limit)
         code = _execute(conversations, host, command, out, err)
         return Spoken(exit_code=code, stdout=out.content, stderr=err.content, dropped=out.dropped + err.dropped)
 

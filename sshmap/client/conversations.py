@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 from sshmap.client.gathering import gather
-from sshmap.client.retrying import BREAKS, Course, persist
+from sshmap.client.retrying import BREAKS, Retries, persist
 from sshmap.errors import SshmapError
 from sshmap.inventory import Host, Inventory
 from sshmap.model import Peer
@@ -58,7 +58,7 @@ class Conversations:
         """All hosts of the inventory."""
         return self.inventory.hosts
 
-    def divides(self, host: str) -> bool:
+    def splits_by_size(self, host: str) -> bool:
         """Say whether small content had better go to a host in another way than what is large.
 
         It had where a session for all else is at hand. Where there is none, as in a command line that only copies,
@@ -96,23 +96,23 @@ class Conversations:
         progress: Callable[[], object] = int,
     ) -> Generator[Value]:
         """Make a request and pass on its answers one by one; as `ask`."""
-        course = Course(progress)
-        return persist(course, lambda: self._talk(host, talk, course, bulk=bulk))
+        retries = Retries(progress)
+        return persist(retries, lambda: self._talk(host, talk, retries, bulk=bulk))
 
     def _talk(
-        self, host: str, talk: Callable[[Session], Iterable[Value]], course: Course, *, bulk: bool
+        self, host: str, talk: Callable[[Session], Iterable[Value]], retries: Retries, *, bulk: bool
     ) -> Iterator[Value]:
         kept = self._take(host, bulk=bulk)
         try:
             with self._leased(kept or self.open(host, bulk=bulk), bulk=bulk) as session:
-                course.opened = True
+                retries.opened = True
                 yield from talk(session)
         except SshmapError as exc:
             exc.host = exc.host or host
             if kept and isinstance(exc, BREAKS):
                 # the others that were kept are likely to be dead as well
                 self.drop(host)
-                course.forgive()
+                retries.uncount_break()
             raise
 
     def once(self, host: str, call: Callable[[Session], Value]) -> Value:

@@ -41,10 +41,10 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     skew: float
 
 
-def examine(links: Conversations, hosts: Iterable[Host]) -> list[Finding]:
+def examine(conversations: Conversations, hosts: Iterable[Host]) -> list[Finding]:
     """Examine this machine and some hosts, all at once."""
     chosen = {host.name: host for host in hosts}
-    found, failures = links.gather(lambda name: _examine_host(links, chosen[name]), chosen)
+    found, failures = conversations.gather(lambda name: _examine_host(conversations, chosen[name]), chosen)
     findings = judge_laptop(chosen.values(), agent_keys(), ssh=shutil.which("ssh") is not None)
     for name, error in failures.items():
         findings.append(Finding(host=name, problem=error.message, mend=error.hint or _try(chosen[name]), blocks=True))
@@ -55,20 +55,20 @@ def examine(links: Conversations, hosts: Iterable[Host]) -> list[Finding]:
     return sorted([*findings, *judge_twins(statuses)], key=lambda finding: order[finding.host])
 
 
-def _examine_host(links: Conversations, host: Host) -> tuple[list[Finding], m.Status | None]:
-    with links.gate(host):
+def _examine_host(conversations: Conversations, host: Host) -> tuple[list[Finding], m.Status | None]:
+    with conversations.gate(host):
         findings = [] if host.is_local else judge_visit(host, visit(host))
     if any(finding.blocks for finding in findings):
         return findings, None
     try:
-        status, diagnosis = links.ask(
+        status, diagnosis = conversations.ask(
             host.name, lambda session: (session.ask(m.GetStatus(), m.Status), session.ask(m.Diagnose(), m.Diagnosis))
         )
     except SshmapError as exc:
         # what was found before is worth telling, too
         findings.append(Finding(host=host.name, problem=exc.message, mend=exc.hint or "sshmap up", blocks=True))
         return findings, None
-    return [*findings, *judge_condition(host, status), *judge_diagnosis(host.name, diagnosis)], status
+    return [*findings, *judge_status(host, status), *judge_diagnosis(host.name, diagnosis)], status
 
 
 def visit(host: Host) -> Visit:
@@ -151,7 +151,7 @@ def judge_clock(name: str, skew: float) -> list[Finding]:
     return [Finding(host=name, problem=problem, mend="timedatectl set-ntp true, as root on it")]
 
 
-def judge_condition(host: Host, status: m.Status) -> list[Finding]:
+def judge_status(host: Host, status: m.Status) -> list[Finding]:
     """Judge what the agent of a host says of it."""
     name = host.name
     findings = [Finding(host=name, problem=problem, mend="free some space") for problem in status.findings]

@@ -102,7 +102,7 @@ class _Part:
 
     def fetch_all(self) -> None:
         """Fetch small keys, then large ones over what carries these best."""
-        if not self._conversations.divides(self._host):
+        if not self._conversations.splits_by_size(self._host):
             self._fetch(Get(prefix=self._prefix), bulk=True)
             return
         self._fetch(Get(prefix=self._prefix, limit=BULK))
@@ -241,7 +241,7 @@ def _fetch(conversations: Conversations, name: str, take: Callable[[Session, Ite
             session.expect(Served)
         return received
 
-    limit = BULK if conversations.divides(host) else 0
+    limit = BULK if conversations.splits_by_size(host) else 0
     received = conversations.ask(host, lambda session: converse(session, limit), bulk=not limit)
     if received is None and limit:
         received = conversations.ask(host, lambda session: converse(session, 0), bulk=True)

@@ -31,7 +31,7 @@ from sshmap.transport.session import Session
 _ROWS = 2000
 
 
-class Standing(msgspec.Struct, kw_only=True):
+class JobProgress(msgspec.Struct, kw_only=True):
     """How a job stands on all hosts together."""
 
     total: int = 0
@@ -81,14 +81,14 @@ class Options(TypedDict, total=False):
     #: swap outputs that other work made
     replace: bool
     #: told how the job stands, whenever that changes
-    report: Callable[[Standing], None]
+    report: Callable[[JobProgress], None]
 
 
 class JobRun:
     """One submission of a job.
 
     Args:
-        links: the cluster.
+        conversations: the cluster.
         verb: shape of the job.
         indir: INDIR as typed.
         outdir: OUTDIR as typed.
@@ -100,9 +100,15 @@ class JobRun:
     """
 
     def __init__(
-        self, links: Conversations, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]
+        self,
+        conversations: Conversations,
+        verb: Verb,
+        indir: str,
+        outdir: str,
+        command: str,
+        **options: Unpack[Options],
     ) -> None:
-        self._links = links
+        self._conversations = conversations
         self._attachments = attach(options.get("shipped", ()))
         maker = Maker(verb=verb, command=command, shipped=tuple(attachment.file for attachment in self._attachments))
         self.spec = JobSpec(
@@ -121,7 +127,7 @@ class JobRun:
         self._progress: dict[str, m.Progress] = {}
         #: directories of fan-out outputs in which other work left something
         self._stale: dict[str, list[m.Keep]] = {}
-        self._relays = Relays(links)
+        self._relays = Relays(conversations)
         self._guard = threading.Lock()
 
     def run(self) -> JobResult:
@@ -135,7 +141,7 @@ class JobRun:
         began = time.monotonic()
         lost = self._plan()
         with contextlib.closing(self._relays):
-            finished, failures = self._links.gather(self._start, self._plans)
+            finished, failures = self._conversations.gather(self._start, self._plans)
         lost |= failures
         for error in lost.values():
             if not isinstance(error, HostLost):
@@ -148,13 +154,13 @@ class JobRun:
 
     def _plan(self) -> dict[str, SshmapError]:
         """Plan the job on every host; return the hosts that are lost."""
-        self._runs, lost = self._links.gather(lambda name: self._links.ask(name, self._open))
+        self._runs, lost = self._conversations.gather(lambda name: self._conversations.ask(name, self._open))
         if self.spec.maker.verb is Verb.FANOUT:
             self._counts, more = self._count_outputs()
             lost |= more
         names = [name for name in self._runs if name not in lost]
-        plans, failures = self._links.gather(
-            lambda name: self._links.ask(name, lambda session: self._plan_one(session, name)), names
+        plans, failures = self._conversations.gather(
+            lambda name: self._conversations.ask(name, lambda session: self._plan_one(session, name)), names
         )
         self._plans = plans
         lost |= failures
@@ -206,7 +212,7 @@ class JobRun:
         outdir = parse_name(self.spec.outdir)
 
         def ask(name: str) -> list[m.OutputCount]:
-            return self._links.ask(
+            return self._conversations.ask(
                 name,
                 lambda session: [
                     row
@@ -216,7 +222,7 @@ class JobRun:
                 ],
             )
 
-        answers, lost = self._links.gather(ask, self._runs)
+        answers, lost = self._conversations.gather(ask, self._runs)
         sums: dict[tuple[str, Receipt | None], m.OutputCount] = {}
         for rows in answers.values():
             for row in rows:
@@ -224,7 +230,7 @@ class JobRun:
                 sums[key] = _add(sums[key], row) if key in sums else row
         dealt: dict[str, list[m.OutputCount]] = {}
         for row in sums.values():
-            dealt.setdefault(self._links.ring.place(base_name(row.output.rstrip("/"))), []).append(row)
+            dealt.setdefault(self._conversations.ring.place(base_name(row.output.rstrip("/"))), []).append(row)
         return dealt, lost
 
     def _start(self, name: str) -> m.RunEnded:
@@ -237,7 +243,7 @@ class JobRun:
                 finished = self._follow(name, session)
             return finished
 
-        return self._links.ask(name, converse, progress=lambda: self._progress.get(name))
+        return self._conversations.ask(name, converse, progress=lambda: self._progress.get(name))
 
     def _follow(self, name: str, session: Session) -> m.RunEnded:
         self._stale[name] = []
@@ -256,14 +262,14 @@ class JobRun:
     def _advance(self, name: str, progress: m.Progress) -> None:
         with self._guard:
             self._progress[name] = progress
-            if self._links.inventory.shuffle != "direct":
+            if self._conversations.inventory.shuffle != "direct":
                 self._relays.ensure(name, set(progress.stuck) - set(progress.barred))
             if self._report:
-                self._report(self._standing())
+                self._report(self._job_progress())
 
-    def _standing(self) -> Standing:
+    def _job_progress(self) -> JobProgress:
         plans, parts = self._plans.values(), self._progress.values()
-        return Standing(
+        return JobProgress(
             total=sum(plan.fresh for plan in plans), kept=sum(plan.kept for plan in plans), done=sum(part.done for part in parts),
             failed=sum(part.failed for part in parts), size=sum(part.size for part in parts),
         )  # fmt: skip
@@ -277,7 +283,7 @@ class JobRun:
             return sum(session.ask(page, m.Removed).count for page in pages)
 
         if pages:
-            _, failures = self._links.gather(lambda name: self._links.ask(name, sweep))
+            _, failures = self._conversations.gather(lambda name: self._conversations.ask(name, sweep))
             raise_failures(failures, {})
 
     def _result(self, finished: dict[str, m.RunEnded], lost: dict[str, SshmapError], seconds: float) -> JobResult:

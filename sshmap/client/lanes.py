@@ -1,4 +1,4 @@
-"""A lane: a bounded queue between the one who deals out and the one who sends, which either may leave."""
+"""A lane: a bounded queue of sources between the thread that deals them out and the one that sends them to a host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
-#: values after which the one who deals out waits
+#: values in a lane at which the thread that puts more in waits
 FULL = 1024
 
 
@@ -62,7 +62,7 @@ class Lane(Generic[Value]):
             return not self._open and not self._values
 
     def give_up(self) -> None:
-        """Say that no more values will be taken, so that whoever puts them in need not wait."""
+        """Say that no more values will be taken, so that the thread that puts them in need not wait."""
         with self._changed:
             self._taken_up = False
             self.given_up += len(self._values)

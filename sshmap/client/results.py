@@ -60,7 +60,7 @@ class TransferFailed(SshmapError):
 
 
 class Status(messages.Status, frozen=True, kw_only=True):
-    """A host's condition, and how far away it is."""
+    """The status of a host, and how long its answer took."""
 
     #: seconds between question and answer
     round_trip: float = 0.0

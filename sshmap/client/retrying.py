@@ -25,8 +25,10 @@ TRIES, FIRST_TRIES = 9, 3
 PATIENCE = 15.0
 
 
-class Course:
-    """How a request to one host goes: whether the host ever answered, and when the request last got further.
+class Retries:
+    """Counts the breaks of one request to one host, and says when the host counts as lost.
+
+    A request that got further between two breaks begins to count anew.
 
     Args:
         progress: returns something that differs whenever the request has got further.
@@ -49,16 +51,16 @@ class Course:
         patient = self.opened or isinstance(error, ConnectionDropped)
         return self._breaks >= (TRIES if patient else FIRST_TRIES) or time.monotonic() - self._since > PATIENCE
 
-    def forgive(self) -> None:
+    def uncount_break(self) -> None:
         """Leave the next break out of account: the session had been kept, and was dead before it was used."""
         self._breaks -= 1
 
 
-def persist(course: Course, talk: Callable[[], Iterable[Value]]) -> Generator[Value]:
+def persist(retries: Retries, talk: Callable[[], Iterable[Value]]) -> Generator[Value]:
     """Talk, and talk again after a break, passing on what comes, until a talk ends or the host counts as lost.
 
     Args:
-        course: how it goes.
+        retries: counts the breaks and looks for progress between them.
         talk: opens a session and makes the rest of the request.
 
     Raises:
@@ -67,11 +69,11 @@ def persist(course: Course, talk: Callable[[], Iterable[Value]]) -> Generator[Va
     try:
         yield from talk()
     except BREAKS as exc:
-        if course.is_lost(exc):
+        if retries.is_lost(exc):
             raise
     else:
         return
-    for attempt in _retrying(course):
+    for attempt in _retrying(retries):
         with attempt:
             yield from talk()
 
@@ -82,15 +84,15 @@ def again(call: Callable[[], Value]) -> Value:
     Raises:
         HostLost: the error of the last break.
     """
-    (value,) = persist(Course(lambda: None), lambda: [call()])
+    (value,) = persist(Retries(lambda: None), lambda: [call()])
     return value
 
 
-def _retrying(course: Course) -> tenacity.Retrying:
+def _retrying(retries: Retries) -> tenacity.Retrying:
     import tenacity  # only a broken session needs it
 
     def is_lost(state: tenacity.RetryCallState) -> bool:
-        return course.is_lost(state.outcome.exception() if state.outcome else None)
+        return retries.is_lost(state.outcome.exception() if state.outcome else None)
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(BREAKS), stop=is_lost, reraise=True,

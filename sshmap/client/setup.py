@@ -28,72 +28,76 @@ from sshmap.transport.dial import target_of
 from sshmap.transport.target import Resolved, known_keys, resolve
 
 
-def bring_up(links: Conversations, report: Counted) -> tuple[dict[str, m.Status], dict[str, SshmapError]]:
+def bring_up(conversations: Conversations, report: Counted) -> tuple[dict[str, m.Status], dict[str, SshmapError]]:
     """Bring all hosts up, telling of each that is done; return statuses and failures by host."""
-    hosts = {host.name: host for host in links.hosts}
+    hosts = {host.name: host for host in conversations.hosts}
 
     def reported(name: str) -> m.Status:
         try:
-            return _raise(links, hosts[name])
+            return _raise(conversations, hosts[name])
         finally:
             report(1, 0)
 
-    statuses, failures = links.gather(reported)
+    statuses, failures = conversations.gather(reported)
     remote = [hosts[name] for name in statuses if not hosts[name].is_local]
     if len(remote) > 1:
-        places, unresolved = links.gather(lambda name: _locate(hosts[name]), [host.name for host in remote])
-        _, strangers = links.gather(lambda name: _introduce(links, name, statuses, hosts, places), list(places))
+        places, unresolved = conversations.gather(lambda name: _locate(hosts[name]), [host.name for host in remote])
+        _, strangers = conversations.gather(
+            lambda name: _introduce(conversations, name, statuses, hosts, places), list(places)
+        )
         failures |= unresolved | strangers
     return {name: answer for name, answer in statuses.items() if name not in failures}, failures
 
 
-def _raise(links: Conversations, host: Host) -> m.Status:
+def _raise(conversations: Conversations, host: Host) -> m.Status:
     """Have the host run our code and its daemon."""
     if host.is_local:
-        return again(lambda: _start_daemon(links, host))
+        return again(lambda: _start_daemon(conversations, host))
     try:
-        status = again(lambda: _start_daemon(links, host))
+        status = again(lambda: _start_daemon(conversations, host))
         if status.runtime == wanted(status.platform) and status.public_key:
             return status
     except (HostNotReady, ProtocolError, ConversationBroken):
         pass
     before = time.time()
-    with links.gate(host):
+    with conversations.gate(host):
         facts = again(lambda: bootstrap.set_up(host))
     late = judge_clock(host.name, skew_of(facts.clock, before, time.time()))
-    status = again(lambda: _start_daemon(links, host))
+    status = again(lambda: _start_daemon(conversations, host))
     told = tuple(f"{finding.problem}: {finding.mend}" for finding in late)
     return msgspec.structs.replace(status, findings=status.findings + told)
 
 
-def _start_daemon(links: Conversations, host: Host) -> m.Status:
-    with contextlib.closing(links.open(host.name, warm=False)) as session:
+def _start_daemon(conversations: Conversations, host: Host) -> m.Status:
+    with contextlib.closing(conversations.open(host.name, warm=False)) as session:
         return session.ask(m.StartDaemon(), m.Status)
 
 
-def take_down(links: Conversations, *, purge: bool) -> tuple[dict[str, m.DaemonStopped], dict[str, SshmapError]]:
+def take_down(
+    conversations: Conversations, *, purge: bool
+) -> tuple[dict[str, m.DaemonStopped], dict[str, SshmapError]]:
     """Stop all daemons, and delete the roots if told so; return answers and failures by host."""
-    hosts = {host.name: host for host in links.hosts}
-    return links.gather(lambda name: _take_down(links, hosts[name], purge=purge))
+    hosts = {host.name: host for host in conversations.hosts}
+    return conversations.gather(lambda name: _take_down(conversations, hosts[name], purge=purge))
 
 
-def _take_down(links: Conversations, host: Host, *, purge: bool) -> m.DaemonStopped:
+def _take_down(conversations: Conversations, host: Host, *, purge: bool) -> m.DaemonStopped:
     """Stop a host's daemon; where its code is gone or damaged, it is brought there once more to delete the rest."""
     try:
-        return again(lambda: _stop_daemon(links, host, purge=purge))
+        return again(lambda: _stop_daemon(conversations, host, purge=purge))
     except (HostNotReady, ProtocolError, ConversationBroken):
         if host.is_local or not purge:
             raise
-    with links.gate(host):
+    with conversations.gate(host):
         python = again(lambda: bootstrap.find_python(host))
         if not bootstrap.look(host, python.path).there:
             return m.DaemonStopped(was_running=False)
         bootstrap.set_up(host)
-    return _stop_daemon(links, host, purge=True)
+    return _stop_daemon(conversations, host, purge=True)
 
 
-def _stop_daemon(links: Conversations, host: Host, *, purge: bool) -> m.DaemonStopped:
-    with contextlib.closing(links.open(host.name, warm=False, ending=True)) as session:
+def _stop_daemon(conversations: Conversations, host: Host, *, purge: bool) -> m.DaemonStopped:
+    with contextlib.closing(conversations.open(host.name, warm=False, ending=True)) as session:
         return session.ask(m.StopDaemon(purge=purge), m.DaemonStopped)
 
 
@@ -110,7 +114,11 @@ def _locate(host: Host) -> _Place:
 
 
 def _introduce(
-    links: Conversations, name: str, statuses: dict[str, m.Status], hosts: dict[str, Host], places: dict[str, _Place]
+    conversations: Conversations,
+    name: str,
+    statuses: dict[str, m.Status],
+    hosts: dict[str, Host],
+    places: dict[str, _Place],
 ) -> None:
     """Tell one host about the others, unless it knows."""
     others = [other for other in places if other != name]
@@ -131,4 +139,4 @@ def _introduce(
         authorized=tuple((other, statuses[other].public_key) for other in others if statuses[other].public_key),
     )
     if digest_of(msgspec.json.encode(request)).hex() != statuses[name].peers_digest:
-        links.ask(name, lambda session: session.ask(request, m.PeersSet))
+        conversations.ask(name, lambda session: session.ask(request, m.PeersSet))

@@ -19,7 +19,7 @@ SHORT = 1 << 20
 
 
 class Readable(Protocol):
-    """What a stream is needed for."""
+    """A stream that can be read."""
 
     def read(self, size: int = -1, /) -> bytes:
         """Read what is there, at most so many bytes; nothing at the end."""

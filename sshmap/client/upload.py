@@ -1,8 +1,8 @@
 """Copying files in: walked once, placed by name, streamed to every host at once.
 
 A feeder deals the sources out to lanes, one per host; a sender per lane streams them without
-waiting for answers, and a reader takes the answers. A source leaves the sender's hands only
-with its answer: what has none when the session breaks is sent again on a new one, which is
+waiting for answers, and a reader takes the answers. A sender keeps a source until the host has
+answered for it: what has no answer when the session breaks is sent again on a new one, which is
 harmless, however often that happens.
 
 Rejected: one thread for both directions. It could wait to send while the host waits to answer.
@@ -69,7 +69,7 @@ def upload(
             report(1, size)
 
     senders = {host.name: _Sender(conversations, host.name, answered, bulk=True) for host in conversations.hosts}
-    for host in filter(conversations.divides, list(senders)):
+    for host in filter(conversations.splits_by_size, list(senders)):
         senders[_small(host)] = _Sender(conversations, host, answered, bulk=False)
     feeder = _Feeder(conversations, senders)
     feeding = threading.Thread(target=feeder.feed, args=(sources,), name="feeder", daemon=True)
@@ -84,7 +84,7 @@ def upload(
 
 
 class _Feeder:
-    """Deals sources out to the lanes of their hosts; what it met while doing so is in ``broken``."""
+    """Deals sources out to the lanes of their hosts; an exception that ended it is in ``broken``."""
 
     def __init__(self, conversations: Conversations, senders: dict[str, _Sender]) -> None:
         self._conversations, self._senders = conversations, senders

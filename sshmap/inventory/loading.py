@@ -106,7 +106,7 @@ def _hosts(path: Path, number: int, table: object, defaults: dict[str, Any]) -> 
 
 
 def _unrolled(path: Path, place: str, row: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per name of a range; an address range runs alongside."""
+    """Write out a range of names as one row each; the n-th name gets the n-th address of an address range."""
     try:
         columns = {field: expand(row[field]) for field in _RANGED if isinstance(row.get(field), str)}
     except UsageError as exc:

@@ -1,4 +1,4 @@
-"""What every conversation begins with, and how it says that something went wrong."""
+"""The messages of the opening exchange, the errors, and signs of life."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag=True
 
 
 class Problem(Message, frozen=True, kw_only=True):
-    """An error on its way to the one who asked."""
+    """An error, as an answer to the request that failed."""
 
     #: class name in `sshmap.errors`
     kind: str

@@ -62,7 +62,7 @@ class FrameWriter:
         self._write(MESSAGE, payload, flush=flush)
 
     def message_by(self, message: Message, carry: Callable[[bytes], bool]) -> bool:
-        """Write a message by other means than sending its bytes alone; say whether they took it."""
+        """Have a function send a message's frame, for example together with an open file; say whether it was sent."""
         payload = self._encoder.encode(message)
         with self._lock:
             self._flush()

@@ -7,11 +7,11 @@ from sshmap.protocol.base import Message
 
 
 class GetStatus(Message, frozen=True, kw_only=True):
-    """Asks for the host's condition."""
+    """Asks for the status of the host."""
 
 
 class Status(Message, frozen=True, kw_only=True):
-    """A host's condition."""
+    """The status of a host."""
 
     host: str
     keys: int
@@ -44,7 +44,7 @@ class Diagnose(Message, frozen=True, kw_only=True):
 
 
 class Diagnosis(Message, frozen=True, kw_only=True):
-    """What it found out."""
+    """The answer to Diagnose."""
 
     #: peers that it cannot bring files to, with the reason
     unreached: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Messages about jobs: planning, running and following them, and the ways of fan-out files."""
+"""Messages about jobs: planning, running and following them, and relaying fan-out files."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ class Relay(Message, frozen=True, kw_only=True):
 
 
 class RelayItem(Message, frozen=True, kw_only=True):
-    """Announces one of them."""
+    """Announces one fan-out file, which the client brings to its peer."""
 
     id: int
     name: str
@@ -227,7 +227,7 @@ class RelayItem(Message, frozen=True, kw_only=True):
 
 
 class Delivered(Message, frozen=True, kw_only=True):
-    """Says what became of them."""
+    """Tells a host which of its fan-out files have arrived at a peer, and which were refused there."""
 
     peer: str
     ids: tuple[int, ...]

@@ -95,7 +95,7 @@ class Store:
 
     def _settle_own(self) -> None:
         if self.swaps.noted:
-            # what cannot be settled now is by whoever meets it
+            # the next store that meets such an intention settles it
             with contextlib.suppress(SshmapError):
                 self.insist(lambda: self._changing(self.swaps.settle_own))
 

@@ -95,7 +95,7 @@ class Contents:
         """Find out whether a key that a command has worked on is still what it was.
 
         Raises:
-            DigestMismatch: it was changed or deleted by other means than sshmap.
+            DigestMismatch: something other than sshmap changed or deleted it.
             Refused: it was swapped.
         """
         if self._files.seal(row.name) != before:

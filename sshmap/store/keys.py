@@ -175,7 +175,7 @@ class Keys:
         )
 
     def members_of(self, name: str) -> tuple[str, ...]:
-        """Return the names of the inputs that a key was made from; none if it is not there or no job made it."""
+        """Return the lineage of a key, the names of the inputs it was made from; none if it is not there or no job made it."""
         row = self._db.execute("SELECT members FROM keys WHERE name = ?", (name,)).fetchone()
         return unpacked(row[0] if row else None)
 

@@ -143,7 +143,7 @@ def is_gone(name: str) -> bool:
 
 
 def scratch_dir(root: Root) -> Path:
-    """Make a directory in tmp/ that names this process as its owner.
+    """Make a scratch directory: one in tmp/ whose name says that this process owns it.
 
     Raises:
         NoSpace: the disk is full, or out of inodes.

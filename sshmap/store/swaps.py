@@ -1,7 +1,7 @@
 """Intentions to swap keys: what is noted before a file is moved over that of an existing key.
 
-The move cannot be part of the transaction that changes the row, so who may be killed between the two says first which
-file it will be (by its inode) and what the row will be::
+The move cannot be part of the transaction that changes the row, and the process may be killed between the two. So it
+first writes an intention: which file will be moved (by its inode) and what the row will be::
 
     note      a transaction of its own: the intention stands, nothing else has happened
     commit    one transaction: the file is moved, the row changed, and all intentions of this owner go, used or not

@@ -43,7 +43,7 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     output: str
     members: tuple[str, ...]
     inputs: bytes
-    #: other receipts' keys lie beside a fan-out's outputs and have to go
+    #: keys of other receipts lie in a fan-out's output directory and have to be deleted
     stale: bool = False
 
 
@@ -73,7 +73,7 @@ class Tasks:
     def enqueue(self, run: Run, tasks: Iterable[NewTask]) -> None:
         """Queue tasks that are not in the run yet, and again those that ended before the client came; within a transaction.
 
-        Tasks in hand, and what has ended since, stay as they are, unless their inputs are others now.
+        Tasks that are unfinished or have ended since then stay as they are, unless their inputs have changed.
         """
         rows = [(run.seq, task.output, "\n".join(task.members), task.inputs, task.stale, run.epoch) for task in tasks]
         if run.epoch > 1:
@@ -93,8 +93,8 @@ class Tasks:
             where = f"run = :run AND output = :output AND inputs <> :inputs AND {_AT_WORK}"
             self._note(where, values, AttemptEnd.OVERTAKEN)
 
-    def standing(self, run: Run, outputs: list[str]) -> dict[str, bytes]:
-        """Return the inputs, by output, of those tasks that are in hand or have ended since the client came."""
+    def inputs_in_run(self, run: Run, outputs: list[str]) -> dict[str, bytes]:
+        """Return the inputs, by output, of those tasks that are unfinished or have ended since the client opened the run."""
         found: dict[str, bytes] = {}
         for start in range(0, len(outputs), _BATCH):
             some = outputs[start : start + _BATCH]

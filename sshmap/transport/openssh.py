@@ -157,13 +157,22 @@ class OpensshChannel(FdChannel):
 
 
 def explain(complaint: bytes, code: int | None) -> HostLost | Refused:
-    """Say what a failed `ssh` means."""
+    """Return the error that a failed `ssh` means, by its exit code and by what it wrote to stderr."""
     text = complaint.decode("utf-8", "replace").strip()
-    last = text.splitlines()[-1].strip() if text else f"ssh ended with {code}"
     if not text and code is not None and 0 <= code < _OF_SSH:
         return ended_early(code)
     if code == UNSAFE:
         return refused(complaint)
+    last = text.splitlines()[-1].strip() if text else f"ssh ended with {code}"
+    if error := _explain_login(text, last):
+        return error
+    if code in (126, 127):
+        return HostNotReady(f"the agent cannot be started{quote(complaint)}", hint="sshmap up")
+    return HostLost(last, hint="try: ssh HOST true")
+
+
+def _explain_login(text: str, last: str) -> HostLost | None:
+    """Return the error that `ssh` itself reports on the way to a login; None if it reports none."""
     if "IDENTIFICATION HAS CHANGED" in text or "Host key verification failed" in text:
         return HostKeyRefused(
             f"the host key is unknown or has changed: {' '.join(text.replace('@', '').split())[-1500:]}",
@@ -177,6 +186,4 @@ def explain(complaint: bytes, code: int | None) -> HostLost | Refused:
         return HostLost(
             f"login refused: {last}", hint="a key that needs a passphrase has to be in the agent; try: ssh HOST true"
         )
-    if code in (126, 127):
-        return HostNotReady(f"the agent cannot be started{quote(complaint)}", hint="sshmap up")
-    return HostLost(last, hint="try: ssh HOST true")
+    return None

@@ -25,7 +25,7 @@ STARTUP_HINT = (
 
 
 def ended_early(code: int) -> HostLost:
-    """Say that a login shell has ended without a word."""
+    """Return the error for a login shell that ended before it ran the command and printed nothing."""
     return HostLost(f"the host's shell ended with exit {code} before the command began", hint=STARTUP_HINT)
 
 

@@ -267,7 +267,7 @@ def test_fanout_that_ends_while_it_is_asked_for_again_is_not_run_again(
     with ThreadPoolExecutor(1) as pool:
         first = [begin(pool)] if when == "before" else []
 
-        def tally(job: JobRun) -> object:
+        def count(job: JobRun) -> object:
             found = look(job)
             if threading.current_thread() is threading.main_thread():
                 looked.append(True)
@@ -277,7 +277,7 @@ def test_fanout_that_ends_while_it_is_asked_for_again_is_not_run_again(
             return found
 
         with monkeypatch.context() as patched:
-            patched.setattr(JobRun, "_count_outputs", tally)
+            patched.setattr(JobRun, "_count_outputs", count)
             try:
                 result = loaded.submit(Verb.FANOUT, command)
             finally:

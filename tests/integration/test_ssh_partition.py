@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from sshmap import Cluster
-from sshmap.client.jobs import Standing
+from sshmap.client.jobs import JobProgress
 from sshmap.client.results import JobFailed
 from sshmap.inventory import Inventory
 from tests import netns, sshd
@@ -280,7 +280,7 @@ def test_host_that_stands_still_is_given_up_in_time_and_its_keys_are_counted(
     failed: dict[str, JobFailed] = {}
 
     def run(transport: str) -> None:
-        def report(standing: Standing) -> None:
+        def report(standing: JobProgress) -> None:
             done[transport] = standing.done
 
         command = f"case $SSHMAP_NAME in 000_k|001_k) ;; *) {AWAIT.format(gate=gate)} ;; esac; cat"

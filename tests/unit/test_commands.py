@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sshmap.client.commands import LONGEST_LINE, Heard, Kept, Lines, SerialCallback
+from sshmap.client.commands import LONGEST_LINE, Heard, LimitedOutput, Lines, SerialCallback
 
 PIECES = st.lists(st.text("ab\n", max_size=9).map(str.encode), max_size=9)
 
@@ -56,7 +56,7 @@ def test_nothing_is_told_after_the_callback_has_raised() -> None:
 
 @given(PIECES, st.integers(0, 20))
 def test_the_beginning_is_kept_and_the_rest_counted(pieces: list[bytes], limit: int) -> None:
-    kept = Kept(limit)
+    kept = LimitedOutput(limit)
     for piece in pieces:
         kept.write(piece)
     whole = b"".join(pieces)

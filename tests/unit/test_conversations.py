@@ -196,16 +196,16 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Conversations]:
 
 
 def test_small_content_has_a_way_of_its_own_only_where_a_session_is_at_hand(remote: Conversations) -> None:
-    assert not remote.divides("h0")
+    assert not remote.splits_by_size("h0")
     remote.ask("h0", ping, bulk=True)
-    assert not remote.divides("h0")
+    assert not remote.splits_by_size("h0")
     remote.ask("h0", ping)
-    assert remote.divides("h0")
+    assert remote.splits_by_size("h0")
     assert len(Echo.opened) == 2
 
 
 def test_content_shares_the_session_of_all_else_where_there_is_one_way_only(echo: Conversations) -> None:
     echo.ask("h0", ping)
     echo.ask("h0", ping, bulk=True)
-    assert not echo.divides("h0")
+    assert not echo.splits_by_size("h0")
     assert len(Echo.opened) == 1

@@ -106,7 +106,7 @@ def test_peer_that_is_not_reached_is_found_with_the_reason() -> None:
 
 def test_stopped_daemon_blocks_and_names_up() -> None:
     local = Host(name="h1", connect="local", root="/r")
-    (finding,) = doctor.judge_condition(local, status("h1", daemon=False))
+    (finding,) = doctor.judge_status(local, status("h1", daemon=False))
     assert (finding.mend, finding.blocks) == ("sshmap up", True)
 
 

@@ -95,7 +95,7 @@ def test_job_typed_again_joins_its_run_as_long_as_that_is_not_over(bench: Bench)
     second = bench.open("2")
     assert (second.seq, second.id, second.epoch) == (first.seq, "1", 2)
     assert bench.states(second) == {"queued": 1}
-    assert bench.tasks.standing(second, ["out/a", "out/b", "out/c"]) == {"out/c": b"i"}
+    assert bench.tasks.inputs_in_run(second, ["out/a", "out/b", "out/c"]) == {"out/c": b"i"}
     bench.queue(second, failed.output, "out/c")
     assert bench.states(second) == {"queued": 2}
     assert bench.states(first) == {"done": 1, "queued": 2}

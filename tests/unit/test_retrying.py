@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from sshmap.client import retrying
-from sshmap.client.retrying import FIRST_TRIES, TRIES, Course, again, persist
+from sshmap.client.retrying import FIRST_TRIES, TRIES, Retries, again, persist
 from sshmap.errors import (
     ConnectionDropped,
     ConversationBroken,
@@ -31,12 +31,12 @@ class Talk:
     def __init__(self, until: int, at_once: int, error: type[SshmapError] = ConversationBroken) -> None:
         self.until, self.at_once, self.error = until, at_once, error
         self.said, self.tries = 0, 0
-        self.course = Course(lambda: self.said)
+        self.retries = Retries(lambda: self.said)
 
     def __call__(self) -> Iterator[int]:
         """Say the next few."""
         self.tries += 1
-        self.course.opened = True
+        self.retries.opened = True
         for _ in range(self.at_once):
             if self.said == self.until:
                 return
@@ -47,13 +47,13 @@ class Talk:
 
 def test_request_that_gets_further_goes_on_however_often_it_breaks() -> None:
     talk = Talk(until=200, at_once=3)
-    assert list(persist(talk.course, talk)) == list(range(1, 201))
+    assert list(persist(talk.retries, talk)) == list(range(1, 201))
 
 
 def test_request_that_gets_no_further_ends_after_some_tries() -> None:
     talk = Talk(until=9, at_once=0)
     with pytest.raises(ConversationBroken):
-        list(persist(talk.course, talk))
+        list(persist(talk.retries, talk))
     assert talk.tries == TRIES
 
 
@@ -85,7 +85,7 @@ def test_server_that_drops_connections_is_tried_as_often_as_one_that_answered() 
 def test_what_is_an_answer_is_not_asked_for_again(kind: type[SshmapError]) -> None:
     talk = Talk(until=9, at_once=2, error=kind)
     with pytest.raises(kind):
-        list(persist(talk.course, talk))
+        list(persist(talk.retries, talk))
     assert talk.tries == 1
 
 
@@ -93,15 +93,15 @@ def test_no_try_is_begun_when_nothing_has_come_for_long(monkeypatch: pytest.Monk
     monkeypatch.setattr(retrying, "PATIENCE", -1.0)
     talk = Talk(until=9, at_once=0)
     with pytest.raises(ConversationBroken):
-        list(persist(talk.course, talk))
+        list(persist(talk.retries, talk))
     assert talk.tries == 1
 
 
 def test_session_that_was_dead_before_it_was_used_does_not_count() -> None:
     talk = Talk(until=9, at_once=0)
-    talk.course.forgive()
+    talk.retries.uncount_break()
     with pytest.raises(ConversationBroken):
-        list(persist(talk.course, talk))
+        list(persist(talk.retries, talk))
     assert talk.tries == TRIES + 1
 
 
@@ -119,7 +119,7 @@ def test_request_may_be_left_half_way(breaks_before: int) -> None:
         finally:
             left.append(1)
 
-    answers = persist(Course(lambda: len(left)), talk)
+    answers = persist(Retries(lambda: len(left)), talk)
     assert next(answers) == 1
     answers.close()
     assert left == [0] * breaks_before + [1]

@@ -3,8 +3,8 @@
 One thread and one session per peer, to a bounded number of peers at once. Files are streamed without waiting for each
 answer, a bounded number ahead; a file leaves the outbox when the peer says that it has committed it. Sending one twice
 is harmless. Where more peers wait than may be served, each has its turn, in the order in which they were served last.
-A peer that does not answer is noted in the ledger, so that whoever waits for a job can say so or carry the files
-itself, and is tried again after a pause.
+A peer that does not answer is noted in the ledger, so that a client that follows the job can report it or relay the
+files, and is tried again after a pause.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Courier:
             self._routes[peer] = Route(self._root, peer)
         told = {peer.name for peer in peers}
         for peer, route in self._routes.items():
-            # what is told otherwise now belongs to another route
+            # a peer whose address has changed gets another route
             route.go_on(crowded=len(ready) > free, leave=peer.name in told and peer not in peers)
         return min((self._next(peer) - now for peer in idle if self._next(peer) > now), default=MOST_PAUSE * 3)
 

@@ -1,1 +1,1 @@
-"""Running commands: `shell` is how a worker runs them, `supervisor` sees to it that none outlives its worker."""
+"""Running commands: `commands` is the worker's side, `supervisor` and `server` the process that starts and ends them."""

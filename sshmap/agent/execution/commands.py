@@ -95,7 +95,7 @@ class _Supervisor:
         return Result(exit_code=code, stderr=tail.text())
 
     def _await_code(self, tail: Tail, meanwhile: Callable[[], None]) -> int:
-        """Wait for the exit code; that of a supervisor which goes without a word, or answers to something else, is KILLED."""
+        """Wait for the exit code; it is KILLED if the supervisor ends without an answer, or answers another request."""
         limit: float | None = PATIENCE * 1000
         while self._control.fileno() not in (ready := [fd for fd, _ in self._poll.poll(limit)]):
             if ready:

@@ -23,7 +23,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it."""
+    """How a command ended."""
 
     #: 128 and the signal's number if a signal ended it
     exit_code: int

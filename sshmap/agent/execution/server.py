@@ -41,7 +41,7 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
         self._shell: Bash | None = None
-        #: what became of the children that have ended or stopped since the last look
+        #: wait status of the children that have ended or stopped and were not asked about yet
         self._ended: dict[int, int] = {}
 
     def serve(self) -> None:

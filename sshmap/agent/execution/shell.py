@@ -1,4 +1,4 @@
-"""The environment that every command starts from."""
+"""The environment variables that every command starts with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting and stopping a daemon from a session; knows its lock and its pid, not its inside."""
+"""Starting and stopping the daemon from a session, which knows its lock, its pid and its socket, and imports none of it."""
 
 from __future__ import annotations
 

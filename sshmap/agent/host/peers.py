@@ -60,8 +60,8 @@ def digest_peers(request: SetPeers) -> str:
 def peers_digest(root: Root) -> str:
     """Return the digest of what this host was told of its peers; nothing if somebody has changed the files since."""
     with contextlib.suppress(OSError, ValueError):
-        told, standing = (root.ssh / "peers").read_text(encoding="ascii").split()
-        return told if standing == _digest_files(root) else ""
+        told, present = (root.ssh / "peers").read_text(encoding="ascii").split()
+        return told if present == _digest_files(root) else ""
     return ""
 
 

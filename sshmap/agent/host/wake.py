@@ -1,6 +1,6 @@
 """Waking idle processes of a daemon: one FIFO each, so that waiting costs nothing.
 
-A wake-up is a hint. Whoever is woken looks into the ledger, and looks there now and then
+A wake-up is a hint. A process that is woken looks into the ledger, and does so now and then
 without being woken.
 """
 

@@ -49,7 +49,7 @@ def open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
 
 
 def _admit(store: Store, cluster: ClusterFile | None, hello: m.Hello, *, peer: bool) -> None:
-    """Refuse a client that would look for keys elsewhere; note what any other says of the cluster."""
+    """Refuse a client that would look for keys elsewhere; note what an admitted one says of the cluster."""
     ring = Ring(hello.ring)
     other = _other_ring(cluster, hello, ring) if cluster else None
     if other and (peer or store.keys.total()[0]):

@@ -1,6 +1,6 @@
 """A run on one host, followed until it is over or only waits for hosts that cannot be reached.
 
-The work belongs to the daemon, which is kept alive meanwhile. What a look at the ledger costs does not depend on the
+The daemon does the work; the session starts it again if it ends. One look at the ledger costs the same for any
 number of tasks.
 """
 
@@ -28,7 +28,7 @@ _FASTEST, _SLOWEST, _SHARE = 0.003, 0.25, 0.005
 _DAEMON_LOOK = 1.0
 #: seconds without progress while only files for peers that do not answer are left
 STUCK_LIMIT = 10.0
-#: looks for a process of the daemon that could do what is left, after which its absence is an error
+#: looks at the locks that found no living worker (or courier) while tasks wait for one, after which that is an error
 MISSING_LOOKS = 15
 
 
@@ -85,7 +85,7 @@ class Following:
         yield from self._planning.kept_stale()
 
     def _look_for_processes(self, progress: Progress, missing: int) -> int:
-        """Count the looks at which no process was there that could do what is left."""
+        """Look whether a worker lives while tasks wait for one, or the courier while files do; count the looks that found none."""
         root: Root = self._store.root
         role = "worker" if progress.queued or progress.running else "courier" if progress.sending else ""
         names = [path.name for path in root.locks.glob(f"{role}*")] if role else []

@@ -1,4 +1,4 @@
-"""What a client can ask about jobs: opening, planning, starting and following them, and the ways of fan-out files.
+"""What a client can ask about jobs: opening, planning, starting and following them, and relaying fan-out files.
 
 The order of the requests of a fan-out is drawn in `sshmap.agent.shuffle`.
 """
@@ -103,11 +103,11 @@ class ServedJobs:
         self._writer.message(m.Removed(count=count, size=size))
 
     def relay(self, request: m.Relay) -> None:
-        """Hand out what waits for a peer."""
+        """Send the client fan-out files that wait for a peer, to relay them."""
         send_parcels(self._store, request, self._writer)
 
     def delivered(self, request: m.Delivered) -> None:
-        """Take note of what a client has carried."""
+        """Take files out of the outbox that a client has brought to their peer."""
         ids = set(request.ids)
         waiting = Outbox(self._store.ledger).parcels(request.peer, 2 * AHEAD)
         acknowledge(self._store, [parcel for parcel in waiting if parcel.id in ids], request.refused)

@@ -45,7 +45,7 @@ class Listener:
             try:
                 connection, _ = self._socket.accept()
             except OSError:
-                # no descriptor is free, for one; whoever waits gets an agent of its own meanwhile
+                # for example no descriptor is free; a client that waits is served by an agent of its own meanwhile
                 time.sleep(_PAUSE)
                 continue
             threading.Thread(target=self._admit, args=(connection,), daemon=True).start()

@@ -113,12 +113,12 @@ class Planning:
         return make(source, self._outdir, inputs)
 
     def _judged(self, tasks: list[NewTask]) -> Iterator[expand.Decision]:
-        """Judge tasks; what is in hand, or has ended since the client came, belongs to the run whatever lies there."""
+        """Decide about tasks; one that is unfinished, or has ended since the client opened the run, stays part of the run."""
         outputs = [task.output for task in tasks]
-        standing = self._tasks.standing(self.run, outputs)
+        inputs_in_run = self._tasks.inputs_in_run(self.run, outputs)
         judge = self._judge_fanouts(outputs) if self.spec.maker.verb is Verb.FANOUT else self._judge_keys(outputs)
         for task in tasks:
-            yield expand.Decision(task=task) if standing.get(task.output) == task.inputs else judge(task)
+            yield expand.Decision(task=task) if inputs_in_run.get(task.output) == task.inputs else judge(task)
 
     def _judge_keys(self, outputs: list[str]) -> Callable[[NewTask], expand.Decision]:
         existing = self._store.keys.receipts(outputs)

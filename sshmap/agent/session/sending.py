@@ -1,7 +1,7 @@
 """Sending keys: what does not match its digest is never called complete.
 
-Small content is digested as it leaves. Large content goes out by the kernel's hand with the
-digest that was taken when it came into being, so damage shows at the other end.
+Small content is digested as it leaves. The kernel sends large content straight from the file, with the
+digest that was taken when the key was made, so the receiver sees damage.
 """
 
 from __future__ import annotations

@@ -266,7 +266,7 @@ class ServedSession:
         self.writer.message(m.Served())
 
     def close(self) -> None:
-        """Leave nothing half done."""
+        """Drop what was received but not committed, and close the ledger."""
         self.receiver.close()
         self.store.close()
 
