@@ -44,6 +44,11 @@ class Deliveries:
             return
         brought_by = self._caller or put.source
         fanout = self._fanout(put, put.receipt.maker)
+        if put.replace and not fanout.replaces:
+            raise Refused(f"{show(put.name)}: its job does not replace keys")
+        self._check_place(put, fanout, brought_by)
+
+    def _check_place(self, put: Put, fanout: Fanout, brought_by: str) -> None:
         directory, _, base = put.name[len(fanout.outdir) :].partition("/")
         if not base or "/" in base:
             raise Refused(f"{show(put.name)} is not named as an output of a fan-out")
@@ -51,8 +56,6 @@ class Deliveries:
             raise Refused(f"{show(put.name)} belongs on {owner}")
         if (source := self._ring.place(directory)) != brought_by:
             raise Refused(f"{show(put.name)} can only come from {source}, not from {brought_by or 'a client'}")
-        if put.replace and not fanout.replaces:
-            raise Refused(f"{show(put.name)}: its job does not replace keys")
 
     def _fanout(self, put: Put, maker: bytes) -> Fanout:
         """Return the fan-out whose output this may be; what was opened since the last look is looked up."""

@@ -153,21 +153,27 @@ class ServedSession:
         while (request := self.reader.read()) is not None:
             if isinstance(request, memoryview):
                 raise ProtocolError("content came without a Put")
-            try:
-                self._answer(request)
-            except ProtocolError as exc:
-                # what comes next cannot be told apart from what was meant to belong to this
-                self.writer.message(m.Problem.of(exc))
+            if not self._serve(request):
                 return
-            except HostLost:
-                raise
-            except SshmapError as exc:
-                self.writer.message(m.Problem.of(exc))
-            except OSError as exc:
-                self.writer.message(self._unforeseen(exc))
-            except (msgspec.MsgspecError, ValueError, AssertionError):
-                self.writer.message(_bug())
             lifecycle.note_use(self._root)
+
+    def _serve(self, request: m.Message) -> bool:
+        """Answer a request, by a Problem if it fails; return whether the session can go on."""
+        try:
+            self._answer(request)
+        except ProtocolError as exc:
+            # what comes next cannot be told apart from what was meant to belong to this
+            self.writer.message(m.Problem.of(exc))
+            return False
+        except HostLost:
+            raise
+        except SshmapError as exc:
+            self.writer.message(m.Problem.of(exc))
+        except OSError as exc:
+            self.writer.message(self._unforeseen(exc))
+        except (msgspec.MsgspecError, ValueError, AssertionError):
+            self.writer.message(_bug())
+        return True
 
     def _unforeseen(self, exc: OSError) -> m.Problem:
         """Say what the system refused; where that is neither about a file nor about space, it is a bug of ours."""
