@@ -74,8 +74,8 @@ class Jobs:
         job = job_id(spec)
         with self._ledger.change() as db:
             row = db.execute(
-                "SELECT seq FROM runs WHERE id = ?1 UNION ALL SELECT seq FROM runs WHERE seq = "
-                "(SELECT max(seq) FROM runs WHERE job = ?2) AND ended IS NULL",
+                "SELECT seq FROM runs WHERE id = ? UNION ALL SELECT seq FROM runs WHERE seq = "
+                "(SELECT max(seq) FROM runs WHERE job = ?) AND ended IS NULL",
                 (run, job),
             ).fetchone()
             if row is None:
@@ -121,8 +121,8 @@ class Jobs:
     def end_queueing(self, run: Run, kept: int) -> None:
         """Note that all tasks are queued, and how many were not, as their outputs are there; within a transaction."""
         self._db.execute(
-            f"UPDATE runs SET queued = ?1, kept = ?2, ended = iif({_UNFINISHED}, NULL, ?1) WHERE seq = ?3",
-            (time.time(), kept, run.seq),
+            f"UPDATE runs SET queued = :now, kept = :kept, ended = iif({_UNFINISHED}, NULL, :now) WHERE seq = :run",
+            {"now": time.time(), "kept": kept, "run": run.seq},
         )
 
     def states(self, run: Run) -> tuple[dict[str, int], int]:
@@ -158,7 +158,9 @@ class Jobs:
             if row is not None and not self._forget_tasks(row[0]):
                 db.execute("DELETE FROM tallies WHERE run = ?", row[:1])
                 db.execute("DELETE FROM runs WHERE seq = ?", row[:1])
-                db.execute("DELETE FROM jobs WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE job = ?1)", row[1:])
+                db.execute(
+                    "DELETE FROM jobs WHERE id = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE job = jobs.id)", row[1:]
+                )
         return row is not None
 
     def _forget_tasks(self, seq: int) -> bool:

@@ -79,10 +79,10 @@ class Tasks:
         if run.epoch > 1:
             self._overtake(rows)
         self._db.executemany(
-            "INSERT INTO tasks (run, output, members, inputs, stale) VALUES (?1, ?2, ?3, ?4, ?5) "
+            "INSERT INTO tasks (run, output, members, inputs, stale) VALUES (?, ?, ?, ?, ?) "
             "ON CONFLICT (run, output) DO UPDATE SET (members, inputs, stale, state, epoch, size) = "
             "  (excluded.members, excluded.inputs, excluded.stale, 'queued', 0, 0) "
-            "WHERE inputs <> excluded.inputs OR epoch > 0 AND epoch < ?6",
+            "WHERE inputs <> excluded.inputs OR epoch > 0 AND epoch < ?",
             rows,
         )
 
@@ -199,7 +199,7 @@ class Tasks:
     def finish_sent(self, tasks: Iterable[int]) -> None:
         """Record that all files of some tasks have arrived, if none of them is in the outbox any more; within a transaction."""
         for task in tasks:
-            query = "SELECT 1 FROM tasks WHERE id = ?1 AND state = 'sending' AND NOT EXISTS (SELECT 1 FROM outbox WHERE task = ?1)"
+            query = "SELECT 1 FROM tasks WHERE id = ? AND state = 'sending' AND NOT EXISTS (SELECT 1 FROM outbox WHERE task = tasks.id)"
             if self._db.execute(query, (task,)).fetchone():
                 self._end(task, TaskState.DONE, AttemptEnd.DONE)
 
