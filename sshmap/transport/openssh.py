@@ -12,9 +12,7 @@ import os
 import shlex
 import socket
 import subprocess
-import tempfile
 import time
-from typing import IO
 
 from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady, Refused
 from sshmap.protocol.handshake import quote
@@ -92,12 +90,14 @@ def connect(target: Target, command: list[str]) -> OpensshChannel:
     """
     argv = ssh_argv(target, command)
     ours, theirs = socket.socketpair()
-    complaints = tempfile.TemporaryFile()  # noqa: SIM115  # belongs to the channel
+    # a pipe, which takes 64 KiB: a host that says more on stderr waits, and counts as lost if it says nothing else
+    complaints, stderr = os.pipe()
+    os.set_blocking(complaints, False)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-    with theirs:
+    with theirs, open(stderr, "wb", buffering=0) as written:
         child = subprocess.Popen(
-            argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=complaints, start_new_session=True,
+            argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=written, start_new_session=True,
         )  # fmt: skip
     return OpensshChannel(ours.detach(), child, complaints)
 
@@ -108,10 +108,10 @@ class OpensshChannel(FdChannel):
     Args:
         fd: our end of its stdin and stdout.
         child: the process.
-        complaints: takes its stderr.
+        complaints: what its stderr is read from, without waiting.
     """
 
-    def __init__(self, fd: int, child: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
+    def __init__(self, fd: int, child: subprocess.Popen[bytes], complaints: int) -> None:
         super().__init__(fd, fd, on_close=self._end)
         self._child, self._complaints = child, complaints
         self._received = False
@@ -135,8 +135,9 @@ class OpensshChannel(FdChannel):
         deadline = time.monotonic() + _LAST_WORDS
         while self._child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        self._complaints.seek(0)
-        complaint, said = self._complaints.read(65536), b""
+        complaint = said = b""
+        with contextlib.suppress(OSError):
+            complaint = os.read(self._complaints, 65536)
         with contextlib.suppress(OSError):
             # a login shell that ends at once may have talked before the first send failed
             said = os.read(self.fileno(), 4096)
@@ -153,7 +154,7 @@ class OpensshChannel(FdChannel):
             except subprocess.TimeoutExpired:
                 end()
         self._child.wait()
-        self._complaints.close()
+        os.close(self._complaints)
 
 
 def explain(complaint: bytes, code: int | None) -> HostLost | Refused:
