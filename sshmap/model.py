@@ -67,6 +67,10 @@ class TaskState(enum.Enum):
 
 #: bytes of a file
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+#: a number of things, small enough that the sum over all hosts can be sent on
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
+#: an xxh3-128
+DigestBytes = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 #: seconds since 1970, within the years that a calendar can show
 Time = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
 
@@ -110,7 +114,7 @@ class Shipped(msgspec.Struct, frozen=True, kw_only=True):
 
     #: base name under which it stands in the task directory
     name: str
-    digest: bytes
+    digest: DigestBytes
     executable: bool = False
 
 

@@ -97,6 +97,6 @@ def jobs(json: Json = False) -> None:
                  **dict.fromkeys(("queued", "running", "sending", "done", "failed", "kept"), 0),
                  "indir": row.indir, "outdir": row.outdir, "command": row.command if json else row.command[:60].replace("\n", " ")},
             )  # fmt: skip
-            for state, count in [*row.states.items(), ("kept", row.kept)]:
+            for state, count in [*((state.value, count) for state, count in row.states.items()), ("kept", row.kept)]:
                 total[state] = int(str(total[state])) + count
     settings.printer(json=json).table(sorted(totals.values(), key=lambda total: str(total["submitted"]), reverse=True))

@@ -13,6 +13,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from importlib import resources
+from typing import TypeVar
 
 import msgspec
 
@@ -25,6 +26,7 @@ from sshmap.transport.channel import Channel
 from sshmap.transport.dial import open_command
 from sshmap.transport.target import STARTUP_HINT
 
+Answer = TypeVar("Answer", bound=msgspec.Struct)
 CANDIDATES = (
     "python3",
     "python",
@@ -45,6 +47,8 @@ _PROBE = (
     'sqlite3.sqlite_version,platform.machine(),platform.libc_ver()[0] or chr(63))" 2>/dev/null) || v=; '
     'echo "{marker} $q $v"; done; echo "{marker} end"'
 )
+#: what an interpreter says of itself
+_NUMBER, _NUMBERS = "[0-9]{1,4}", r"[0-9]{1,6}(\.[0-9]{1,6}){0,5}"
 _LOADER = 'exec(__import__("sys").stdin.buffer.readline())'
 _RULE, _INSTALLER = ("store", "ownership.py"), ("agent", "host", "installer.py")
 #: puts the one module of ours that the installer imports where it is looked for, and runs the installer
@@ -136,6 +140,8 @@ def find_python(host: Host, noise: bytearray | None = None) -> Python:
                 break
             python = _python(line)
             found[python.path] = python
+            if len(found) > len(candidates):
+                raise ProtocolError("it tells of more interpreters than it was asked for", host=host.name)
     for python in found.values():
         if python.usable:
             return python
@@ -148,8 +154,8 @@ def find_python(host: Host, noise: bytearray | None = None) -> Python:
 
 def _python(line: str) -> Python:
     """Read one line of the probe; an interpreter that says anything else does not count as one."""
-    path, *words = line.split()
-    if len(words) != 5 or not all(re.fullmatch("[0-9.]+", word) for word in words[:3]):
+    path, *words = line.split() or ["?"]
+    if len(words) != 5 or not all(map(re.fullmatch, (_NUMBER, _NUMBER, _NUMBERS), words)):
         return Python(path=path)
     platform = Platform(version=(int(words[0]), int(words[1])), machine=words[3], libc=words[4])
     return Python(path=path, platform=platform, sqlite=tuple(int(number) for number in words[2].split(".") if number))
@@ -158,7 +164,7 @@ def _python(line: str) -> Python:
 def look(host: Host, python: str) -> Facts:
     """Collect what `install` would, changing nothing."""
     with _installing(host, python, "") as (channel, answers):
-        facts = msgspec.json.decode(next(answers), type=Facts)
+        facts = _decode(next(answers), Facts)
         channel.send(b"-1\n")
         next(answers)
     return facts
@@ -172,7 +178,7 @@ def install(host: Host, python: str, runtime: Runtime) -> Facts:
         Refused: others could alter the root there.
     """
     with _installing(host, python, runtime.id) as (channel, answers):
-        facts = msgspec.json.decode(next(answers), type=Facts)
+        facts = _decode(next(answers), Facts)
         if facts.flaw:
             raise unsafe(facts.flaw)
         _check(facts)
@@ -184,6 +190,20 @@ def install(host: Host, python: str, runtime: Runtime) -> Facts:
     if "error" in answer:
         raise HostNotReady(f"cannot set up {facts.root}: {answer['error']}")
     return facts
+
+
+class _Installed(msgspec.Struct, frozen=True, kw_only=True):
+    """The installer's last answer."""
+
+    error: str = ""
+
+
+def _decode(line: str, kind: type[Answer]) -> Answer:
+    """Read an answer of the installer; what a host sends may be anything."""
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        raise ProtocolError(f"the installer's answer cannot be read: {exc}") from exc
 
 
 @contextlib.contextmanager
@@ -249,5 +269,5 @@ def marked(channel: Channel, marker: str, noise: bytearray | None = None) -> Ite
             noise += before
             if found:
                 yield rest.decode("utf-8", "replace")
-        if len(noise) > MAX_NOISE:
+        if len(noise) + len(seen) > MAX_NOISE:
             raise ProtocolError(f"the host prints too much{quote(noise)}", hint="look at its shell start-up files")

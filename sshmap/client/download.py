@@ -31,7 +31,6 @@ from sshmap.errors import (
     UsageError,
 )
 from sshmap.model import check_name, show
-from sshmap.protocol.framing import MAX_DATA
 from sshmap.protocol.messages import End, Get, Item, Passed, Problem, Served, Unsent
 from sshmap.store.digest import Hasher
 from sshmap.transport.session import Session
@@ -193,7 +192,7 @@ def receive(session: Session, item: Item, write: Callable[[memoryview], object])
     hasher = Hasher()
     while isinstance(frame := session.frame(), memoryview):
         hasher.update(frame)
-        if hasher.size > item.size + MAX_DATA:
+        if hasher.size > item.size:
             raise ProtocolError(f"it sends more of {show(item.name)} than it announced", host=session.host)
         write(frame)
     if isinstance(frame, Unsent):

@@ -18,6 +18,7 @@ import msgspec
 import xxhash
 
 from sshmap.client.conversations import Conversations
+from sshmap.client.job_answers import check_directories, check_peers, check_plan, counted
 from sshmap.client.relay import Relays
 from sshmap.client.results import HostResult, JobFailed, JobResult, TaskFailure, raise_failures
 from sshmap.errors import HostLost, NothingMatched, ProtocolError, SshmapError, UsageError
@@ -177,7 +178,7 @@ class JobRun:
         run = self._runs[name]
         session.begin(m.Plan(job=self.spec, run=run.run, epoch=run.epoch), m.Planned, m.Problem, flush=False)
         self._send_counts(session, name)
-        return session.expect(m.Planned)
+        return check_plan(name, session.expect(m.Planned))
 
     def _send_counts(self, session: Session, name: str) -> None:
         """Tell a host what all hosts hold of the outputs of its inputs."""
@@ -212,15 +213,7 @@ class JobRun:
         outdir = parse_name(self.spec.outdir)
 
         def ask(name: str) -> list[m.OutputCount]:
-            return self._conversations.ask(
-                name,
-                lambda session: [
-                    row
-                    for page in session.stream(m.CountOutputs(outdir=outdir), m.Served)
-                    if isinstance(page, m.OutputCounts)
-                    for row in page.rows
-                ],
-            )
+            return self._conversations.ask(name, lambda session: list(counted(session, outdir)))
 
         answers, lost = self._conversations.gather(ask, self._runs)
         sums: dict[tuple[str, Receipt | None], m.OutputCount] = {}
@@ -252,11 +245,14 @@ class JobRun:
         self._send_counts(session, name)
         while not isinstance(message := session.next(), m.RunEnded):
             if isinstance(message, m.Progress):
+                check_peers(name, message, self._conversations.ring)
                 self._advance(name, message)
             elif isinstance(message, m.StaleOutputs):
+                check_directories(name, message, parse_name(self.spec.outdir), self._conversations.ring)
                 self._stale[name] += message.keep
             else:
                 raise ProtocolError(f"{type(message).__name__} came while the job was followed", host=name)
+        check_peers(name, message, self._conversations.ring)
         return message
 
     def _advance(self, name: str, progress: m.Progress) -> None:

@@ -17,8 +17,8 @@ import cachetools
 
 from sshmap.client.conversations import Conversations
 from sshmap.client.results import raise_failures
-from sshmap.errors import ProtocolError
-from sshmap.model import Entry, show
+from sshmap.errors import InvalidKey, ProtocolError
+from sshmap.model import Entry, check_name, check_prefix, show
 from sshmap.protocol.messages import Listed, Listing, Ls, Message
 from sshmap.transport.session import Session
 
@@ -128,6 +128,8 @@ class _Question:
         for answer in session.stream(request, Listed):
             if isinstance(answer, Listed):
                 if answer.unchanged:
+                    if not generation:
+                        raise ProtocolError("it says that a listing has not changed that nobody has", host=self._host)
                     yield from known
                 elif fresh is not None:
                     self._cache.put(self._key, (answer.generation, fresh))
@@ -151,8 +153,18 @@ class _Question:
             raise ProtocolError("it sent a listing that is empty or out of order", host=self._host)
         if not (names[0].startswith(self._prefix) and names[-1].startswith(self._prefix)):
             raise ProtocolError(f"it sent a listing of what was not asked for: {names[-1][:100]!r}", host=self._host)
+        self._check_names(answer)
         self._after = names[-1]
         return answer
+
+    def _check_names(self, page: Listing) -> None:
+        try:
+            for entry in page.entries:
+                check_name(entry.name)
+            for prefix in page.prefixes:
+                check_prefix(f"{prefix}x")
+        except InvalidKey as exc:
+            raise ProtocolError(f"it sent a bad name: {exc.message}", host=self._host) from exc
 
     def rows(self) -> Iterator[tuple[str, Placed | str]]:
         """Go through the rows with what they are sorted by."""

@@ -175,12 +175,13 @@ class _Sender:
             with contextlib.closing(reader):
                 for sent in self._taken(reader):
                     self._put(session, sent)
-                session.writer.message(Sync())
-                reader.join()
+                reader.finish()
         except SshmapError as exc:
             raise reader.error or exc from None
         if reader.error:
             raise reader.error
+        if self._unanswered:
+            raise ProtocolError(f"it did not answer for {len(self._unanswered)} files", host=self._host)
 
     def _taken(self, reader: _Reader) -> Iterator[_Sent]:
         """Take sources one by one, each of them noted as unanswered before anything else happens to it."""
@@ -233,6 +234,8 @@ class _Reader:
         #: why no more answers come
         self.error: SshmapError | None = None
         self._room = threading.Semaphore(AHEAD)
+        #: whether the host was told that no more Puts come
+        self._asked = False
         session.expect_end(Synced)
         self._thread = threading.Thread(target=self._read, name=f"answers-{session.host}", daemon=True)
         self._thread.start()
@@ -249,8 +252,10 @@ class _Reader:
         if self.error:
             raise self.error
 
-    def join(self) -> None:
-        """Wait for the last answer."""
+    def finish(self) -> None:
+        """Ask for the answers that have not come yet, and wait for the last."""
+        self._asked = True
+        self._session.writer.message(Sync())
         self._thread.join()
 
     def close(self) -> None:
@@ -268,5 +273,7 @@ class _Reader:
                 for result in message.results:
                     self._take(result)
                     self._room.release()
+            if not self._asked:
+                raise ProtocolError("Synced came before it was asked for", host=self._session.host)
         except SshmapError as exc:
             self.error = exc

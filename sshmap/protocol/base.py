@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sshmap.errors import BY_NAME, ProtocolError, SshmapError
-from sshmap.model import Peer
+from sshmap.model import Count, Peer
 
 #: the highest version of the protocol that this code speaks, and the lowest
 VERSION, LOWEST = 3, 3
@@ -54,7 +54,7 @@ class Problem(Message, frozen=True, kw_only=True):
 
     def error(self, host: str = "") -> SshmapError:
         """Unpack it again."""
-        return BY_NAME.get(self.kind, SshmapError)(self.message, hint=self.hint, host=host)
+        return BY_NAME.get(self.kind, ProtocolError)(self.message, hint=self.hint, host=host)
 
 
 class Hello(Message, frozen=True, kw_only=True):
@@ -107,4 +107,4 @@ class Tick(Message, frozen=True, kw_only=True):
 class Served(Message, frozen=True, kw_only=True):
     """End of a series of answers."""
 
-    count: int = 0
+    count: Count = 0

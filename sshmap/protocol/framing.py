@@ -180,7 +180,7 @@ class FrameReader:
     def _message(self, payload: memoryview) -> Message:
         try:
             return self._decode(payload)
-        except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             raise ProtocolError(f"bad message: {exc}", hint="the other side may run another version of sshmap") from exc
 
     def _fill(self, need: int, *, at_boundary: bool = False) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sshmap.model import Peer
+from sshmap.model import Count, Peer, Size
 from sshmap.protocol.base import Message
 
 
@@ -14,17 +14,17 @@ class Status(Message, frozen=True, kw_only=True):
     """The status of a host."""
 
     host: str
-    keys: int
-    size: int
+    keys: Count
+    size: Size
     #: bytes
-    free: int
+    free: Size
     cores: int
     workers: int
     daemon: bool
     #: process id of the daemon, 0 if there is none
     pid: int = 0
-    queued: int = 0
-    running: int = 0
+    queued: Count = 0
+    running: Count = 0
     version: str = ""
     #: id of the code the agent runs from; empty if it was not shipped
     runtime: str = ""

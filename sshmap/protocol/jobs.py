@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
-from sshmap.model import JobSpec, Receipt, Shipped
+from sshmap.model import Count, DigestBytes, JobSpec, Receipt, Shipped, Size, TaskState, Time
 from sshmap.protocol.base import Message, Problem
+from sshmap.protocol.keys import PAGE
 
 
 class OutputCount(msgspec.Struct, frozen=True, array_like=True):
@@ -14,9 +17,9 @@ class OutputCount(msgspec.Struct, frozen=True, array_like=True):
     #: directory ending in ``/``
     output: str
     receipt: Receipt | None
-    count: int
+    count: Count
     #: xor of the xxh3-128 of the base names
-    names: bytes
+    names: DigestBytes
 
 
 class CountOutputs(Message, frozen=True, kw_only=True):
@@ -28,7 +31,7 @@ class CountOutputs(Message, frozen=True, kw_only=True):
 class OutputCounts(Message, frozen=True, kw_only=True):
     """Some rows of the answer to CountOutputs."""
 
-    rows: tuple[OutputCount, ...]
+    rows: Annotated[tuple[OutputCount, ...], PAGE]
 
 
 class Ship(Message, frozen=True, kw_only=True):
@@ -60,7 +63,7 @@ class Opened(Message, frozen=True, kw_only=True):
 
     run: str
     #: of the run, and grows each time a client opens it
-    epoch: int
+    epoch: Count
 
 
 class Plan(Message, frozen=True, kw_only=True):
@@ -69,19 +72,19 @@ class Plan(Message, frozen=True, kw_only=True):
     job: JobSpec
     #: as Opened said
     run: str
-    epoch: int
+    epoch: Count
 
 
 class Planned(Message, frozen=True, kw_only=True):
     """What the job would do here."""
 
     job: str
-    inputs: int
-    fresh: int
-    kept: int
+    inputs: Count
+    fresh: Count
+    kept: Count
     #: tasks refused, the first hundred
-    problems: tuple[Problem, ...] = ()
-    refused: int = 0
+    problems: Annotated[tuple[Problem, ...], PAGE] = ()
+    refused: Count = 0
 
 
 class Start(Message, frozen=True, kw_only=True):
@@ -90,23 +93,23 @@ class Start(Message, frozen=True, kw_only=True):
     job: JobSpec
     #: as Opened said
     run: str
-    epoch: int
+    epoch: Count
 
 
 class Progress(Message, frozen=True, kw_only=True):
     """How far the job is on this host."""
 
-    queued: int = 0
-    running: int = 0
-    sending: int = 0
-    done: int = 0
-    failed: int = 0
+    queued: Count = 0
+    running: Count = 0
+    sending: Count = 0
+    done: Count = 0
+    failed: Count = 0
     #: tasks whose outputs were there when the job was started
-    kept: int = 0
+    kept: Count = 0
     #: bytes of outputs
-    size: int = 0
+    size: Size = 0
     #: hosts that fan-out files cannot be sent to, and how many wait for each
-    stuck: dict[str, int] = {}
+    stuck: dict[str, Count] = {}
     #: those of them whose host key was refused
     barred: tuple[str, ...] = ()
 
@@ -126,15 +129,15 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 class RunEnded(Message, frozen=True, kw_only=True):
     """The job is over on this host."""
 
-    done: int
-    failed: int
-    size: int
+    done: Count
+    failed: Count
+    size: Size
     #: tasks whose outputs were there when the job was started
-    kept: int
+    kept: Count
     #: the first thousand
-    failures: tuple[Failure, ...] = ()
+    failures: Annotated[tuple[Failure, ...], PAGE] = ()
     #: fan-out files that wait for a host that does not answer
-    stuck: dict[str, int] = {}
+    stuck: dict[str, Count] = {}
     #: why it does not
     why: dict[str, str] = {}
 
@@ -150,13 +153,13 @@ class Keep(msgspec.Struct, frozen=True, array_like=True):
 class StaleOutputs(Message, frozen=True, kw_only=True):
     """Some directories that hold keys of other work beside the fresh ones."""
 
-    keep: tuple[Keep, ...]
+    keep: Annotated[tuple[Keep, ...], PAGE]
 
 
 class Sweep(Message, frozen=True, kw_only=True):
     """Deletes outputs in some directories that other receipts made; a client sends as many as there are pages."""
 
-    keep: tuple[Keep, ...]
+    keep: Annotated[tuple[Keep, ...], PAGE]
 
 
 class Eval(Message, frozen=True, kw_only=True):
@@ -181,7 +184,7 @@ class Said(Message, frozen=True, kw_only=True):
 class Exited(Message, frozen=True, kw_only=True):
     """The command's exit code."""
 
-    code: int
+    code: Annotated[int, msgspec.Meta(ge=-64, le=255)]
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,9 +197,9 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     outdir: str
     command: str
     #: seconds since 1970
-    submitted: int
-    states: dict[str, int]
-    kept: int = 0
+    submitted: Time
+    states: dict[TaskState, Count]
+    kept: Count = 0
 
 
 class Jobs(Message, frozen=True, kw_only=True):
@@ -206,7 +209,7 @@ class Jobs(Message, frozen=True, kw_only=True):
 class JobList(Message, frozen=True, kw_only=True):
     """The jobs."""
 
-    jobs: tuple[JobRow, ...]
+    jobs: Annotated[tuple[JobRow, ...], PAGE]
 
 
 class Relay(Message, frozen=True, kw_only=True):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from sshmap.errors import SshmapError
-from sshmap.model import Entry, Receipt, Size
+from sshmap.model import Count, Entry, Receipt, Size
 from sshmap.protocol.base import Message, Problem
+
+#: rows of one message, several times what is sent: what a row takes in memory is many times its bytes on the wire
+PAGE = msgspec.Meta(max_length=10_000)
 
 
 class Ls(Message, frozen=True, kw_only=True):
@@ -23,8 +28,8 @@ class Ls(Message, frozen=True, kw_only=True):
 class Listing(Message, frozen=True, kw_only=True):
     """Some rows of a listing, sorted by name."""
 
-    entries: tuple[Entry, ...] = ()
-    prefixes: tuple[str, ...] = ()
+    entries: Annotated[tuple[Entry, ...], PAGE] = ()
+    prefixes: Annotated[tuple[str, ...], PAGE] = ()
 
 
 class Listed(Message, frozen=True, kw_only=True):
@@ -80,7 +85,7 @@ def refused(error: SshmapError, name: str) -> PutResult:
 class Stored(Message, frozen=True, kw_only=True):
     """What became of some Puts, in their order."""
 
-    results: tuple[PutResult, ...]
+    results: Annotated[tuple[PutResult, ...], PAGE]
 
 
 class Sync(Message, frozen=True, kw_only=True):
@@ -100,9 +105,9 @@ class Get(Message, frozen=True, kw_only=True):
     #: skip all up to and with this name, when going on after a lost connection
     after: str = ""
     #: leave out keys of fewer bytes
-    least: int = 0
+    least: Size = 0
     #: only name keys of so many bytes or more; 0 sends all
-    limit: int = 0
+    limit: Size = 0
 
 
 class Item(Message, frozen=True, kw_only=True):
@@ -136,8 +141,8 @@ class Remove(Message, frozen=True, kw_only=True):
 class Removed(Message, frozen=True, kw_only=True):
     """How many keys of how many bytes."""
 
-    count: int
-    size: int
+    count: Count
+    size: Size
 
 
 class Has(Message, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import types
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sshmap.errors import BY_NAME, InvalidInventory, KeyExists, ProtocolError, SshmapError
-from sshmap.model import Size, Time
 from sshmap.protocol.framing import HEADER, MESSAGE, FrameReader, FrameWriter
 from sshmap.protocol.messages import AnyMessage, Message, Ping, Problem, Tick
 from tests.unit.streams import MemoryStream
@@ -32,8 +31,8 @@ def anything(hint: object) -> st.SearchStrategy[Any]:
     """Return a strategy for what a field may hold."""
     arguments = get_args(hint)
     match get_origin(hint):
-        case _ if hint in (Size, Time):
-            return st.integers(0, 10**11)
+        case origin if origin is Annotated:
+            return limited(*arguments)
         case None if isinstance(hint, type):
             return LEAVES[hint] if hint in LEAVES else anything_of(hint)
         case types.UnionType:
@@ -46,6 +45,15 @@ def anything(hint: object) -> st.SearchStrategy[Any]:
             return st.lists(anything(arguments[0]), max_size=3).map(tuple)
         case _:
             return st.tuples(*map(anything, arguments))
+
+
+def limited(kind: type, meta: msgspec.Meta) -> st.SearchStrategy[Any]:
+    """Return a strategy for a field that has limits."""
+    if kind is int:
+        return st.integers(int(meta.ge or 0), int(meta.le or 0))
+    if kind is bytes:
+        return st.binary(min_size=meta.min_length or 0, max_size=meta.max_length)
+    return anything(kind)
 
 
 def anything_of(kind: type) -> st.SearchStrategy[Any]:
@@ -116,5 +124,5 @@ def test_error_of_the_client_alone_travels_as_a_bug() -> None:
 
 
 def test_problem_of_a_later_version_is_an_error_all_the_same() -> None:
-    assert type(Problem(kind="Melted", message="what").error("h1")) is SshmapError
+    assert type(Problem(kind="Melted", message="what").error("h1")) is ProtocolError
     assert type(Problem(kind="KeyExists", message="what").error("h1")) is KeyExists

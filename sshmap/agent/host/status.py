@@ -9,7 +9,7 @@ import sys
 from sshmap.agent.host import lifecycle
 from sshmap.agent.host.handoff import runtime_id
 from sshmap.agent.host.peers import peers_digest, public_key
-from sshmap.model import RunId
+from sshmap.model import RunId, TaskState
 from sshmap.protocol.messages import JobRow, Status
 from sshmap.store import locks
 from sshmap.store.commit import Store
@@ -52,7 +52,7 @@ def job_rows(store: Store) -> tuple[JobRow, ...]:
         rows.append(
             JobRow(
                 job=run.job, run=run.id, verb=run.verb, indir=run.indir, outdir=run.outdir, command=made_by.command[:500] if made_by else "",
-                submitted=int(run.submitted), states=states, kept=run.kept,
+                submitted=int(run.submitted), states={TaskState(state): count for state, count in states.items()}, kept=run.kept,
             )
         )  # fmt: skip
     return tuple(rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sshmap.agent.execution.once import Once
 from sshmap.agent.execution.shell import task_environment
-from sshmap.errors import HostLost
+from sshmap.errors import HostLost, UsageError
 from sshmap.model import base_name, show
 from sshmap.protocol.framing import CHUNK, FrameWriter
 from sshmap.protocol.messages import Exited, Said
@@ -26,6 +26,8 @@ def serve_command(store: Store, command: str, name: str, channel: Channel, write
         NothingMatched: there is no such key.
         DigestMismatch: its content is damaged.
     """
+    if "\0" in command:
+        raise UsageError("the command holds a NUL byte")
     cluster = store.root.read_cluster()
     environment = task_environment(cluster.host, str(store.root.path))
     stdin = _open_input(store, name) if name else os.open(os.devnull, os.O_RDONLY)
