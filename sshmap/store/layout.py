@@ -16,8 +16,8 @@ from sshmap.model import Peer
 from sshmap.store.ownership import flaw
 
 LAYOUT = 2
-#: bytes
-BALLAST = 1 << 20
+#: bytes: what the journal of the ledger grows to before it is emptied (1000 pages, 4 MB), and as much for the ledger
+BALLAST = 8 << 20
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", "glusterfs", "fuse.glusterfs"}
 
 

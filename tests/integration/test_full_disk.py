@@ -16,14 +16,14 @@ from sshmap.model import Verb
 from tests.integration import fleet
 
 COMMANDS = {
-    Verb.MAP: "head -c {size} /dev/zero",
+    Verb.MAP: "for n in 1 2 3; do head -c {size} /dev/zero; done",
     Verb.FANOUT: "for n in 1 2 3; do head -c {size} /dev/zero > ${{n}}_x; echo ${{n}}_x; done",
-    Verb.MERGE: "xargs cat; head -c {size} /dev/zero",
+    Verb.MERGE: "xargs cat; for n in 1 2 3; do head -c {size} /dev/zero; done",
 }
 KEYS = 150
 
 
-@pytest.fixture(params=["size=24m", "size=64m,nr_inodes=300"], ids=["space", "inodes"])
+@pytest.fixture(params=["size=64m", "size=96m,nr_inodes=300"], ids=["space", "inodes"])
 def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inventory]:
     """A host on a small file system of its own, which only root can make."""
     if os.geteuid() != 0:

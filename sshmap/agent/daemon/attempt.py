@@ -68,6 +68,8 @@ class Attempts:
         changed = self._shipped.changed()
         if result.exit_code:
             raise self._failure(result)
+        # outputs that took the ledger's room are given up: what is committed never leaves less
+        self._check_space("")
         if changed:
             raise CommandsFailed(f"the command changed its shipped file {changed!r}; write to a copy of it")
         for row, seal_before in seals:
@@ -100,7 +102,7 @@ class Attempts:
         return Request(command=maker.command, folder=work, stdin=stdin, stdout=stdout, variables=variables)
 
     def _check_space(self, said: str) -> None:
-        """Refuse to begin, or to blame a command, where the disk is so full that the ledger's room is at stake.
+        """Refuse to begin, to keep outputs, or to blame a command, where the disk is so full that the ledger's room is at stake.
 
         Raises:
             NoSpace: it is.
