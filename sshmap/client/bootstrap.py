@@ -270,4 +270,6 @@ def marked(channel: Channel, marker: str, noise: bytearray | None = None) -> Ite
             if found:
                 yield rest.decode("utf-8", "replace")
         if len(noise) + len(seen) > MAX_NOISE:
-            raise ProtocolError(f"the host prints too much{quote(noise)}", hint="look at its shell start-up files")
+            raise ProtocolError(
+                f"the host prints too much{quote(noise + seen)}", hint="look at its shell start-up files"
+            )

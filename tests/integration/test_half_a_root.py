@@ -23,7 +23,8 @@ LOOKS = [["doctor"], ["health"], ["ls", "-r", "sm://in/"], ["cat", "sm://in/k0"]
 
 def remove(path: Path) -> None:
     """Remove a directory or a file."""
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    # the daemon that still runs may delete from it at the same time
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -73,13 +73,16 @@ def _send(fd: int, row: Row, writer: FrameWriter, buffer: memoryview) -> End | U
         return End(size=row.size, digest=row.digest) if whole else _unsent(damaged(row.name), row.name)
     hasher = Hasher()
     try:
-        # of a file that has grown, a little is enough to see that
-        while hasher.size <= row.size and (count := os.readv(fd, [buffer])):
+        # of a file that has grown, no more than was announced
+        while left := row.size - hasher.size:
+            if not (count := os.readv(fd, [buffer[:left]])):
+                break
             hasher.update(buffer[:count])
             writer.data(buffer[:count])
+        grown = bool(os.pread(fd, 1, row.size))
     except OSError as exc:
         return _unsent(mapped_error(exc, row.name), row.name)
-    if (hasher.size, hasher.digest) != (row.size, row.digest):
+    if grown or (hasher.size, hasher.digest) != (row.size, row.digest):
         return _unsent(damaged(row.name), row.name)
     return End(size=row.size, digest=row.digest)
 
