@@ -98,6 +98,16 @@ class Outbox:
             with self._ledger.change() as db:
                 db.execute("DELETE FROM stuck WHERE peer = ?", (peer,))
 
+    def is_stuck(self, peer: str) -> bool:
+        """Say whether a peer could not be reached."""
+        return self._db.execute("SELECT 1 FROM stuck WHERE peer = ?", (peer,)).fetchone() is not None
+
+    def try_anew(self) -> None:
+        """Forget which peers could not be reached, so that each of them is tried again at once."""
+        if self._db.execute("SELECT 1 FROM stuck").fetchone():
+            with self._ledger.change() as db:
+                db.execute("DELETE FROM stuck")
+
     def stuck(self, run: int) -> dict[str, int]:
         """Peers that cannot be reached, and how many files of a run wait for each."""
         if self._db.execute("SELECT 1 FROM stuck").fetchone() is None:

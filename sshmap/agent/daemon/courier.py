@@ -80,7 +80,9 @@ class Courier:
         return min((self._next(peer) - now for peer in idle if self._next(peer) > now), default=MOST_PAUSE * 3)
 
     def _next(self, peer: Peer) -> float:
-        return self._later.get(peer, (0.0, 0.0))[0]
+        """Return when a peer may be tried; at once where a client has come since it failed."""
+        later = self._later.get(peer, (0.0, 0.0))[0]
+        return later if later and self._outbox.is_stuck(peer.name) else 0.0
 
     def _collect(self) -> None:
         """Take leave of the routes that have ended; a peer that could not be served is tried again after a growing pause."""

@@ -42,6 +42,8 @@ class ServedJobs:
         """Make a run of a job, or join the one that is worked on."""
         check_job(request.job)
         run = Jobs(self._store.ledger).open(request.job, RunId(request.run))
+        # what a former run met may be mended
+        Outbox(self._store.ledger).try_anew()
         self._writer.message(m.Opened(run=run.id, epoch=run.epoch))
 
     def count_outputs(self, request: m.CountOutputs) -> None:
