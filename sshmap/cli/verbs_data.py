@@ -102,6 +102,8 @@ def cp(
             raise
     if recursive or (json and target != "-"):
         settings.printer(json=json).transfer(transfer, time.monotonic() - began)
+    elif transfer.repaired:
+        settings.printer().note(f"note: {target}: its file on the host was missing or damaged, and is repaired")
 
 
 def _copy_in(cluster: Cluster, source: str, target: str, *, recursive: bool) -> Transfer:

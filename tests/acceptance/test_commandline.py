@@ -324,3 +324,16 @@ def test_every_exit_code_of_the_readme_exists_and_the_other_way_round(helps: dic
     assert {
         int(number) for text in helps.values() for number in re.findall(r"exit code (\d+)", " ".join(text.split()))
     } <= named
+
+
+def test_copy_over_a_damaged_key_says_that_it_is_repaired(typed: CommandLine) -> None:
+    (typed.folder / "f").write_bytes(b"content")
+    typed.succeed("cp", "f", "sm://b/f")
+    assert typed.succeed("cp", "f", "sm://b/f").err == ""
+    (stored,) = typed.state.rglob("data/b/f")
+    stored.unlink()
+    assert (
+        "sm://b/f: its file on the host was missing or damaged, and is repaired"
+        in typed.succeed("cp", "f", "sm://b/f").err
+    )
+    assert typed.succeed("cat", "sm://b/f").out == b"content"
