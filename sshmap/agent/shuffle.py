@@ -51,6 +51,8 @@ from sshmap.transport.session import Session
 AHEAD = 256
 #: bytes sent before answers are awaited
 AHEAD_SIZE = 256 << 20
+#: bytes in the outbox above which no fan-out is begun
+FULL_OUTBOX = 4 << 30
 #: bytes from which on a file of its own is cheaper than a part of the stream
 WORTH_HANDING = 64 << 10
 
@@ -95,7 +97,8 @@ def acknowledge(store: Store, sent: list[Parcel], refused: dict[int, Problem]) -
     outbox, tasks = Outbox(store.ledger), Tasks(store.ledger)
     with store.ledger.change():
         # not those whose task was queued again meanwhile: its next attempt posts others
-        waiting = [parcel for parcel in sent if outbox.holds(parcel)]
+        waiting = outbox.held(sent)
+        was_full = outbox.size() >= FULL_OUTBOX
         outbox.take_out(waiting)
         for parcel in waiting:
             if problem := refused.get(parcel.id):
@@ -105,13 +108,14 @@ def acknowledge(store: Store, sent: list[Parcel], refused: dict[int, Problem]) -
         (store.root.outbox / str(parcel.id)).unlink(missing_ok=True)
     if refused:
         sweep(store)
-    wake(store.root, "worker")
+    if was_full:
+        wake(store.root, "worker")
 
 
 def lose(store: Store, parcel: Parcel) -> None:
     """Have a task run again whose file in the outbox is lost, unless somebody else has brought it to its host meanwhile."""
     with store.ledger.change():
-        lost = Outbox(store.ledger).holds(parcel)
+        lost = bool(Outbox(store.ledger).held([parcel]))
         if lost:
             Tasks(store.ledger).rewind(parcel.task)
     if lost:
@@ -122,7 +126,7 @@ def lose(store: Store, parcel: Parcel) -> None:
 def sweep(store: Store) -> None:
     """Delete files of the outbox that have no row.
 
-    Within a write transaction, as workers link a file before they commit its row.
+    Within a write transaction, as workers move a file there before they commit its row.
     """
     with store.ledger.change():
         posted = {str(number) for number in Outbox(store.ledger).posted()}

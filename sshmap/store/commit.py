@@ -17,7 +17,6 @@ import contextlib
 import enum
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -35,7 +34,7 @@ from sshmap.store.swaps import Swaps
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
     """A file in tmp/ that is complete and wants to become a key."""
 
-    path: Path
+    path: str
     name: str
     size: int
     digest: bytes

@@ -35,9 +35,19 @@ class Hasher:
         return Digest(self._hash.digest())
 
 
-def digest_fd(fd: int) -> tuple[int, Digest]:
-    """Return size and digest of an open file, read from its beginning; the offset is left alone."""
-    buffer = memoryview(bytearray(min(CHUNK, max(1, os.fstat(fd).st_size + 1))))
+def digest_fd(fd: int, expected: int = -1) -> tuple[int, Digest]:
+    """Return size and digest of an open file, read from its beginning; the offset is left alone.
+
+    Args:
+        fd: the file.
+        expected: its size, if the caller has looked; a file of another size is read as well.
+    """
+    expected = os.fstat(fd).st_size if expected < 0 else expected
+    if expected < CHUNK:
+        content = os.pread(fd, expected + 1, 0)
+        if len(content) == expected:
+            return expected, digest_of(content)
+    buffer = memoryview(bytearray(min(CHUNK, expected + 1)))
     hasher = Hasher()
     while count := os.preadv(fd, [buffer], hasher.size):
         hasher.update(buffer[:count])

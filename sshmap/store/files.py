@@ -80,7 +80,7 @@ class KeyFiles:
                 return Seal.of(status) if stat.S_ISREG(status.st_mode) else None
         return None
 
-    def place(self, source: Path, name: str) -> Seal:
+    def place(self, source: str, name: str) -> Seal:
         """Move a finished file to a key's place and return its seal; what lies there is replaced.
 
         The caller holds the ledger's write lock.
@@ -100,7 +100,7 @@ class KeyFiles:
                     raise mapped_error(exc, name) from exc
             except FileNotFoundError as exc:
                 self._forget(folder)
-                if not source.exists():
+                if not os.path.exists(source):
                     raise DigestMismatch(f"the finished file for {show(name)} has vanished") from exc
             except IsADirectoryError:
                 self._clear(name)

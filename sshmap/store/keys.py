@@ -6,7 +6,7 @@ Listings are prefix scans of the primary key, so they cost what they return.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -64,10 +64,17 @@ class Keys:
 
     def get(self, name: str) -> Row | None:
         """Return a key's row, or None."""
-        row = self._db.execute(
-            "SELECT size, digest, mtime, maker, inputs, inode, ctime FROM keys WHERE name = ?", (name,)
-        ).fetchone()
-        return Row(name, row[0], row[1], row[2], receipt_of(row[3], row[4]), row[5], row[6]) if row else None
+        return self.rows([name]).get(name)
+
+    def rows(self, names: Sequence[str]) -> dict[str, Row]:
+        """Return the rows of those of the names that are keys."""
+        found: dict[str, Row] = {}
+        for start in range(0, len(names), _BATCH):
+            some = names[start : start + _BATCH]
+            query = f"SELECT name, size, digest, mtime, maker, inputs, inode, ctime FROM keys WHERE name IN ({_marks(some)})"
+            for name, size, digest, mtime, maker, inputs, inode, ctime in self._db.execute(query, some):
+                found[name] = Row(name, size, digest, mtime, receipt_of(maker, inputs), inode, ctime)
+        return found
 
     def scan(self, prefix: str, after: str = "") -> Iterator[Entry]:
         """Go through all keys that start with a prefix, in order.
@@ -117,10 +124,8 @@ class Keys:
         found: dict[str, Receipt | None] = {}
         for start in range(0, len(names), _BATCH):
             some = names[start : start + _BATCH]
-            marks = ",".join("?" * len(some))
-            for name, maker, inputs in self._db.execute(
-                f"SELECT name, maker, inputs FROM keys WHERE name IN ({marks})", some
-            ):
+            query = f"SELECT name, maker, inputs FROM keys WHERE name IN ({_marks(some)})"
+            for name, maker, inputs in self._db.execute(query, some):
                 found[name] = receipt_of(maker, inputs)
         return found
 
@@ -184,6 +189,10 @@ class Keys:
         where, values = _where(prefix, exact=exact)
         self._db.execute(f"INSERT OR IGNORE INTO garbage SELECT name FROM keys WHERE {where}", values)
         self._db.execute(f"DELETE FROM keys WHERE {where}", values)
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _where(prefix: str, *, exact: bool) -> tuple[str, tuple[str, ...]]:

@@ -79,9 +79,12 @@ class Outbox:
         """Bytes in the outbox."""
         return int(self._db.execute("SELECT value FROM meta WHERE name = 'outbox'").fetchone()[0])
 
-    def holds(self, parcel: Parcel) -> bool:
-        """Say whether a file still waits: its task may have been queued again, or somebody else has brought it."""
-        return self._db.execute("SELECT 1 FROM outbox WHERE id = ?", (parcel.id,)).fetchone() is not None
+    def held(self, parcels: Iterable[Parcel]) -> list[Parcel]:
+        """Return those that still wait: their task may have been queued again, or somebody else has brought them."""
+        some = list(parcels)
+        numbers = ",".join(str(parcel.id) for parcel in some)
+        there = {number for (number,) in self._db.execute(f"SELECT id FROM outbox WHERE id IN ({numbers})")}
+        return [parcel for parcel in some if parcel.id in there]
 
     def take_out(self, parcels: Iterable[Parcel]) -> None:
         """Take files out that have arrived; within a transaction."""

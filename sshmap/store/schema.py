@@ -6,11 +6,16 @@ a ledger of the version before with the tests. A released version's step never c
 
 from __future__ import annotations
 
-VERSION = 10
+VERSION = 11
 #: the oldest version that can be brought up to date
 OLDEST = 10
 #: statements that make a version out of the one before, by its number; each ends with its line
-STEPS: dict[int, str] = {}
+STEPS: dict[int, str] = {
+    11: """
+DROP INDEX tasks_active;
+CREATE INDEX tasks_active ON tasks (state, id) WHERE epoch = 0;
+"""
+}
 
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -51,7 +56,7 @@ CREATE TABLE tasks (
     state TEXT NOT NULL DEFAULT 'queued', slot INTEGER, attempt INTEGER NOT NULL DEFAULT 0, began REAL,
     epoch INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL DEFAULT 0, stale INTEGER NOT NULL DEFAULT 0, UNIQUE (run, output)
 );
-CREATE INDEX tasks_active ON tasks (state, id) WHERE state IN ('queued', 'running', 'sending');
+CREATE INDEX tasks_active ON tasks (state, id) WHERE epoch = 0;
 CREATE INDEX tasks_failed ON tasks (run, id) WHERE state = 'failed';
 CREATE INDEX tasks_stale ON tasks (run, id) WHERE stale = 1;
 -- what became of each execution of a task; rows are only ever added

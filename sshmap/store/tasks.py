@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from sshmap.model import AttemptEnd, Receipt, TaskState, Verb
+from sshmap.model import AttemptEnd, Receipt, Verb
 from sshmap.store.jobs import Run
 from sshmap.store.ledger import Ledger
 
@@ -19,6 +19,8 @@ from sshmap.store.ledger import Ledger
 MAX_LOST = 5
 _BATCH = 500
 _AT_WORK = "state IN ('running', 'sending')"
+#: conditions that the index of unfinished tasks answers; the state alone would have SQLite go through all tasks
+_QUEUED, _RUNNING = "epoch = 0 AND state = 'queued'", "epoch = 0 AND state = 'running'"
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +111,7 @@ class Tasks:
 
     def backlog(self, limit: int) -> int:
         """Number of queued tasks, counted up to a limit."""
-        query = "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE state = 'queued' LIMIT ?)"
+        query = f"SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_active WHERE {_QUEUED} LIMIT ?)"
         return int(self._db.execute(query, (limit,)).fetchone()[0])
 
     def claim(self, slot: int, count: int, *, fanouts: bool, run: int = 0) -> list[Task]:
@@ -126,26 +128,28 @@ class Tasks:
         )
         which += " AND run = :run" if run else ""
         with self._ledger.change() as db:
-            rows = db.execute(
-                f"UPDATE tasks SET state = 'running', slot = :slot, attempt = attempt + 1, began = :now WHERE id IN "
-                f"(SELECT id FROM tasks WHERE state = 'queued' {which} ORDER BY id LIMIT :count) "
-                "RETURNING id, run, output, members, inputs, attempt",
-                {"slot": slot, "count": count, "run": run, "now": time.time()},
-            ).fetchall()
-            works = {row[1]: self._work(row[1]) for row in rows}
+            query = (
+                "SELECT id, run, output, members, inputs, attempt + 1 FROM tasks INDEXED BY tasks_active "
+                f"WHERE {_QUEUED} {which} ORDER BY id LIMIT :count"
+            )
+            rows = db.execute(query, {"count": count, "run": run}).fetchall()
+            if rows:
+                change = f"UPDATE tasks SET state = 'running', slot = ?, attempt = attempt + 1, began = ? WHERE {_one_of(row[0] for row in rows)}"
+                db.execute(change, (slot, time.time()))
+            works = {number: self._work(number) for number in {row[1] for row in rows}}
         return [
             Task(
-                id=row[0], run=row[1], output=row[2], members=tuple(row[3].split("\n")), attempt=row[5], job=works[row[1]][0],
-                verb=Verb(works[row[1]][1]), receipt=Receipt(works[row[1]][2], row[4]), replaces=bool(works[row[1]][3]),
+                id=task, run=number, output=output, members=tuple(members.split("\n")), attempt=attempt, job=works[number][0],
+                verb=works[number][1], receipt=Receipt(works[number][2], inputs), replaces=works[number][3],
             )
-            for row in rows
+            for task, number, output, members, inputs, attempt in rows
         ]  # fmt: skip
 
-    def _work(self, run: int) -> tuple[str, str, bytes, int]:
+    def _work(self, run: int) -> tuple[str, Verb, bytes, bool]:
         """Return what all tasks of a run share: job, verb, maker, and whether they replace."""
         query = "SELECT job, verb, maker, replaces FROM runs JOIN jobs ON jobs.id = job WHERE seq = ?"
-        row: tuple[str, str, bytes, int] = self._db.execute(query, (run,)).fetchone()
-        return row
+        job, verb, maker, replaces = self._db.execute(query, (run,)).fetchone()
+        return job, Verb(verb), maker, bool(replaces)
 
     def requeue(self, slots: Iterable[int]) -> int:
         """Give back the tasks of workers that died; one that keeps killing its worker fails. Return how many."""
@@ -153,7 +157,7 @@ class Tasks:
         lost = "(SELECT count(*) FROM attempts WHERE task = id AND outcome = 'lost')"
         with self._ledger.change() as db:
             for slot in slots:
-                where = "state = 'running' AND slot = :slot"
+                where = f"{_RUNNING} AND slot = :slot"
                 for (task,) in db.execute(
                     f"SELECT id FROM tasks WHERE {where} AND {lost} >= {MAX_LOST - 1}", {"slot": slot}
                 ).fetchall():
@@ -165,7 +169,7 @@ class Tasks:
     def give_back(self, slot: int) -> None:
         """Give back the tasks of a worker that is told to stop, which is no fault of theirs."""
         with self._ledger.change() as db:
-            where = "state = 'running' AND slot = :slot"
+            where = f"{_RUNNING} AND slot = :slot"
             self._note(where, {"slot": slot}, AttemptEnd.RETURNED)
             db.execute(f"UPDATE tasks SET state = 'queued' WHERE {where}", {"slot": slot})
 
@@ -177,43 +181,45 @@ class Tasks:
 
     def running_slots(self) -> list[int]:
         """Slots that tasks are claimed for."""
-        return [slot for (slot,) in self._db.execute("SELECT DISTINCT slot FROM tasks WHERE state = 'running'")]
+        return [slot for (slot,) in self._db.execute(f"SELECT DISTINCT slot FROM tasks WHERE {_RUNNING}")]
 
-    def owns(self, task: Task) -> bool:
-        """Whether this attempt is still the one that counts; within a transaction."""
-        row = self._db.execute("SELECT state, attempt FROM tasks WHERE id = ?", (task.id,)).fetchone()
-        return bool(row == (TaskState.RUNNING.value, task.attempt))
+    def owned(self, tasks: Iterable[Task]) -> list[Task]:
+        """Return those whose attempt is still the one that counts; within a transaction."""
+        claimed = list(tasks)
+        query = f"SELECT id, attempt FROM tasks WHERE state = 'running' AND {_one_of(task.id for task in claimed)}"
+        present = set(self._db.execute(query))
+        return [task for task in claimed if (task.id, task.attempt) in present]
 
     def was_lost(self, task: Task) -> bool:
         """Say whether a worker died over an earlier attempt."""
         query = "SELECT 1 FROM attempts WHERE task = ? AND outcome = ? LIMIT 1"
         return self._db.execute(query, (task.id, AttemptEnd.LOST.value)).fetchone() is not None
 
-    def finish(self, task: int, state: TaskState, size: int) -> None:
-        """Record that a task's outputs are made; within the transaction that commits them."""
-        if state is TaskState.DONE:
-            self._end(task, TaskState.DONE, AttemptEnd.DONE, size=size)
-        else:
-            self._db.execute("UPDATE tasks SET state = ?, size = ? WHERE id = ?", (state.value, size, task))
+    def finish(self, sizes: dict[int, int]) -> None:
+        """Record that the outputs of running tasks are made, and their bytes; within the transaction that commits them."""
+        self._note(f"{_one_of(sizes)} AND {_AT_WORK}", {}, AttemptEnd.DONE)
+        self._db.executemany(
+            "UPDATE tasks SET state = 'done', size = ?, epoch = (SELECT epoch FROM runs WHERE seq = run) "
+            f"WHERE id = ? AND {_AT_WORK}",
+            [(size, task) for task, size in sizes.items()],
+        )
+
+    def send(self, sizes: dict[int, int]) -> None:
+        """Record that running tasks are finished but for the files of theirs in the outbox; within that transaction."""
+        change = "UPDATE tasks SET state = 'sending', size = ? WHERE id = ?"
+        self._db.executemany(change, [(size, task) for task, size in sizes.items()])
 
     def finish_sent(self, tasks: Iterable[int]) -> None:
         """Record that all files of some tasks have arrived, if none of them is in the outbox any more; within a transaction."""
-        for task in tasks:
-            query = "SELECT 1 FROM tasks WHERE id = ? AND state = 'sending' AND NOT EXISTS (SELECT 1 FROM outbox WHERE task = tasks.id)"
-            if self._db.execute(query, (task,)).fetchone():
-                self._end(task, TaskState.DONE, AttemptEnd.DONE)
+        query = f"SELECT id, size FROM tasks WHERE {_one_of(tasks)} AND state = 'sending' AND NOT EXISTS (SELECT 1 FROM outbox WHERE task = tasks.id)"
+        self.finish(dict(self._db.execute(query)))
 
     def fail(self, task: int, kind: str, message: str, exit_code: int) -> None:
         """Record that a task failed; within a transaction."""
-        self._end(task, TaskState.FAILED, AttemptEnd.FAILED, kind, message, exit_code)
-
-    def _end(self, task: int, state: TaskState, end: AttemptEnd, *why: object, size: int | None = None) -> None:
-        """End the attempt that a task is at, and the task."""
-        self._note(f"id = :id AND {_AT_WORK}", {"id": task}, end, *why)
+        self._note(f"id = :id AND {_AT_WORK}", {"id": task}, AttemptEnd.FAILED, kind, message, exit_code)
         self._db.execute(
-            "UPDATE tasks SET state = ?, size = coalesce(?, size), epoch = (SELECT epoch FROM runs WHERE seq = run) "
-            f"WHERE id = ? AND {_AT_WORK}",
-            (state.value, size, task),
+            f"UPDATE tasks SET state = 'failed', epoch = (SELECT epoch FROM runs WHERE seq = run) WHERE id = ? AND {_AT_WORK}",
+            (task,),
         )
 
     def rewind(self, task: int) -> None:
@@ -255,3 +261,8 @@ class Tasks:
         )
         for output, maker, inputs in self._db.execute(query, (run.seq, run.epoch)):
             yield output, Receipt(maker, inputs)
+
+
+def _one_of(tasks: Iterable[int]) -> str:
+    """Write the condition that a task is one of some."""
+    return f"id IN ({','.join(map(str, tasks))})"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from pathlib import Path
 
 #: bytes that are written at once
 PIECE = 48 * 1024
@@ -26,7 +25,7 @@ def write_all(fd: int, content: memoryview) -> None:
         content = content[os.write(fd, content[:PIECE]) :]
 
 
-def link_or_copy(fd: int, path: Path) -> None:
+def link_or_copy(fd: int, path: str) -> None:
     """Give an open file another name, or copy it where it could still be written to or lies on another file system.
 
     Raises:
@@ -40,7 +39,7 @@ def link_or_copy(fd: int, path: Path) -> None:
         copy(fd, path)
 
 
-def _linked(fd: int, path: Path) -> bool:
+def _linked(fd: int, path: str) -> bool:
     """Link an open file, which only Linux can and only within a file system; say whether it did."""
     try:
         folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -55,7 +54,7 @@ def _linked(fd: int, path: Path) -> bool:
     return True
 
 
-def copy(fd: int, path: Path) -> None:
+def copy(fd: int, path: str) -> None:
     """Copy an open file, from its beginning, to a new one that is read-only.
 
     Rejected: sendfile, which macOS does not have from file to file; it takes as much CPU time.

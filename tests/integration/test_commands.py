@@ -34,7 +34,11 @@ class Place:
         """Run a command and return what came of it, and its stdout."""
         self.stdout.write_bytes(b"")
         request = Request(
-            command=command, folder=self.work, stdin=self.stdin, stdout=self.stdout, variables=self.variables
+            command=command,
+            folder=str(self.work),
+            stdin=str(self.stdin),
+            stdout=str(self.stdout),
+            variables=self.variables,
         )
         result = self.commands.run(request, lambda: None)
         return result, self.stdout.read_bytes() if self.stdout.exists() else b""
@@ -200,7 +204,11 @@ def test_long_command_lets_its_worker_do_something_meanwhile(place: Place) -> No
     """Once; what is quick is not disturbed."""
     calls: list[int] = []
     request = Request(
-        command="sleep 0.2", folder=place.work, stdin=place.stdin, stdout=place.stdout, variables=place.variables
+        command="sleep 0.2",
+        folder=str(place.work),
+        stdin=str(place.stdin),
+        stdout=str(place.stdout),
+        variables=place.variables,
     )
     place.stdout.touch()
     place.commands.run(request, lambda: calls.append(1))

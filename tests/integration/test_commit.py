@@ -70,7 +70,7 @@ def commit(store, receipt, replace):
     step()
     os.write(fd, NEW[5:])
     os.close(fd)
-    item = Staged(path=path, name=NAME, size=len(NEW), digest=digest_of(NEW), sealed=1, receipt=receipt, replace=replace)
+    item = Staged(path=str(path), name=NAME, size=len(NEW), digest=digest_of(NEW), sealed=1, receipt=receipt, replace=replace)
     store.prepare([item])
     with store.committing():
         store.commit(item)
@@ -126,7 +126,13 @@ def put(
     path.write_bytes(content)
     path.chmod(0o444)
     item = Staged(
-        path=path, name=name, size=len(content), digest=digest_of(content), sealed=1, receipt=receipt, replace=replace
+        path=str(path),
+        name=name,
+        size=len(content),
+        digest=digest_of(content),
+        sealed=1,
+        receipt=receipt,
+        replace=replace,
     )
     try:
         store.prepare([item])
@@ -297,7 +303,7 @@ def test_swap_that_is_rolled_back_leaves_a_whole_key(root: Root) -> None:
             path.write_bytes(NEW)
             items.append(
                 Staged(
-                    path=path,
+                    path=str(path),
                     name=name,
                     size=len(NEW),
                     digest=digest_of(NEW),
@@ -323,7 +329,7 @@ def test_recovery_goes_on_past_a_swap_whose_file_is_missing(root: Root) -> None:
         store.prepare(
             [
                 Staged(
-                    path=root.tmp / "x",
+                    path=str(root.tmp / "x"),
                     name=NAME,
                     size=3,
                     digest=b"d" * 16,
@@ -356,7 +362,7 @@ def write(number):
     path.write_bytes(content)
     try:
         with store.committing():
-            fresh = store.commit(Staged(path=path, name="bucket/raced", size=len(content), digest=digest_of(content), sealed=1))
+            fresh = store.commit(Staged(path=str(path), name="bucket/raced", size=len(content), digest=digest_of(content), sealed=1))
         outcomes.append("won %d" % number if fresh is Outcome.FRESH else "kept")
     except KeyExists:
         outcomes.append("refused")

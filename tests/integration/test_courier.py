@@ -13,7 +13,7 @@ from sshmap.agent.daemon import courier as courier_module
 from sshmap.agent.daemon.courier import Courier
 from sshmap.agent.session.server import serve
 from sshmap.errors import HostKeyRefused, HostLost
-from sshmap.model import JobSpec, Maker, Peer, RunId, TaskState, Verb
+from sshmap.model import JobSpec, Maker, Peer, RunId, Verb
 from sshmap.protocol.messages import Hello, Open, Opened
 from sshmap.store.commit import Store
 from sshmap.store.digest import digest_of
@@ -101,7 +101,7 @@ class Fleet:
                     replaces=False,
                 )
                 (self.root.outbox / str(posted)).write_bytes(content)
-            Tasks(self.store.ledger).finish(task.id, TaskState.SENDING, 0)
+            Tasks(self.store.ledger).send({task.id: 0})
 
     def waiting(self) -> list[str]:
         """Look once, and return the peers for which something waits."""

@@ -15,7 +15,7 @@ from sshmap.agent.session.planning import Planning
 from sshmap.agent.session.server import serve
 from sshmap.agent.shuffle import Holdings
 from sshmap.errors import HostLost
-from sshmap.model import JobSpec, Maker, RunId, TaskState, Verb
+from sshmap.model import JobSpec, Maker, RunId, Verb
 from sshmap.protocol.framing import FrameWriter
 from sshmap.protocol.messages import Counted, Hello, Message, Open, Opened, Plan, Planned, Progress, Start
 from sshmap.store import locks
@@ -58,8 +58,7 @@ def end_all(store: Store) -> list[Task]:
     """End all tasks that are queued, as workers do but without their outputs."""
     tasks = Tasks(store.ledger).claim(0, KEYS, fanouts=True)
     with store.ledger.change():
-        for task in tasks:
-            Tasks(store.ledger).finish(task.id, TaskState.DONE, 1)
+        Tasks(store.ledger).finish({task.id: 1 for task in tasks})
     return tasks
 
 
@@ -86,7 +85,7 @@ def test_run_whose_session_was_killed_while_it_queued_is_completed_by_the_same_c
     list(again.queue())
     assert sum(states(store, again.run).values()) == KEYS
     with store.ledger.change():
-        assert all(Tasks(store.ledger).owns(task) for task in claimed)
+        assert Tasks(store.ledger).owned(claimed) == claimed
     assert len(end_all(store)) == KEYS - len(claimed)
 
 

@@ -12,7 +12,7 @@ from sshmap import Cluster
 from sshmap.agent.shuffle import acknowledge, lose, sweep
 from sshmap.client import relay
 from sshmap.errors import DigestMismatch, HostLost
-from sshmap.model import JobSpec, Maker, RunId, TaskState, Verb
+from sshmap.model import JobSpec, Maker, RunId, Verb
 from sshmap.protocol.messages import Problem
 from sshmap.store.commit import Store
 from sshmap.store.digest import digest_of
@@ -63,7 +63,7 @@ def send(store: Store, task: Task, count: int) -> list[Parcel]:
             name = f"out/k/{number}"
             posted = outbox.post(task.id, "h1", name, len(CONTENT), digest_of(CONTENT), task.receipt, replaces=False)
             (store.root.outbox / str(posted)).write_bytes(CONTENT)
-        Tasks(store.ledger).finish(task.id, TaskState.SENDING, 0)
+        Tasks(store.ledger).send({task.id: 0})
     return outbox.parcels("h1", 1000)[before:]
 
 

@@ -49,7 +49,7 @@ path = store.root.tmp / "prepared"
 path.write_bytes(content)
 receipt, members = Receipt(b"n" * 16, b"i" * 16), ("in/a",)
 item = Staged(
-    path=path, name=name, size=len(content), digest=digest_of(content), sealed=1, receipt=receipt, members=members, replace=True
+    path=str(path), name=name, size=len(content), digest=digest_of(content), sealed=1, receipt=receipt, members=members, replace=True
 )
 store.prepare([item])
 print("prepared", flush=True)
@@ -170,7 +170,7 @@ def test_intention_that_was_not_used_goes_with_the_transaction_it_was_noted_for(
         path = root.tmp / "item"
         path.write_bytes(NEW)
         item = Staged(
-            path=path, name=NAME, size=len(NEW), digest=digest_of(NEW), sealed=1, receipt=RECEIPT_NEW, replace=True
+            path=str(path), name=NAME, size=len(NEW), digest=digest_of(NEW), sealed=1, receipt=RECEIPT_NEW, replace=True
         )
         store.prepare([item])
         with store.committing():

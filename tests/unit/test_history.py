@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from sshmap.errors import Refused
-from sshmap.model import JobSpec, Maker, RunId, TaskState, Verb
+from sshmap.model import JobSpec, Maker, RunId, Verb
 from sshmap.store import jobs as jobs_module
 from sshmap.store.jobs import Jobs, Run
 from sshmap.store.layout import Root
@@ -47,7 +47,7 @@ class Bench:
             if fails:
                 self.tasks.fail(task.id, "CommandsFailed", "exit 1", 1)
             else:
-                self.tasks.finish(task.id, TaskState.DONE, 10)
+                self.tasks.finish({task.id: 10})
 
     def states(self, run: Run) -> dict[str, int]:
         """Return the numbers of tasks by state."""
@@ -196,7 +196,7 @@ def test_task_whose_input_changed_is_queued_again(bench: Bench, state: str) -> N
     bench.queue(second, "out/a", inputs=b"changed")
     assert bench.states(second)["queued"] == 2
     with bench.ledger.change():
-        assert not [task for task in former if bench.tasks.owns(task)]
+        assert not bench.tasks.owned(former)
     (task,) = bench.claim()
     assert (task.receipt.inputs, task.attempt) == (b"changed", len(former) + 1)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterable
 
 from sshmap.agent.daemon.outputs import Made, made_by
 from sshmap.agent.daemon.shipped import ShippedFiles
@@ -22,6 +22,8 @@ from sshmap.store.tasks import Task
 #: bytes; more than the ballast, so that what is given up for the ledger is not taken by the next command
 _NEARLY_FULL = 2 * BALLAST
 _LAST_SIGNAL = 64
+#: bytes that no commands fill within so many seconds
+_ROOM, _ROOM_LOOK = 4 << 30, 0.1
 
 
 class Attempts:
@@ -37,6 +39,13 @@ class Attempts:
         self._store, self._executor, self._directory = store, executor, directory
         self._shipped = ShippedFiles(store.root, directory)
         self._makers: dict[bytes, Maker] = {}
+        self._rows: dict[str, Row] = {}
+        #: until when there is surely room on the disk
+        self._roomy = 0.0
+
+    def look_up(self, tasks: list[Task]) -> None:
+        """Look up the inputs of tasks that are about to be made, those with one input with one look at the ledger."""
+        self._rows = self._store.keys.rows([task.members[0] for task in tasks if len(task.members) == 1])
 
     def make(self, task: Task, meanwhile: Callable[[], None]) -> Made:
         """Run a task's command.
@@ -60,7 +69,8 @@ class Attempts:
 
     def _made(self, task: Task, meanwhile: Callable[[], None]) -> Made:
         maker = self._maker(task)
-        seals = [(row, self._store.contents.check(row)) for row in inputs_of(self._store, task)]
+        inputs = self._inputs(task)
+        seals = [self._store.contents.check(row) for row in inputs]
         work = self._directory.ready()
         self._shipped.place(maker.shipped, work)
         request = self._request(task, maker, work)
@@ -72,9 +82,25 @@ class Attempts:
         self._check_space("")
         if changed:
             raise CommandsFailed(f"the command changed its shipped file {changed!r}; write to a copy of it")
-        for row, seal_before in seals:
+        for row, seal_before in zip(inputs, seals, strict=True):
             self._store.contents.recheck(row, seal_before)
-        return made_by(task, request.stdout, work, self._directory)
+        return made_by(task, inputs, request.stdout, work, self._directory)
+
+    def _inputs(self, task: Task) -> list[Row]:
+        """Return the rows of a task's inputs, which have to be what they were when the job was planned.
+
+        Raises:
+            NothingMatched: one was deleted.
+            Refused: one was changed.
+        """
+        rows = self._rows if len(task.members) == 1 else self._store.keys.rows(task.members)
+        for name in task.members:
+            if name not in rows:
+                raise _deleted(name)
+        inputs = [rows[name] for name in task.members]
+        if digest_inputs((row.name, row.digest) for row in inputs) != task.receipt.inputs:
+            raise _changed(task.members[0])
+        return inputs
 
     def _maker(self, task: Task) -> Maker:
         if task.receipt.maker not in self._makers:
@@ -84,17 +110,16 @@ class Attempts:
             self._makers = {task.receipt.maker: maker}
         return self._makers[task.receipt.maker]
 
-    def _request(self, task: Task, maker: Maker, work: Path) -> Request:
-        stdout = self._directory.own("out")
-        _write(stdout, b"")
+    def _request(self, task: Task, maker: Maker, work: str) -> Request:
+        # what a fan-out prints becomes no key, and neither does the list of a merge's inputs
+        stdout = self._directory.reused("names") if task.verb is Verb.FANOUT else self._directory.fresh("out")
         if task.verb is Verb.MERGE:
-            stdin, about = self._directory.own("members"), task.output
             paths = [f"{self._store.files.path(name)}\n" for name in task.members]
-            _write(stdin, "".join(paths).encode())
+            stdin, about = self._directory.reused("members", "".join(paths).encode()), task.output
         else:
-            stdin, about = self._store.files.path(task.members[0]), task.members[0]
+            stdin, about = str(self._store.files.path(task.members[0])), task.members[0]
         variables = {
-            "SSHMAP_KEY": show(about), "SSHMAP_NAME": base_name(about), "SSHMAP_FILE": str(stdin),
+            "SSHMAP_KEY": show(about), "SSHMAP_NAME": base_name(about), "SSHMAP_FILE": stdin,
             "SSHMAP_JOB": task.job, "SSHMAP_ATTEMPT": str(task.attempt),
         }  # fmt: skip
         if task.verb is not Verb.MERGE:
@@ -107,8 +132,13 @@ class Attempts:
         Raises:
             NoSpace: it is.
         """
+        now = time.monotonic()
+        if now < self._roomy and not said:
+            return
         disk = os.statvfs(self._store.root.path)
-        full = disk.f_bavail * disk.f_frsize < _NEARLY_FULL or (disk.f_files and not disk.f_favail)
+        free = disk.f_bavail * disk.f_frsize
+        self._roomy = now + _ROOM_LOOK if free > _ROOM else 0.0
+        full = free < _NEARLY_FULL or (disk.f_files and not disk.f_favail)
         # what filled it may be gone by now
         if full or os.strerror(errno.ENOSPC) in said:
             raise NoSpace(
@@ -125,35 +155,27 @@ class Attempts:
         return CommandsFailed(f"{how}: {lines[-2000:]}" if lines else how, code=code)
 
 
-def inputs_of(store: Store, task: Task) -> list[Row]:
-    """Look up a task's inputs, which have to be what they were when the job was planned.
+def hold_inputs(store: Store, made: Iterable[Made]) -> None:
+    """Find out, in the transaction that commits what commands made, that all their inputs are still what they were.
 
-    Before the command, and in the transaction that commits what it made: it opens them when it likes.
+    Commands open them when they like.
 
     Raises:
         NothingMatched: one was deleted.
         Refused: one was changed.
     """
-    rows = []
-    for name in task.members:
-        row = store.keys.get(name)
-        if row is None:
-            raise NothingMatched(f"{show(name)} was deleted after the job was planned")
-        rows.append(row)
-    if digest_inputs((row.name, row.digest) for row in rows) != task.receipt.inputs:
-        raise _changed(task.members[0])
-    return rows
+    before = [row for item in made for row in item.inputs]
+    present = store.keys.rows([row.name for row in before])
+    for row in before:
+        if row.name not in present:
+            raise _deleted(row.name)
+        if present[row.name].digest != row.digest:
+            raise _changed(row.name)
+
+
+def _deleted(name: str) -> NothingMatched:
+    return NothingMatched(f"{show(name)} was deleted after the job was planned")
 
 
 def _changed(name: str) -> Refused:
     return Refused(f"{show(name)} was changed after the job was planned", hint="run the command again")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a new file, in no place that a command might have prepared."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        while content:
-            content = content[os.write(fd, content) :]
-    finally:
-        os.close(fd)

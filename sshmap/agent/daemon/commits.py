@@ -9,23 +9,23 @@ from __future__ import annotations
 import os
 import time
 
-from sshmap.agent.daemon.attempt import inputs_of
+from sshmap.agent.daemon.attempt import hold_inputs
 from sshmap.agent.daemon.outputs import Made
 from sshmap.agent.daemon.task_directory import discard
 from sshmap.agent.host.wake import wake
 from sshmap.errors import CommandsFailed, SshmapError
-from sshmap.model import TaskState, Verb, base_name
+from sshmap.model import Verb, base_name
 from sshmap.placement import Ring
-from sshmap.store.commit import Staged, Store
+from sshmap.store.commit import Outcome, Staged, Store
 from sshmap.store.files import mapped_error
 from sshmap.store.outbox import Outbox
 from sshmap.store.receipts import names_digest
 from sshmap.store.tasks import Task, Tasks
 
 #: tasks that are committed together
-MOST = 16
+MOST = 32
 #: seconds for which a finished task may wait for others
-LONGEST = 0.02
+LONGEST = 0.1
 
 
 class Commits:
@@ -42,6 +42,8 @@ class Commits:
         self._cluster = store.root.read_cluster()
         self._ring = Ring(self._cluster.ring)
         self._waiting: list[Made] = []
+        #: files that were moved to where they belong
+        self._moved: set[str] = set()
         self._since = 0.0
         #: tasks whose outputs were lost while they waited
         self._repeated: set[int] = set()
@@ -71,14 +73,14 @@ class Commits:
         self.drop()
 
     def drop(self) -> None:
-        """Forget what waits, and delete its files; those that became keys have another name by now."""
+        """Forget what waits, and delete its files but those that were moved to where they belong."""
         waiting, self._waiting = self._waiting, []
-        for made in waiting:
-            discard(made.litter)
+        discard(path for made in waiting for path in made.litter if path not in self._moved)
+        self._moved.clear()
 
     def _commit_or_fail(self, made: Made) -> None:
         try:
-            if all(item.path.exists() for item in made.files):
+            if all(os.path.exists(item.path) for item in made.files):
                 self._commit([made])
             else:
                 self._repeat(made.task)
@@ -103,7 +105,7 @@ class Commits:
 
         def note() -> None:
             with self._store.ledger.change():
-                if self._tasks.owns(task):
+                if self._tasks.owned([task]):
                     self._tasks.fail(task.id, type(error).__name__, error.message, code)
 
         self._store.insist(note)
@@ -119,43 +121,48 @@ class Commits:
     def _commit(self, waiting: list[Made]) -> None:
         if any(made.task.verb is Verb.FANOUT for made in waiting):
             self._read_ring()
-        self._store.prepare([item for made in waiting for item in made.files if self._is_here(made.task, item)])
+        peers = {item.path: self._peer(made.task, item) for made in waiting for item in made.files}
+        self._store.prepare([item for made in waiting for item in made.files if not peers[item.path]])
+        done: dict[int, int] = {}
+        sending: dict[int, int] = {}
         with self._store.committing():
-            away = sum([self._commit_one(made) for made in waiting if self._tasks.owns(made.task)])
+            ours = {task.id for task in self._tasks.owned(made.task for made in waiting)}
+            counted = [made for made in waiting if made.task.id in ours]
+            hold_inputs(self._store, counted)
+            for made in counted:
+                away = any(peers[item.path] for item in made.files)
+                (sending if away else done)[made.task.id] = sum(item.size for item in made.files)
+                self._commit_one(made, peers)
+            self._tasks.finish(done)
+            self._tasks.send(sending)
             self._store.ledger.bump()
-        if away:
+        if sending:
             wake(self._store.root, "courier")
 
-    def _commit_one(self, made: Made) -> int:
-        """Make files keys or post them, and finish the task; within a transaction. Return how many were posted."""
+    def _peer(self, task: Task, item: Staged) -> str:
+        """Return the host that an output has to be sent to; nothing if it belongs here, as those of map and merge always do."""
+        owner = self._ring.place(item.name) if task.verb is Verb.FANOUT else self._cluster.host
+        return "" if owner == self._cluster.host else owner
+
+    def _commit_one(self, made: Made, peers: dict[str, str]) -> None:
+        """Make files keys, or post them; within a transaction."""
         task = made.task
-        inputs_of(self._store, task)
-        away = [item for item in made.files if not self._is_here(task, item)]
         for item in made.files:
-            if item not in away:
-                self._store.commit(item)
-        for item in away:
-            self._post(task, item)
+            if peer := peers[item.path]:
+                self._post(task, item, peer)
+            elif self._store.commit(item) is not Outcome.KEPT:
+                self._moved.add(item.path)
         if task.verb is Verb.FANOUT:
             names = [base_name(item.name) for item in made.files]
             self._outbox.record_fanout(task.output, task.receipt, len(names), names_digest(names))
-        state = TaskState.SENDING if away else TaskState.DONE
-        self._tasks.finish(task.id, state, sum(item.size for item in made.files))
-        return len(away)
 
-    def _is_here(self, task: Task, item: Staged) -> bool:
-        """Say whether an output belongs on this host; those of map and merge always do."""
-        return task.verb is not Verb.FANOUT or self._ring.place(item.name) == self._cluster.host
-
-    def _post(self, task: Task, item: Staged) -> None:
+    def _post(self, task: Task, item: Staged, peer: str) -> None:
         """Put a file into the outbox; within a transaction."""
-        peer = self._ring.place(item.name)
         number = self._outbox.post(
             task.id, peer, item.name, item.size, item.digest, task.receipt, replaces=task.replaces
         )
-        outgoing = self._store.root.outbox / str(number)
-        outgoing.unlink(missing_ok=True)
-        os.link(item.path, outgoing)
+        os.rename(item.path, f"{self._store.root.outbox}/{number}")
+        self._moved.add(item.path)
 
     def _read_ring(self) -> None:
         """Place by the ring the host was told last; it may change while there is no data."""

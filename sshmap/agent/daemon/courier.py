@@ -10,6 +10,7 @@ files, and is tried again after a pause.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 
@@ -21,7 +22,7 @@ from sshmap.model import Peer
 from sshmap.protocol.messages import Put
 from sshmap.store.commit import Store
 from sshmap.store.jobs import Jobs
-from sshmap.store.layout import Root
+from sshmap.store.layout import ClusterFile, Root
 from sshmap.store.outbox import Outbox, Parcel
 from sshmap.transport.session import Session
 
@@ -30,6 +31,8 @@ MOST_ROUTES = 8
 #: seconds after which a route without files ends, and after which one with files ends if other peers wait
 IDLE, TURN = 30.0, 1.0
 FIRST_PAUSE, MOST_PAUSE = 0.1, 10.0
+#: seconds between two looks at least: few large steps cost less than many; and between two steps of forgetting
+_LOOK, _FORGET = 0.03, 1.0
 
 
 class Courier:
@@ -48,11 +51,16 @@ class Courier:
         #: when a peer's turn began last, and after a failure when the next may begin and the pause until then
         self._began: dict[str, float] = {}
         self._later: dict[Peer, tuple[float, float]] = {}
+        self._looked = self._forgot = 0.0
+        #: the cluster's file as it was read last, and which state of it that was
+        self._cluster, self._read = root.read_cluster(), (0, 0)
 
     def look_once(self, seconds: float) -> None:
         """Start, wake and end routes as the outbox and the cluster's file say; forget a little; then wait to be woken."""
+        time.sleep(max(0.0, self._looked + _LOOK - time.monotonic()))
+        self._looked = time.monotonic()
         self._collect()
-        cluster = self._root.read_cluster()
+        cluster = self._present_cluster()
         waiting = self._outbox.peers_waiting()
         if cluster.shuffle == "relay":
             for name in waiting:
@@ -60,7 +68,22 @@ class Courier:
             waiting = []
         known = {peer.name: peer for peer in cluster.peers}
         pause = self._send([known.get(name, Peer(name=name, connect="ssh", root="")) for name in waiting])
-        self._sleeper.wait(0.0 if self._jobs.forget() else min(seconds, pause))
+        self._sleeper.wait(0.0 if self._forget() else min(seconds, pause))
+
+    def _present_cluster(self) -> ClusterFile:
+        """Return the cluster's file, which is replaced as a whole when it changes."""
+        status = os.stat(self._root.cluster_file)
+        if (state := (status.st_ino, status.st_mtime_ns)) != self._read:
+            self._cluster, self._read = self._root.read_cluster(), state
+        return self._cluster
+
+    def _forget(self) -> bool:
+        """Forget a little of what is old, now and then; say whether there is more."""
+        if self._looked - self._forgot < _FORGET:
+            return False
+        more = self._jobs.forget()
+        self._forgot = 0.0 if more else self._looked
+        return more
 
     def _send(self, peers: list[Peer]) -> float:
         """See to it that these peers are served in turn; return the seconds after which another one may be tried."""
@@ -158,14 +181,17 @@ class Route:
         while not self._leave:
             self._nudge.clear()
             parcels = outbox.parcels(self._peer.name, AHEAD)
-            if parcels:
-                self._send(session, store, parcels)
-            elif self._crowded or not self._nudge.wait(IDLE):
+            sent = self._send(session, store, parcels) if parcels else 0
+            if self._crowded and not parcels:
+                return
+            # what comes meanwhile is told by the next look
+            if sent == len(parcels) < AHEAD and not self._crowded and not self._nudge.wait(IDLE):
                 return
             if self._crowded and time.monotonic() - began > TURN:
                 return
 
-    def _send(self, session: Session, store: Store, parcels: list[Parcel]) -> None:
+    def _send(self, session: Session, store: Store, parcels: list[Parcel]) -> int:
+        """Send files and take them out of the outbox when the peer has them; return how many."""
         sent: list[Parcel] = []
         size = 0
         for parcel in parcels:
@@ -190,3 +216,4 @@ class Route:
         if untold:
             # they stay, as the peer takes them when a client has told it of the job
             raise untold[0].error(self._peer.name)
+        return len(sent)

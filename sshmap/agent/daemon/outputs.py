@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 import msgspec
 
@@ -13,6 +12,7 @@ from sshmap.errors import CommandsFailed
 from sshmap.model import KeyName, Verb, base_name, check_name
 from sshmap.store.commit import Staged
 from sshmap.store.digest import digest_fd
+from sshmap.store.keys import Row
 from sshmap.store.seal import seal
 from sshmap.store.tasks import Task
 from sshmap.store.writing import copy
@@ -22,16 +22,19 @@ class Made(msgspec.Struct, frozen=True):
     """A task whose command has ended well, and its outputs, which are no keys yet."""
 
     task: Task
+    #: rows of the inputs, as they were before the command
+    inputs: tuple[Row, ...]
     files: tuple[Staged, ...]
-    #: files to delete when the outputs are keys
-    litter: tuple[Path, ...] = ()
+    #: files to delete in the end, unless they have become keys
+    litter: tuple[str, ...] = ()
 
 
-def made_by(task: Task, stdout: Path, work: Path, directory: TaskDirectory) -> Made:
+def made_by(task: Task, inputs: list[Row], stdout: str, work: str, directory: TaskDirectory) -> Made:
     """Take what a command made out of its reach.
 
     Args:
         task: the task.
+        inputs: rows of its inputs, as they were before the command.
         stdout: the command's stdout.
         work: its working directory.
         directory: where the worker's own files lie.
@@ -42,20 +45,20 @@ def made_by(task: Task, stdout: Path, work: Path, directory: TaskDirectory) -> M
     """
     printed = _printed_files(task, stdout, work, directory) if task.verb is Verb.FANOUT else None
     files = [_finished(stdout, KeyName(task.output), task, directory)] if printed is None else printed
-    return Made(task, tuple(files), tuple(directory.taken()))
+    return Made(task, tuple(inputs), tuple(files), tuple(directory.taken()))
 
 
-def _printed_files(task: Task, stdout: Path, work: Path, directory: TaskDirectory) -> list[Staged]:
+def _printed_files(task: Task, stdout: str, work: str, directory: TaskDirectory) -> list[Staged]:
     files: list[Staged] = []
     for printed in printed_names(stdout, work):
         name = check_name(task.output + base_name(printed))
         path = directory.own("file")
-        os.rename(work / printed, path)
+        os.rename(f"{work}/{printed}", path)
         files.append(_finished(path, name, task, directory))
     return files
 
 
-def _finished(path: Path, name: KeyName, task: Task, directory: TaskDirectory) -> Staged:
+def _finished(path: str, name: KeyName, task: Task, directory: TaskDirectory) -> Staged:
     """Make a command's output fit to become a key: a plain file of its own, sealed, digested."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -68,7 +71,7 @@ def _finished(path: Path, name: KeyName, task: Task, directory: TaskDirectory) -
             copy(fd, fresh)
             return _finished(fresh, name, task, directory)
         sealed = seal(fd)
-        size, digest = digest_fd(fd)
+        size, digest = digest_fd(fd, status.st_size)
     finally:
         os.close(fd)
     return Staged(
@@ -77,7 +80,7 @@ def _finished(path: Path, name: KeyName, task: Task, directory: TaskDirectory) -
     )  # fmt: skip
 
 
-def printed_names(stdout: Path, work: Path) -> list[str]:
+def printed_names(stdout: str, work: str) -> list[str]:
     """Read which files a fan-out command wants to keep.
 
     Raises:
@@ -85,7 +88,7 @@ def printed_names(stdout: Path, work: Path) -> list[str]:
     """
     names: list[str] = []
     seen: set[str] = set()
-    for raw in stdout.read_bytes().split(b"\n"):
+    for raw in _content(stdout).split(b"\n"):
         if not raw:
             continue
         try:
@@ -100,7 +103,12 @@ def printed_names(stdout: Path, work: Path) -> list[str]:
     return names
 
 
-def _name_problem(name: str, work: Path) -> str:
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
+def _name_problem(name: str, work: str) -> str:
     parts = name.split("/")
     if name.startswith("/"):
         return "is absolute; print names relative to the working directory"
@@ -108,7 +116,7 @@ def _name_problem(name: str, work: Path) -> str:
         return "has a part that is empty or '..'"
     path = work
     for part in parts:
-        path = path / part
+        path = f"{path}/{part}"
         try:
             mode = os.lstat(path).st_mode
         except (OSError, ValueError):

@@ -48,7 +48,7 @@ class ShippedFiles:
         self._lent: list[_Lent] = []
         self._clones = sys.platform == "linux"
 
-    def place(self, files: Iterable[Shipped], work: Path) -> None:
+    def place(self, files: Iterable[Shipped], work: str) -> None:
         """Put files into an empty working directory.
 
         Raises:
@@ -58,8 +58,8 @@ class ShippedFiles:
         self._lent = []
         for file in files:
             copy = self._copy_of(file)
-            if not self._clone(copy, work / file.name):
-                os.link(copy, work / file.name)
+            if not self._clone(copy, Path(work, file.name)):
+                os.link(copy, f"{work}/{file.name}")
                 self._lent.append(_Lent(file, copy, _state(copy)))
 
     def changed(self) -> str:
@@ -80,7 +80,7 @@ class ShippedFiles:
 
     def _make(self, file: Shipped) -> Path:
         """Copy a shipped file and check it."""
-        copy = self._directory.kept("shipped")
+        copy = Path(self._directory.kept("shipped"))
         source = self._root.shipped / file.digest.hex()
         if not self._clone(source, copy):
             _copy(source, copy)

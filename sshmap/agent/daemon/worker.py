@@ -16,6 +16,7 @@ from sshmap.agent.daemon.task_directory import TaskDirectory
 from sshmap.agent.execution.commands import Commands
 from sshmap.agent.execution.shell import task_environment
 from sshmap.agent.host.wake import Sleeper, wake
+from sshmap.agent.shuffle import FULL_OUTBOX
 from sshmap.errors import NoSpace, SshmapError
 from sshmap.store.commit import Store
 from sshmap.store.layout import Root
@@ -26,10 +27,8 @@ from sshmap.store.tasks import Task, Tasks
 IDLE_LOOK = 30.0
 #: seconds until a worker tries again to claim a task on a full disk
 FULL_LOOK = 1.0
-#: tasks quicker than this are claimed several at a time
-QUICK = 0.05
-#: bytes in the outbox above which no fan-out is begun
-FULL_OUTBOX = 4 << 30
+#: seconds that the tasks take which are claimed together
+QUICK = 0.2
 #: seconds for which the size of the outbox is taken as known
 _OUTBOX_LOOK = 0.25
 
@@ -51,7 +50,8 @@ class Worker:
         self._attempts = Attempts(self.store, self._executor, TaskDirectory(root))
         self._commits = Commits(self.store, self.tasks, self.outbox)
         self._sleeper = Sleeper(root, f"worker-{slot}")
-        self._quick_run = 0
+        #: the run of the tasks done last, and the seconds that one of them took
+        self._run, self._pace = 0, QUICK
         self._outbox_full, self._outbox_seen = False, 0.0
 
     def run_forever(self) -> None:
@@ -77,27 +77,28 @@ class Worker:
     def work_once(self) -> bool:
         """Claim some tasks and run them; say whether there were any.
 
-        Several are claimed only of a run whose tasks have been quick, and those not begun
-        are given back as soon as one is not.
+        Several are claimed only of a run whose tasks have been quick, and those not begun are given back when they
+        take much longer than that.
         """
         tasks = self._claim()
-        self._quick_run = tasks[0].run if tasks else 0
+        self._attempts.look_up(tasks)
+        began, number = time.monotonic(), 0
         for number, task in enumerate(tasks, start=1):
-            began = time.monotonic()
             self._attempt(task)
-            if time.monotonic() - began > QUICK:
-                self._quick_run = 0
+            if time.monotonic() - began > 2 * QUICK:
                 self._give_back(tasks[number:])
                 break
         self._commits.flush()
+        if tasks:
+            self._run, self._pace = tasks[0].run, (time.monotonic() - began) / number
         return bool(tasks)
 
     def _claim(self) -> list[Task]:
         tasks: list[Task] = []
         fanouts = not self._is_outbox_full()
-        if self._quick_run:
-            count = max(1, min(MOST, self.tasks.backlog(2 * MOST) // 2))
-            tasks = self.tasks.claim(self.slot, count, fanouts=fanouts, run=self._quick_run)
+        if self._pace < QUICK:
+            count = max(1, min(MOST, int(QUICK / self._pace), self.tasks.backlog(2 * MOST) // 2))
+            tasks = self.tasks.claim(self.slot, count, fanouts=fanouts, run=self._run)
         if not tasks:
             self.store.insist(lambda: tasks.extend(self.tasks.claim(self.slot, 1, fanouts=fanouts)))
         return tasks

@@ -90,9 +90,8 @@ class Bash:
             command.number,
         )
         content = b"".join(field + b"\0" for field in fields)
-        os.lseek(self._request, 0, os.SEEK_SET)
-        os.ftruncate(self._request, 0)
-        os.write(self._request, content)
+        os.pwrite(self._request, content, 0)
+        os.ftruncate(self._request, len(content))
         os.lseek(self._request, 0, os.SEEK_SET)
         os.write(self._ring, command.number + b"\n")
 

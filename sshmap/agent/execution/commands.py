@@ -91,7 +91,6 @@ class _Supervisor:
             # reset means that what was sent has not been read
             self.alive = False
             return None
-        self._drain(tail)
         return Result(exit_code=code, stderr=tail.text())
 
     def _await_code(self, tail: Tail, meanwhile: Callable[[], None]) -> int:
@@ -103,6 +102,9 @@ class _Supervisor:
             elif limit is not None:
                 meanwhile()
                 limit = None
+        # the socket is looked at before the pipe, and answers when all of the command's stderr has been written
+        if self._stderr in ready:
+            self._drain(tail)
         number, _, code = self._control.recv(64).partition(b" ")
         if number == b"%d" % self._number:
             return int(code)
@@ -136,7 +138,7 @@ def _encode(request: Request, number: int) -> bytes:
     mark = str(number)
     variables = [f"{name}={value}" for name, value in request.variables.items()]
     fields = (
-        mark, str(request.folder), str(request.stdin), str(request.stdout), request.command, str(len(variables)),
+        mark, request.folder, request.stdin, request.stdout, request.command, str(len(variables)),
         *variables, *plain_words(request.command), mark,
     )  # fmt: skip
     content = b"".join([field.encode() + b"\0" for field in fields])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -14,10 +13,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     command: str
     #: working directory
-    folder: Path
-    stdin: Path
+    folder: str
+    stdin: str
     #: an empty file
-    stdout: Path
+    stdout: str
     #: environment variables of this command alone
     variables: dict[str, str] = {}
 

@@ -98,12 +98,3 @@ def exit_code(status: int) -> int:
         return 128 + os.WSTOPSIG(status)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
-
-
-def has_children() -> bool:
-    """Say whether this process has a child, be it one that waits to be reaped."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
+import time
 
 from sshmap.agent.execution.bash import Bash, Command
-from sshmap.agent.execution.processes import RESET, children_of_thread, exit_code, has_children, kill_below
+from sshmap.agent.execution.processes import RESET, children_of_thread, exit_code, kill_below
 
 #: exit code of a command whose shell was killed with it
 KILLED = 128 + signal.SIGKILL
@@ -35,14 +37,14 @@ class Server:
         self._control, self._stderr = control, stderr
         self._environment = dict(os.environb)
         self._path = self._environment.get(b"PATH", b"").split(b":")
-        self._woken, waking = os.pipe()
-        for fd in (self._woken, waking):
+        self._woken, self._waking = os.pipe()
+        for fd in (self._woken, self._waking):
             os.set_blocking(fd, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
         self._shell: Bash | None = None
-        #: wait status of the children that have ended or stopped and were not asked about yet
-        self._ended: dict[int, int] = {}
+        #: wait status of bash, if it has ended or stopped
+        self._shell_ended: int | None = None
+        signal.signal(signal.SIGTERM, _on_term)
+        threading.Thread(target=_watch, args=(control,), daemon=True).start()
 
     def serve(self) -> None:
         """Run what is asked for until the worker is gone."""
@@ -53,18 +55,14 @@ class Server:
             os.write(self._control, b"%s %d\n" % (command.number, code))
 
     def _receive(self) -> bytes:
-        """Read a request whole; nothing if the worker is gone."""
-        size = int.from_bytes(self._read(LENGTH), "big")
-        return self._read(size)
-
-    def _read(self, size: int) -> bytes:
+        """Read a request whole; nothing if the worker is gone. None follows before it is answered."""
         content = b""
-        while len(content) < size:
-            piece = os.read(self._control, size - len(content))
+        while len(content) < LENGTH or len(content) < LENGTH + int.from_bytes(content[:LENGTH], "big"):
+            piece = os.read(self._control, 65536)
             if not piece:
                 return b""
             content += piece
-        return content
+        return content[LENGTH:]
 
     def _run(self, command: Command) -> int:
         pid = self._start_program(command) if command.words else 0
@@ -103,15 +101,19 @@ class Server:
         return b""
 
     def _await_program(self, pid: int) -> int:
-        while pid not in self._ended:
-            self._wait(-1)
-        return exit_code(self._ended.pop(pid))
+        while True:
+            ended, status = os.waitpid(-1, os.WUNTRACED)
+            if ended == pid:
+                return exit_code(status)
+            self._note(ended, status)
 
     def _run_in_shell(self, command: Command) -> int:
         self._reap()
-        if self._shell and self._shell.pid in self._ended:
+        if self._shell and self._shell_ended is not None:
             self._end_shell(self._shell)
-        shell = self._shell = self._shell or Bash(self._environment, self._stderr)
+        if self._shell is None:
+            self._shell = self._start_shell()
+        shell = self._shell
         try:
             shell.begin(command)
             code = self._await_shell(shell, command)
@@ -122,45 +124,50 @@ class Server:
             os.write(self._stderr, _LOST)
         return code
 
+    def _start_shell(self) -> Bash:
+        """Start a bash, whose end and whose being stopped are heard of from then on."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
+        self._shell_ended = None
+        return Bash(self._environment, self._stderr)
+
     def _await_shell(self, shell: Bash, command: Command) -> int | None:
         """Wait for the answer of bash; None if it was killed or stopped, or if it answers to something else."""
-        while shell.pid not in self._ended:
-            if self._wait(shell.reply):
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        poll.register(shell.reply, select.POLLIN)
+        while self._shell_ended is None:
+            ready = [fd for fd, _ in poll.poll()]
+            if self._woken in ready:
+                os.read(self._woken, 4096)
+                self._reap()
+            if shell.reply in ready:
                 return shell.result(command)
         return None
 
     def _end_shell(self, shell: Bash) -> int:
         """End a bash that cannot be relied on, and return the exit code of the command that was its last one."""
         self._reap()
-        status = self._ended.pop(shell.pid, None)
+        status = self._shell_ended
         shell.end()
         self._shell = None
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return KILLED if status is None else exit_code(status) or KILLED
 
-    def _wait(self, reply: int) -> bool:
-        """Wait until a child has ended or bash has answered; say whether it was bash. Ends this process with the worker."""
-        poll = select.poll()
-        for fd in (self._control, self._woken, *([reply] if reply >= 0 else [])):
-            poll.register(fd, select.POLLIN)
-        ready = dict(poll.poll())
-        if self._control in ready:
-            end_all()
-        if self._woken in ready:
-            os.read(self._woken, 4096)
-            self._reap()
-        return reply in ready
-
-    def _reap(self) -> None:
-        """Note which children have ended or stopped; orphans of commands are among them."""
-        self._ended = {pid: status for pid, status in self._ended.items() if self._shell and pid == self._shell.pid}
+    def _reap(self) -> bool:
+        """Take note of children that have ended or stopped, among them orphans of commands; say whether one is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
-                return
+                return False
             if not pid:
-                return
-            self._ended[pid] = status
+                return True
+            self._note(pid, status)
+
+    def _note(self, pid: int, status: int) -> None:
+        if self._shell and pid == self._shell.pid:
+            self._shell_ended = status
 
     def _end_leftovers(self, *, thorough: bool) -> None:
         """Kill what a command left running.
@@ -168,11 +175,27 @@ class Server:
         Args:
             thorough: look below bash too, where a stopped command stays.
         """
-        spare = (self._shell.pid,) if self._shell else ()
-        if not spare and not has_children():
+        if not self._reap():
             return
+        spare = (self._shell.pid,) if self._shell else ()
         if thorough or [int(pid) for pid in children_of_thread(os.getpid(), str(os.getpid()))] != [*spare]:
             kill_below(os.getpid(), spare)
+
+
+def _on_term(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end_all()
+
+
+def _watch(control: int) -> None:
+    """Have the main thread end all, whatever it waits for, as soon as the worker is gone."""
+    poll = select.poll()
+    poll.register(control, 0)
+    poll.poll()
+    while True:
+        # again, as it may have been about to wait when the signal came
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        time.sleep(0.02)
 
 
 def end_all() -> None:

@@ -10,7 +10,6 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from sshmap.errors import DigestMismatch, ProtocolError
@@ -50,7 +49,7 @@ class Incoming:
         #: whether it was broken off, so that nobody can say what comes next
         self.broken = False
 
-    def save(self, path: Path) -> Content:
+    def save(self, path: str) -> Content:
         """Write the content to a new file, which is sealed; if that fails there is none.
 
         Raises:
@@ -63,7 +62,8 @@ class Incoming:
         try:
             return self._adopt(self._frame, path) if isinstance(self._frame, Handed) else self._write(path)
         except BaseException:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
             raise
 
     def drain(self) -> None:
@@ -88,7 +88,7 @@ class Incoming:
         self.broken = False
         return fd
 
-    def _write(self, path: Path) -> Content:
+    def _write(self, path: str) -> Content:
         hasher = Hasher()
         with _created(path) as fd:
             looked = 0
@@ -102,14 +102,14 @@ class Incoming:
             content = Content(hasher.size, hasher.digest, seal(fd))
         return _checked(content, self._frame)
 
-    def _adopt(self, handed: Handed, path: Path) -> Content:
+    def _adopt(self, handed: Handed, path: str) -> Content:
         """Give a file that was handed over a name here too; one that can still be written to is copied."""
         fd = self._taken()
         try:
             link_or_copy(fd, path)
         finally:
             os.close(fd)
-        with path.open("rb", buffering=0) as file:
+        with open(path, "rb", buffering=0) as file:
             now = Seal.of(os.fstat(file.fileno()))
             if now.size == handed.size and now.fresh:
                 return Content(handed.size, handed.digest, now.stamped)
@@ -129,7 +129,7 @@ def _check_room(fd: int) -> None:
 
 
 @contextlib.contextmanager
-def _created(path: Path) -> Iterator[int]:
+def _created(path: str) -> Iterator[int]:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
     try:
         yield fd

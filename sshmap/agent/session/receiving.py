@@ -6,6 +6,7 @@ before its transaction has ended, and every Put has one result.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Receiver:
 
     def __init__(self, store: Store, take: Callable[[], int], deliveries: Deliveries) -> None:
         self._store, self._take, self._deliveries = store, take, deliveries
-        self._scratch: Path | None = None
+        self._scratch = ""
         self._count = 0
         self._waiting: list[Staged | PutResult] = []
         self._size = 0
@@ -68,7 +69,7 @@ class Receiver:
             fresh = self._fresh_path()
             if incoming.save(fresh).digest != digest:
                 raise DigestMismatch("a shipped file arrived damaged", hint="run the command again")
-            fresh.replace(path)
+            os.replace(fresh, path)
         except SshmapError:
             if not incoming.broken:
                 incoming.drain()
@@ -82,11 +83,11 @@ class Receiver:
         if self._waiting:
             yield self._commit()
 
-    def _fresh_path(self) -> Path:
-        if self._scratch is None:
-            self._scratch = locks.scratch_dir(self._store.root)
+    def _fresh_path(self) -> str:
+        if not self._scratch:
+            self._scratch = str(locks.scratch_dir(self._store.root))
         self._count += 1
-        return self._scratch / str(self._count)
+        return f"{self._scratch}/{self._count}"
 
     def _staged(self, put: Put, incoming: Incoming) -> Staged:
         check_name(put.name)
@@ -110,7 +111,9 @@ class Receiver:
         except SshmapError as exc:
             results = iter([refused(exc, item.name) for item in items])
         for item in items:
-            item.path.unlink(missing_ok=True)
+            # what has become a key has another name
+            if os.path.exists(item.path):
+                os.unlink(item.path)
         return Stored(results=tuple(next(results) if isinstance(item, Staged) else item for item in waiting))
 
     def _committed(self, items: list[Staged]) -> list[PutResult]:
@@ -131,6 +134,6 @@ class Receiver:
 
     def close(self) -> None:
         """Drop what was not committed."""
-        if self._scratch is not None:
-            remove_tree(self._scratch)
-            self._scratch = None
+        if self._scratch:
+            remove_tree(Path(self._scratch))
+            self._scratch = ""

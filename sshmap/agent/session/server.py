@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -138,7 +139,7 @@ class ServedSession:
         self._hello = hello
         if peer not in ("", hello.caller):
             raise Refused(f"{hello.caller or 'a client'} calls with the key of {peer}")
-        self._peer = bool(hello.caller)
+        self._peer, self._noted = bool(hello.caller), 0.0
         self.store = open_store(root, hello, peer=self._peer)
         deliveries = Deliveries(self.store, Ring(hello.ring), hello.host, hello.caller)
         self.receiver = Receiver(self.store, channel.take, deliveries)
@@ -146,7 +147,7 @@ class ServedSession:
 
     def run(self) -> None:
         """Welcome the client, and answer its requests until it leaves."""
-        lifecycle.note_use(self._root)
+        self._note_use()
         if self._hello.autostart and not self._warm and not self._peer:
             lifecycle.ensure_running(self._root)
         self.writer.message(m.welcome(self._hello))
@@ -155,6 +156,12 @@ class ServedSession:
                 raise ProtocolError("content came without a Put")
             if not self._serve(request):
                 return
+            self._note_use()
+
+    def _note_use(self) -> None:
+        """Remember that the host is in use, which nobody needs to know to the second."""
+        if (now := time.monotonic()) - self._noted > 1.0:
+            self._noted = now
             lifecycle.note_use(self._root)
 
     def _serve(self, request: m.Message) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from sshmap.model import JobSpec, Maker, Receipt, RunId, TaskState, Verb
+from sshmap.model import JobSpec, Maker, Receipt, RunId, Verb
 from sshmap.store.jobs import Jobs
 from sshmap.store.keys import Keys, Row
 from sshmap.store.layout import Root
@@ -47,7 +47,9 @@ def fill(ledger: Ledger) -> None:
             if spec.maker.verb is Verb.FANOUT:
                 Outbox(ledger).post(one.id, "h1", f"{one.output}0_x", 7, b"f" * 16, one.receipt, replaces=False)
                 Outbox(ledger).record_fanout(one.output, one.receipt, 1, b"n" * 16)
-            tasks.finish(one.id, TaskState.SENDING if spec.maker.verb is Verb.FANOUT else TaskState.DONE, 7)
+                tasks.send({one.id: 7})
+            else:
+                tasks.finish({one.id: 7})
     Outbox(ledger).note_stuck("h1", "HostLost", "h1: Connection refused")
 
 
