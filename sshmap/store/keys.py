@@ -89,6 +89,13 @@ class Keys:
                 yield Entry(*row)
             after = rows[-1][0]
 
+    def names(self, prefix: str) -> Iterator[str]:
+        """Go through the names of all keys that start with a prefix, in order and in batches, as `scan` does."""
+        after, query = "", "SELECT name FROM keys WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"
+        while rows := self._db.execute(query, (prefix, after_prefix(prefix), after, 10 * _BATCH)).fetchall():
+            yield from (name for (name,) in rows)
+            after = rows[-1][0]
+
     def level(self, prefix: str, after: str = "") -> Iterator[Entry | str]:
         """Go through one level below a prefix, behind a row: keys as entries, directories as text ending in ``/``.
 

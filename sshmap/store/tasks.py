@@ -109,6 +109,10 @@ class Tasks:
             )
         return found
 
+    def any_of(self, run: Run) -> bool:
+        """Say whether tasks of a run are there."""
+        return self._db.execute("SELECT 1 FROM tasks WHERE run = ? LIMIT 1", (run.seq,)).fetchone() is not None
+
     def backlog(self, limit: int) -> int:
         """Number of queued tasks, counted up to a limit."""
         query = f"SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_active WHERE {_QUEUED} LIMIT ?)"

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from sshmap.model import Indir, Receipt, base_name
+from sshmap.model import Indir, Receipt, Verb, base_name
 from sshmap.placement import numeric_prefix
 from sshmap.protocol.messages import OutputCount
+from sshmap.store.keys import merge_group
 from sshmap.store.receipts import digest_inputs
 from sshmap.store.tasks import NewTask
 
@@ -59,6 +60,14 @@ def merge_tasks(source: Indir, outdir: str, inputs: Iterable[tuple[str, str, byt
                 members=names,
                 inputs=digest_inputs(members),
             )
+
+
+def count_tasks(source: Indir, verb: Verb, names: Iterable[str]) -> tuple[int, int]:
+    """Return the number of inputs, and of the different outputs of their tasks."""
+    picked = [name for name in names if source.picks(name)] if source.pattern else list(names)
+    if verb is Verb.MAP:
+        return len(picked), len(picked)
+    return len(picked), len(set(map(base_name if verb is Verb.FANOUT else merge_group, picked)))
 
 
 def group_name(bases: list[str]) -> str:
