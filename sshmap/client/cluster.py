@@ -20,7 +20,7 @@ from typing import BinaryIO, Self, Unpack
 import msgspec
 
 from sshmap.client import download, sources
-from sshmap.client.commands import KEPT, Heard, collect, listen, stream_command
+from sshmap.client.commands import OUTPUT_LIMIT, Heard, collect, listen, stream_command
 from sshmap.client.conversations import Conversations
 from sshmap.client.jobs import JobRun, Options
 from sshmap.client.listing import ListingCache, Placed, list_keys
@@ -302,7 +302,7 @@ class Cluster:
         return examine(self._conversations, [chosen[name] for name in (chosen if names is None else names)])
 
     def exec(
-        self, command: str, names: Iterable[str] | None = None, *, limit: int = KEPT
+        self, command: str, names: Iterable[str] | None = None, *, limit: int = OUTPUT_LIMIT
     ) -> tuple[dict[str, Spoken], dict[str, SshmapError]]:
         """Run a command on hosts at once; return what each said, and failures by host.
 

@@ -20,7 +20,7 @@ from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
 #: bytes kept of each stream of what a command says on a host
-KEPT = 64 << 20
+OUTPUT_LIMIT = 64 << 20
 #: bytes after which a line is passed on though it has not ended
 LONGEST_LINE = 65536
 

@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 #: hosts that are connected to at the same time, and of those behind one gateway: it has a MaxStartups, too
 CONNECTING, THROUGH_GATEWAY = 32, 8
 #: sessions with one host that are kept for later
-KEPT = 4
+MOST_KEPT = 4
 #: bytes from which on content goes through what carries large content best, where that is another transport
 BULK = 1 << 20
 
@@ -153,7 +153,7 @@ class Conversations:
         """Keep a session for later, unless something of a request is still to come on it; say whether it was kept."""
         with self._guard:
             kept = self._kept.setdefault((session.host, bulk and self._has_bulk(session.host)), [])
-            if not session.idle or closings != self._closings or len(kept) >= KEPT:
+            if not session.idle or closings != self._closings or len(kept) >= MOST_KEPT:
                 return False
             kept.append(session)
             return True

@@ -53,7 +53,7 @@ def check_directories(host: str, stale: m.StaleOutputs, outdir: str, ring: Ring)
     Raises:
         ProtocolError: there are some.
     """
-    for row in stale.keep:
+    for row in stale.directories:
         base = row.output.removeprefix(outdir).removesuffix("/")
         if row.output != f"{outdir}{base}/" or "/" in base or ring.place(base) != host:
             raise ProtocolError(f"it speaks of {row.output[:100]!r}, where none of its outputs belong", host=host)

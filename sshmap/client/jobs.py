@@ -127,7 +127,7 @@ class JobRun:
         self._runs: dict[str, m.Opened] = {}
         self._progress: dict[str, m.Progress] = {}
         #: directories of fan-out outputs in which other work left something
-        self._stale: dict[str, list[m.Keep]] = {}
+        self._stale: dict[str, list[m.OutputDirectory]] = {}
         self._relays = Relays(conversations)
         self._guard = threading.Lock()
 
@@ -249,7 +249,7 @@ class JobRun:
                 self._advance(name, message)
             elif isinstance(message, m.StaleOutputs):
                 check_directories(name, message, parse_name(self.spec.outdir), self._conversations.ring)
-                self._stale[name] += message.keep
+                self._stale[name] += message.directories
             else:
                 raise ProtocolError(f"{type(message).__name__} came while the job was followed", host=name)
         check_peers(name, message, self._conversations.ring)
@@ -272,8 +272,8 @@ class JobRun:
 
     def _sweep(self) -> None:
         """After a fan-out that replaces: delete what other work left beside the fresh outputs."""
-        keep = [row for rows in self._stale.values() for row in rows] if self.spec.replace else []
-        pages = [m.Sweep(keep=tuple(keep[start : start + _ROWS])) for start in range(0, len(keep), _ROWS)]
+        stale = [row for rows in self._stale.values() for row in rows] if self.spec.replace else []
+        pages = [m.Sweep(directories=tuple(stale[start : start + _ROWS])) for start in range(0, len(stale), _ROWS)]
 
         def sweep(session: Session) -> int:
             return sum(session.ask(page, m.Removed).count for page in pages)

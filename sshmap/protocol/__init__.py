@@ -40,8 +40,8 @@ which is spoken from then on.
                                                Planned{job, inputs, fresh, kept, problems, refused}
     Start{job, run, epoch}, OutputCounts{rows}*, Counted{}
                                                Progress{queued, running, sending, done, failed, …}*
-                                               StaleOutputs{keep}* RunEnded{done, failed, size, kept, …} | Problem
-    Sweep{keep}; …                             Removed{count, size}; …
+                                               StaleOutputs{directories}* RunEnded{done, failed, size, kept, …} | Problem
+    Sweep{directories}; …                      Removed{count, size}; …
     Eval{name, command}                        data* (stdout), Said{text}*, Exited{code}
     Exec{command}                              as Eval
     Relay{peer}                                RelayItem{id, name, receipt, members, replace}, data*, End{size, digest}; …

@@ -142,8 +142,8 @@ class RunEnded(Message, frozen=True, kw_only=True):
     why: dict[str, str] = {}
 
 
-class Keep(msgspec.Struct, frozen=True, array_like=True):
-    """What belongs in a directory of fan-out outputs; keys of other receipts do not."""
+class OutputDirectory(msgspec.Struct, frozen=True, array_like=True):
+    """A fan-out task's output directory, and the receipt of the keys that belong in it; keys of other receipts are stale."""
 
     #: directory ending in ``/``
     output: str
@@ -151,15 +151,15 @@ class Keep(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StaleOutputs(Message, frozen=True, kw_only=True):
-    """Some directories that hold keys of other work beside the fresh ones."""
+    """Some output directories in which stale keys lie beside the fresh ones."""
 
-    keep: Annotated[tuple[Keep, ...], PAGE]
+    directories: Annotated[tuple[OutputDirectory, ...], PAGE]
 
 
 class Sweep(Message, frozen=True, kw_only=True):
-    """Deletes outputs in some directories that other receipts made; a client sends as many as there are pages."""
+    """Deletes the stale keys in some output directories; a client sends one Sweep for each page of them."""
 
-    keep: Annotated[tuple[Keep, ...], PAGE]
+    directories: Annotated[tuple[OutputDirectory, ...], PAGE]
 
 
 class Eval(Message, frozen=True, kw_only=True):

@@ -181,7 +181,7 @@ def test_daemons_open_no_port(cluster: Cluster, standing: SshdHosts) -> None:
 
 
 PEER_MAY_NOT = [
-    m.Ls(prefix=""), m.Get(prefix=""), m.Remove(prefix="a"), m.CountOutputs(outdir="a/"), m.Sweep(keep=()), m.GetStatus(), m.Jobs(), m.StartDaemon(),
+    m.Ls(prefix=""), m.Get(prefix=""), m.Remove(prefix="a"), m.CountOutputs(outdir="a/"), m.Sweep(directories=()), m.GetStatus(), m.Jobs(), m.StartDaemon(),
     m.Eval(name="a/b", command="touch pwned"), m.Exec(command="touch pwned"), m.StopDaemon(purge=True), m.SetPeers(peers=(), known_hosts=(), authorized=()),
     m.Open(job=JobSpec(indir="sm://a/", outdir="sm://b/", maker=Maker(verb=Verb.MAP, command="touch pwned")), run="1"),
     m.Plan(job=JobSpec(indir="sm://a/", outdir="sm://b/", maker=Maker(verb=Verb.MAP, command="touch pwned")), run="1", epoch=1),

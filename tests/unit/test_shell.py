@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sshmap.agent.execution.plain import plain_words
-from sshmap.agent.execution.tail import KEPT, Tail
+from sshmap.agent.execution.tail import HALF, Tail
 
 PLAIN = {
     "cat": ["cat"],
@@ -83,18 +83,18 @@ def tail_of(pieces: list[bytes]) -> bytes:
     return tail.text()
 
 
-@given(st.lists(st.binary(max_size=KEPT // 4), max_size=8))
+@given(st.lists(st.binary(max_size=HALF // 4), max_size=8))
 def test_short_stream_is_kept_whole(pieces: list[bytes]) -> None:
     assert tail_of(pieces) == b"".join(pieces)
 
 
-@given(st.lists(st.integers(1, 3 * KEPT), min_size=1, max_size=8))
+@given(st.lists(st.integers(1, 3 * HALF), min_size=1, max_size=8))
 def test_long_stream_is_kept_as_head_and_tail(cuts: list[int]) -> None:
-    stream = bytes(number % 251 for number in range(sum(cuts) + 2 * KEPT + 1))
+    stream = bytes(number % 251 for number in range(sum(cuts) + 2 * HALF + 1))
     starts = [sum(cuts[:index]) for index in range(len(cuts) + 1)]
     pieces = [stream[start:stop] for start, stop in zip(starts, [*starts[1:], len(stream)], strict=True)]
-    gap = b"\n[... %d bytes ...]\n" % (len(stream) - 2 * KEPT)
-    assert tail_of(pieces) == stream[:KEPT] + gap + stream[-KEPT:]
+    gap = b"\n[... %d bytes ...]\n" % (len(stream) - 2 * HALF)
+    assert tail_of(pieces) == stream[:HALF] + gap + stream[-HALF:]
 
 
 def test_endless_stream_takes_bounded_memory() -> None:
@@ -102,7 +102,7 @@ def test_endless_stream_takes_bounded_memory() -> None:
     tail.add(b"first")
     for _ in range(1000):
         tail.add(bytes(65536))
-        assert len(tail.text()) < 3 * KEPT
+        assert len(tail.text()) < 3 * HALF
     tail.add(b"last")
     assert tail.text().startswith(b"first")
     assert tail.text().endswith(b"last")

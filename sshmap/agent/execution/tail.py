@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 #: bytes kept from the beginning and from the end
-KEPT = 4096
+HALF = 4096
 
 
 class Tail:
@@ -14,11 +14,11 @@ class Tail:
 
     def add(self, piece: bytes) -> None:
         """Take some more."""
-        room = KEPT - len(self._head)
+        room = HALF - len(self._head)
         self._head += piece[:room]
         rest = self._end + piece[room:] if room < len(piece) else self._end
-        self._dropped += max(0, len(rest) - KEPT)
-        self._end = rest[-KEPT:]
+        self._dropped += max(0, len(rest) - HALF)
+        self._end = rest[-HALF:]
 
     def text(self) -> bytes:
         """Return what was kept, with a note of what was not."""

@@ -77,9 +77,9 @@ class ServedJobs:
         following = Following(self._store, planning)
         self._queue_all(planning, following)
         ended = following.follow(self._writer.message, self._channel.readable)
-        keeps = (m.Keep(output, receipt) for output, receipt in following.stale())
-        while page := tuple(itertools.islice(keeps, _ROWS)):
-            self._writer.message(m.StaleOutputs(keep=page))
+        directories = (m.OutputDirectory(output, receipt) for output, receipt in following.stale())
+        while page := tuple(itertools.islice(directories, _ROWS)):
+            self._writer.message(m.StaleOutputs(directories=page))
         self._writer.message(ended)
 
     def _queue_all(self, planning: Planning, following: Following) -> None:
@@ -97,7 +97,7 @@ class ServedJobs:
     def sweep(self, request: m.Sweep) -> None:
         """Delete what other work left beside fresh fan-out outputs."""
         count = size = 0
-        for row in request.keep:
+        for row in request.directories:
             for name, receipt in list(self._store.keys.below(row.output)):
                 if receipt != row.receipt:
                     removed = self._store.remove(name, exact=True)
