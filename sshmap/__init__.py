@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from sshmap.version import __version__
 
-#: as typing has it, which takes longer to import than the start of an agent should
+#: stands for `typing.TYPE_CHECKING`: importing typing would slow down the start of every agent
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sshmap.client.cluster import Cluster
@@ -30,7 +30,7 @@ __all__ = ["Cluster", "__version__"]
 
 def __getattr__(name: str) -> object:
     if name == "Cluster":
-        from sshmap.client.cluster import Cluster  # the rest of the package, only when it is used
+        from sshmap.client.cluster import Cluster  # loads most of the package, so only when it is used
 
         return Cluster
     raise AttributeError(f"module 'sshmap' has no attribute {name!r}")

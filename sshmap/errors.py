@@ -13,11 +13,11 @@ SshmapError                      70  a bug in sshmap, unless a subclass says oth
 │   ├── ConnectionDropped         3  the server closes connections before login, as MaxStartups makes it do
 │   ├── HostKeyRefused            3  a host key is unknown or has changed
 │   └── ProtocolError             3  what the host says is not sshmap's protocol
-├── Refused                       4  done as asked, something would be lost
+├── Refused                       4  doing what was asked would lose or mix data
 │   ├── KeyExists                 4  the key holds other content
 │   ├── OtherReceipt              4  the output was made by other work
-│   ├── RingChanged               4  the inventory places keys differently than the data lies
-│   └── LockHeld                  4  somebody else is at work here
+│   ├── RingChanged               4  the inventory places keys on other hosts than they lie on
+│   └── LockHeld                  4  another process holds a lock that is needed
 ├── DigestMismatch                5  content is not what was written
 ├── NoSpace                       6  the disk is full
 ├── TimeLimit                     7  a limit set by the user has passed

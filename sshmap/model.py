@@ -212,7 +212,7 @@ def _problem(name: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Check what a listing or a removal starts with; the last part may be unfinished.
+    """Check the prefix of a listing or a removal; its last part may be the beginning of a name.
 
     Raises:
         InvalidKey: no key can start like this.
@@ -229,7 +229,7 @@ def base_name(name: str) -> str:
 
 
 class Indir(msgspec.Struct, frozen=True, kw_only=True):
-    """INDIR of a job, read: which keys it takes, and from where their paths count."""
+    """INDIR of a job, parsed: which keys are its inputs, and what their paths are relative to."""
 
     #: all its keys start with this
     prefix: str
@@ -284,7 +284,7 @@ def _directory(text: str, name: str) -> str:
 
 
 def check_job(spec: JobSpec) -> Indir:
-    """Check a job before any host hears of it and read its INDIR.
+    """Check a job before it is sent to any host, and parse its INDIR.
 
     Raises:
         UsageError: a directory is wrong, OUTDIR lies inside INDIR, or the command is empty.
@@ -317,7 +317,7 @@ def _check_command(command: str) -> None:
 
 
 def _overlaps(indir: str, outdir: str) -> bool:
-    """Say whether INDIR could pick up a key below OUTDIR; parts are compared as far as both reach."""
+    """Say whether INDIR could match a key below OUTDIR: compare their parts, up to the end of the shorter one."""
     wanted, given = indir.rstrip("/").split("/"), outdir.rstrip("/").split("/")
     if len(wanted) <= len(given) and not indir.endswith("/"):
         return False

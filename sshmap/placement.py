@@ -54,7 +54,7 @@ class Ring:
 
     @functools.cached_property
     def _points(self) -> HashRing:
-        """The points of all hosts; made when something is placed, as many sessions place nothing."""
+        """The package's ring of points; made when the first key is placed, as many sessions place none."""
         vnodes = {name: {"vnodes": max(1, round(_POINTS * weight)), "weight": 1} for name, weight in self.members}
         return HashRing(vnodes)
 
@@ -77,7 +77,7 @@ class Ring:
 
 
 def ring_difference(theirs: Sequence[tuple[str, float]], ours: Sequence[tuple[str, float]]) -> str:
-    """Say in words how two rings differ, for the one who has to mend it."""
+    """Say in words how two rings differ, for the user who has to correct the inventory."""
     old, new = dict(theirs), dict(ours)
     said = [f"{name} is gone" for name in old if name not in new]
     said += [f"{name} is new" for name in new if name not in old]

@@ -12,7 +12,7 @@ import sys
 
 
 def main(argv: list[str]) -> int:
-    """Run one of: ``serve`` a client, ``alone`` without help of the daemon, serve ``peer=NAME``, be the ``daemon``."""
+    """Run what ``argv[1]`` says: ``serve`` (by the warm agent if it can), ``alone`` (in this process), ``peer=NAME``, ``daemon``."""
     verb, _, peer = argv[1].partition("=") if len(argv) == 4 and argv[2] == "--root" else ("", "", "")
     if verb not in ("serve", "alone", "peer", "daemon") or bool(peer) != (verb == "peer"):
         sys.stderr.write("sshmap's agent; it is started by sshmap\n")
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
 
 
 def _collect_again() -> None:
-    """Leave out what was imported: it stays."""
+    """Collect garbage from now on, but not among what was imported, which is used until the end."""
     gc.freeze()
     gc.enable()
 

@@ -1,7 +1,7 @@
 """The daemon of a host: cotyledon's service manager with N workers, a courier and a warm agent.
 
-One per root, held by a lock. A process that dies is started again by the manager; what it
-had claimed is found by its successor. The only file that knows cotyledon.
+There is one per root, which holds a lock. The manager starts a process that died again, and the new process
+gives back the tasks that its predecessor had claimed. The only file that knows cotyledon.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sshmap.store.layout import Root, check_root
 from sshmap.store.tasks import Tasks
 
 GRACE = 5
-#: how the manager starts the others; macOS's libraries do not bear to be forked
+#: how the manager starts the others; macOS's libraries do not work in a forked process
 _START = "fork" if sys.platform == "linux" else "spawn"
 #: seconds a new process waits for the lock of the one it replaces
 SLOT_LIMIT = 30.0
@@ -49,7 +49,7 @@ def run_daemon(root: Root) -> None:
     locks.share_maintenance(root)
     recover(root)
     count = cluster.workers or os.cpu_count() or 1
-    # forked, the processes share the memory of what is imported, which collecting garbage would copy
+    # forked processes share the memory of what is imported, until a garbage collection writes to it
     gc.collect()
     gc.freeze()
     manager = cotyledon.ServiceManager(graceful_shutdown_timeout=GRACE, mp_context=multiprocessing.get_context(_START))
@@ -73,13 +73,13 @@ def recover(root: Root) -> None:
 
 
 def forget_makers(store: Store) -> None:
-    """Forget what receipts referred to that are gone."""
+    """Delete the makers that no key and no job refers to any more."""
     with store.ledger.change():
         store.keys.forget_makers()
 
 
 def _own(root: Root, name: str) -> None:
-    """Take the lock of a slot; its former holder may be on its way out."""
+    """Take the lock of a slot, or end this process; the former holder is given some time to end."""
     if not locks.try_lock(root, name, SLOT_LIMIT):
         sys.exit(1)
     locks.share_maintenance(root)
@@ -102,7 +102,7 @@ class WorkerService(cotyledon.Service):
         Worker(self._root, self.worker_id).run_forever()
 
     def terminate(self) -> None:
-        """Give the claims back: being stopped is no fault of theirs."""
+        """Give the claimed tasks back to the queue; this attempt does not count against them."""
         with contextlib.closing(Store(self._root)) as store:
             Tasks(store.ledger).give_back(self.worker_id)
 
@@ -118,7 +118,7 @@ class CourierService(cotyledon.Service):
         self._idle_stop = idle_stop
 
     def run(self) -> None:
-        """Carry until terminated."""
+        """Send fan-out files until terminated."""
         _own(self._root, "courier")
         with contextlib.closing(Store(self._root)) as store:
             sweep(store)

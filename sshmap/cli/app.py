@@ -1,4 +1,4 @@
-"""The command line's frame: global options, and the commands that belong to it."""
+"""The typer app: the global options, and options that several commands share."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def frame(
 ) -> None:
     """Turn a list of plain SSH hosts into a data-processing cluster."""
     if inventory is not None and local is not None:
-        # what is typed counts more than the environment
+        # what is typed overrides the environment variable of the other option
         if str(inventory) == os.environ.get("SSHMAP_INVENTORY"):
             inventory = None
         elif str(local) == os.environ.get("SSHMAP_LOCAL"):

@@ -1,4 +1,4 @@
-"""How text from elsewhere is shown: whatever could drive a terminal, begin a line or turn letters round is escaped.
+"""How text from hosts and users is shown: characters that control a terminal, begin a line or reverse text are escaped.
 
 An escape is a backslash with ``n``, ``r``, ``t``, ``xHH`` or ``uHHHH``. In names and tables a backslash is doubled,
 so that no two names look the same; ``--json`` and ``ls -0`` show names as they are.

@@ -23,12 +23,12 @@ BROKEN_PIPE = 141
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code; what it printed has reached its reader then, also where it failed."""
+    """Run one command and return its exit code, after writing out all that it printed, also where it failed."""
     code = _run(arguments)
     try:
         sys.stdout.flush()
     except OSError as exc:
-        # why the command itself failed says more than that nobody reads about it
+        # the exit code of a failed command says more than that its output could not be written
         refused = _system_error(exc)
         return code or refused
     return code
@@ -42,7 +42,7 @@ def _run(arguments: list[str]) -> int:
         exc.show()
         return exc.exit_code
     except (JobFailed, TransferFailed) as exc:
-        # what failed has been printed
+        # the printer has shown the failures already
         say_hint(exc)
         return exc.exit_code
     except SshmapError as exc:
@@ -73,7 +73,7 @@ def _command(arguments: list[str]) -> int:
 
 
 def _system_error(exc: OSError) -> int:
-    """Say what the system refused to this command itself, mostly to write its output."""
+    """Say which system call failed on this machine, mostly one that writes output; return the exit code."""
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # nobody gets the rest
     if exc.errno == errno.EPIPE:
         return BROKEN_PIPE
@@ -96,7 +96,7 @@ def say_hint(error: SshmapError) -> None:
 
 
 def say(text: str, escape: Callable[[str], str] = clean) -> None:
-    """Print a line on stderr, escaped; a text of several lines has to name how."""
+    """Print a text on stderr, escaped; a text of several lines needs `clean_lines`."""
     try:
         sys.stderr.write(escape(text) + "\n")
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """What commands print: for people, as JSON, or nothing. Data on stdout, all else on stderr.
 
-Names and whatever hosts say come from elsewhere, so none of it reaches a terminal, or begins a line, as it is:
-see `cli/escaping.py`.
+Names and texts from hosts are escaped before they are printed, as they might control a terminal or look like lines of
+ours: see `cli/escaping.py`.
 """
 
 from __future__ import annotations

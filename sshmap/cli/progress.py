@@ -11,7 +11,7 @@ from typing import Any
 from sshmap.client.jobs import JobProgress
 from sshmap.client.results import Counted, silent
 
-#: fewer seconds than this between repaints are not worth it
+#: repaints a second
 _REFRESH = 8
 
 
@@ -20,13 +20,13 @@ def unmoved(_: JobProgress) -> None:
 
 
 def is_shown(*, quiet: bool) -> bool:
-    """Whether somebody looks: stderr is a terminal that can move its cursor."""
+    """Whether to show a display: stderr is a terminal that can move its cursor, and the user did not say --quiet."""
     return not quiet and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 @contextlib.contextmanager
 def counting(title: str, total: int | None, *, shown: bool) -> Iterator[Counted]:
-    """Show keys, bytes, MB/s and, where the total is known, the time left; yield what is told about each step."""
+    """Show keys, bytes, MB/s and, where the total is known, the time left; yield a function to call at each step."""
     if not shown:
         yield silent
         return
@@ -44,7 +44,7 @@ def counting(title: str, total: int | None, *, shown: bool) -> Iterator[Counted]
 
 @contextlib.contextmanager
 def hosts_counted(title: str, total: int, *, shown: bool) -> Iterator[Counted]:
-    """Show how many hosts are done; yield what is told of each."""
+    """Show how many hosts are done; yield a function to call for each."""
     if not shown:
         yield silent
         return
@@ -55,7 +55,7 @@ def hosts_counted(title: str, total: int, *, shown: bool) -> Iterator[Counted]:
 
 @contextlib.contextmanager
 def following(title: str, *, shown: bool) -> Iterator[Callable[[JobProgress], None]]:
-    """Show how a job stands; yield what is told about it."""
+    """Show the progress of a job; yield a function to call with it."""
     if not shown:
         yield unmoved
         return

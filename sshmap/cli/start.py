@@ -1,4 +1,4 @@
-"""The first thing that runs: signals get their meaning before anything slow is imported."""
+"""Where the process begins: handlers for signals are set before anything slow is imported."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from types import FrameType
 from typing import NoReturn
 
 INTERRUPTED, TERMINATED = 130, 143
-#: seconds that a reader of stdout has after a signal
+#: seconds after a signal in which what was printed may still be written out
 LAST_SECOND = 1.0
 
 
 class Interrupted(BaseException):
-    """SIGINT has come; no library between here and `main` takes it for its own."""
+    """SIGINT has come; a class of our own, as some libraries catch KeyboardInterrupt."""
 
 
 class Terminated(BaseException):
@@ -31,7 +31,7 @@ def main() -> NoReturn:
     _prepare_streams()
     gc.disable()  # importing makes no garbage, and looking for it takes a tenth of a quick command
     try:
-        from sshmap.cli.main import run  # from here on a signal is an orderly end
+        from sshmap.cli.main import run  # the first slow import; a signal during it raises Interrupted or Terminated
 
         gc.freeze()
         gc.enable()
@@ -43,12 +43,12 @@ def main() -> NoReturn:
     except Terminated:
         _hurry(TERMINATED)
         code = _spoken(TERMINATED)
-    # what still runs are threads that wait for hosts; nothing of ours has to be finished
+    # threads that wait for hosts may still run; they have nothing to finish
     os._exit(code)
 
 
 def _hurry(code: int) -> None:
-    """End the process at the next signal, or in a second, so that a reader who does not read the rest cannot hold it."""
+    """End the process at the next signal or after `LAST_SECOND`, so that a reader of stdout that does not read cannot hold it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, lambda *_: os._exit(code))
     signal.setitimer(signal.ITIMER_REAL, LAST_SECOND)
@@ -62,11 +62,11 @@ def _spoken(code: int) -> int:
 
 
 def _prepare_streams() -> None:
-    """Replace streams that the caller closed: stdin by an empty one, stdout by one that fails on writing; let any name be printed."""
+    """Replace streams that the caller closed: stdin by an empty one, stdout by one that cannot be written; let all names be printed."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     if sys.stdout is None:
-        # not opened for writing, so that lost output is an error and no output is none
+        # opened for reading, so that printing is an error, and a command that prints nothing succeeds
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

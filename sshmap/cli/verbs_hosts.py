@@ -21,7 +21,7 @@ from sshmap.inventory import Host, Inventory
 from sshmap.inventory.ranges import fold
 
 Only = Annotated[str, typer.Option("--hosts", envvar="SSHMAP_HOSTS", help="Only these: names, ranges, @groups.")]
-#: bytes of output that are kept of all hosts together to be folded
+#: bytes of output of all hosts together that are kept for folding
 FOLDED = 64 << 20
 Without = Annotated[str, typer.Option("--exclude", envvar="SSHMAP_EXCLUDE", help="All but these.")]
 
@@ -188,7 +188,7 @@ def _label(names: str, lines: Sequence[bytes], stream: TextIO) -> None:
 @app.command()
 def doctor(only: Only = "", without: Without = "", json: Json = False) -> None:
     """Look for what is wrong with the hosts and the way to them, each with what mends it; starts nothing."""
-    from sshmap.client.doctor import blocked  # needed once in a while
+    from sshmap.client.doctor import blocked  # seldom needed
 
     with settings.cluster(autostart=False) as cluster:
         names = [host.name for host in cluster.inventory.select(only, without)]

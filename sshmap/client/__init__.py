@@ -1,5 +1,12 @@
 """Asks every host at once and puts the answers together; the Python API.
 
-`cluster` is the front, `conversations` leases sessions with the hosts, `upload`, `download`,
-`listing` and `jobs` make the requests, `results` is what they return.
+`cluster` is the front. `conversations` leases sessions with the hosts, `retrying` begins again what broke,
+`gathering` does something for all hosts at once; `results` is what the calls return.
+
+- Keys: `sources` (what is copied in), `lanes` and `upload`; `download` and `destination` (where keys are copied to);
+  `listing`.
+- Commands: `jobs`, with `job_answers` (what hosts answer about one) and `relay` (fan-out files that go through the
+  client); `commands`, those run ad hoc.
+- Hosts: `setup` (`up` and `down`), with `bootstrap` (one host over ssh) and `runtime` (the code that is shipped);
+  `doctor`; `trust`.
 """

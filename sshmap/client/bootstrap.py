@@ -37,7 +37,7 @@ CANDIDATES = (
     "/usr/bin/python3",
     "/usr/local/bin/python3",
 )
-#: its `mapfile -d` reads what a task is to do
+#: the first version with `mapfile -d`, by which the bash of a worker reads requests
 LEAST_BASH = (4, 4)
 LEAST_FREE = 200 << 20
 #: One line without single quotes, so that every login shell passes it on as it is.
@@ -47,11 +47,11 @@ _PROBE = (
     'sqlite3.sqlite_version,platform.machine(),platform.libc_ver()[0] or chr(63))" 2>/dev/null) || v=; '
     'echo "{marker} $q $v"; done; echo "{marker} end"'
 )
-#: what an interpreter says of itself
+#: patterns of the numbers and versions that an interpreter says of itself
 _NUMBER, _NUMBERS = "[0-9]{1,4}", r"[0-9]{1,6}(\.[0-9]{1,6}){0,5}"
 _LOADER = 'exec(__import__("sys").stdin.buffer.readline())'
 _RULE, _INSTALLER = ("store", "ownership.py"), ("agent", "host", "installer.py")
-#: puts the one module of ours that the installer imports where it is looked for, and runs the installer
+#: registers the one module of ours that the installer imports, and runs the installer; both are read from stdin
 _MODULES = (
     "import sys,types;m=types.ModuleType('sshmap.store.ownership');sys.modules[m.__name__]=m;"
     "exec(sys.stdin.buffer.read({rule}),m.__dict__);exec(compile(sys.stdin.buffer.read({program}),'installer','exec'))\n"
@@ -84,7 +84,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     there: bool = True
     #: why others could alter the root; empty if they could not
     flaw: str = ""
-    #: whether the code asked about is there; any code, if none was
+    #: whether the code of the runtime that was named is there
     have: bool = False
 
 
@@ -125,7 +125,7 @@ def find_python(host: Host, noise: bytearray | None = None) -> Python:
 
     Args:
         host: where to look.
-        noise: takes what the host's shell prints beside.
+        noise: collects what the host's shell prints before or between the answers.
 
     Raises:
         HostNotReady: there is none; those found are listed.
@@ -162,7 +162,7 @@ def _python(line: str) -> Python:
 
 
 def look(host: Host, python: str) -> Facts:
-    """Collect what `install` would, changing nothing."""
+    """Return the facts about a host as `install` would, changing nothing there."""
     with _installing(host, python, "") as (channel, answers):
         facts = _decode(next(answers), Facts)
         channel.send(b"-1\n")
@@ -208,7 +208,7 @@ def _decode(line: str, kind: type[Answer]) -> Answer:
 
 @contextlib.contextmanager
 def _installing(host: Host, python: str, runtime: str) -> Iterator[tuple[Channel, Iterator[str]]]:
-    """Run the installer on a host; yield the way to it and its answers."""
+    """Run the installer on a host; yield the channel to it and the lines of its answers."""
     rule, program = (resources.files("sshmap").joinpath(*path).read_bytes() for path in (_RULE, _INSTALLER))
     loader = _MODULES.format(rule=len(rule), program=len(program)).encode()
     marker = secrets.token_hex(8)
@@ -225,7 +225,7 @@ def _check(facts: Facts) -> None:
 
 
 def hindrances(facts: Facts) -> Iterator[tuple[str, str]]:
-    """Go through what keeps a host from being set up, each with what mends it."""
+    """Go through the reasons why a host cannot be set up, each with what mends it."""
     missing = [name for name, path in (("bash", facts.bash), ("ssh-keygen", facts.keygen)) if not path]
     another = "give the host another root in the inventory"
     if missing:
@@ -249,7 +249,7 @@ def marked(channel: Channel, marker: str, noise: bytearray | None = None) -> Ite
     Args:
         channel: where lines come from.
         marker: what our lines begin with.
-        noise: takes what else comes.
+        noise: collects the other lines.
 
     Raises:
         ProtocolError: the host stopped talking, or printed too much else.

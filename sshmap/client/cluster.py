@@ -39,7 +39,7 @@ class Cluster:
     Args:
         inventory: an inventory, or the path of one; found as on the command line if None.
         local: use the built-in local cluster with so many hosts instead.
-        autostart: whether hosts on this machine may start their daemons when they are asked something.
+        autostart: whether hosts on this machine start their daemons when a request comes.
 
     Raises:
         InvalidInventory: the inventory is wrong.
@@ -85,7 +85,7 @@ class Cluster:
             return self._upload([self._source(source, name, opened)]).check()
 
     def _source(self, content: bytes | Path | BinaryIO, name: KeyName, opened: contextlib.ExitStack) -> sources.Source:
-        """Make a source of what there is; a stream is made repeatable if it is short."""
+        """Make a source of some content; a short stream is read at once, so that it can be sent again."""
         if isinstance(content, Path):
             if source := sources.of_file(content, name):
                 return source
@@ -94,7 +94,7 @@ class Cluster:
             return sources.Source(name=name, content=content, size=len(content))
         source = sources.of_stream(content, name)
         if not source.repeatable:
-            # it can be sent once only, so the host has to be there
+            # it can be sent once only, so find out first whether the host answers
             host = self._conversations.ring.place(name)
             self._conversations.ask(host, lambda session: session.ask(m.Ping(), m.Served), bulk=True)
         return source
@@ -189,7 +189,7 @@ class Cluster:
         return count, size
 
     def _remove(self, host: str, name: str, *, exact: bool, counting: bool) -> m.Removed:
-        """Delete what one host has; after a break, what was there before is what was deleted."""
+        """Delete keys on one host; after a break, report what the host held before, as the deletion may have happened."""
         before: m.Removed | None = None
 
         def converse(session: Session) -> m.Removed:
@@ -290,13 +290,13 @@ class Cluster:
 
     def up(self, report: Counted = silent) -> tuple[dict[str, m.Status], dict[str, SshmapError]]:
         """Set every host up and start its daemon, telling of each that is done; return statuses and failures by host."""
-        from sshmap.client.setup import bring_up  # what it ships is put together only here
+        from sshmap.client.setup import bring_up  # imports much that only `up` needs
 
         return bring_up(self._conversations, report)
 
     def doctor(self, names: Iterable[str] | None = None) -> list[Finding]:
         """Look for what may be wrong with hosts, all if none are named, the way to them and this machine; starts nothing."""
-        from sshmap.client.doctor import examine  # needed once in a while
+        from sshmap.client.doctor import examine  # seldom needed
 
         chosen = {host.name: host for host in self.inventory.hosts}
         return examine(self._conversations, [chosen[name] for name in (chosen if names is None else names)])
@@ -304,7 +304,7 @@ class Cluster:
     def exec(
         self, command: str, names: Iterable[str] | None = None, *, limit: int = OUTPUT_LIMIT
     ) -> tuple[dict[str, Spoken], dict[str, SshmapError]]:
-        """Run a command on hosts at once; return what each said, and failures by host.
+        """Run a command on hosts at once; return its output and exit code, and failures, by host.
 
         Args:
             command: shell command.
@@ -316,12 +316,12 @@ class Cluster:
     def exec_lines(
         self, command: str, heard: Callable[[Heard], None], names: Iterable[str] | None = None
     ) -> tuple[dict[str, int], dict[str, SshmapError]]:
-        """Run a command on hosts at once and pass on what it says as it comes; return exit codes and failures by host.
+        """Run a command on hosts at once and pass on its output line by line; return exit codes and failures by host.
 
         Args:
             command: shell command.
-            heard: told about lines, one call at a time; when it raises, so does this, and each command ends as soon as it says
-                more, or with this process.
+            heard: called with lines, one call at a time; when it raises, so does this, and each command is ended as soon
+                as it prints more, or with this process.
             names: the hosts, all of them if None.
         """
         return listen(self._conversations, command, heard, names)
@@ -332,7 +332,7 @@ class Cluster:
         Raises:
             HostLost: a host does not answer.
         """
-        from sshmap.client.setup import take_down  # what it may have to ship is put together only here
+        from sshmap.client.setup import take_down  # imports much that only `down` needs
 
         self._conversations.close()
         answers, failures = take_down(self._conversations, purge=purge)

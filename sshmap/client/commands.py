@@ -1,7 +1,6 @@
-"""What ad hoc commands say on their hosts: passed on line by line as it comes, or kept up to a limit.
+"""The output of ad hoc commands: passed on line by line as it comes, or kept up to a limit.
 
-Nothing here grows with what a command says: whoever reads slowly slows the command down, and what
-exceeds a limit is counted.
+Memory does not grow with the output: a slow reader slows the command down, and bytes above a limit are only counted.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from sshmap.errors import ProtocolError, SshmapError
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
-#: bytes kept of each stream of what a command says on a host
+#: bytes kept of the stdout of a command on a host, and as many of its stderr
 OUTPUT_LIMIT = 64 << 20
 #: bytes after which a line is passed on though it has not ended
 LONGEST_LINE = 65536
@@ -36,20 +35,20 @@ class Sink(Protocol):
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
-    """Some lines that a command has said."""
+    """Some lines that a command has printed."""
 
     host: str
     #: without their ends
     lines: tuple[bytes, ...]
-    #: whether it said them on stderr
+    #: whether they were printed on stderr
     error: bool
 
 
 class SerialCallback:
-    """Tells one callback, one call at a time, what commands on many hosts say; once it has raised, all of them end.
+    """Calls one callback for the lines of commands on many hosts, one call at a time; once it has raised, all commands are ended.
 
     Args:
-        heard: told about lines.
+        heard: the callback.
     """
 
     def __init__(self, heard: Callable[[Heard], None]) -> None:
@@ -78,7 +77,7 @@ class Lines:
 
     Args:
         host: where the command runs.
-        callback: who is told.
+        callback: called with the lines.
         error: whether this is its stderr.
     """
 
@@ -87,7 +86,7 @@ class Lines:
         self._rest = b""
 
     def write(self, piece: bytes | memoryview, /) -> None:
-        """Tell the lines that this ends."""
+        """Take some output, and pass on the lines that end in it."""
         *lines, self._rest = (self._rest + bytes(piece)).split(b"\n")
         if len(self._rest) >= LONGEST_LINE:
             lines, self._rest = [*lines, self._rest], b""
@@ -97,7 +96,7 @@ class Lines:
         """Do nothing: a line that has not ended waits for its end."""
 
     def close(self) -> None:
-        """Tell the last line if it has no end."""
+        """Pass on the last line if it has no line end."""
         self._tell([self._rest] if self._rest else [])
         self._rest = b""
 
@@ -168,7 +167,7 @@ def _execute(conversations: Conversations, host: str, command: str, out: Sink, e
 
 
 def stream_command(session: Session, request: m.Eval | m.Exec, out: Sink, err: Sink) -> int:
-    """Run a command once and pass on what it says; return its exit code.
+    """Run a command once and pass on its stdout and stderr; return its exit code.
 
     Raises:
         SshmapError: the host could not run it.

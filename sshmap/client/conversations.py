@@ -2,8 +2,8 @@
 
 A session is leased for one request and its answers, by one thread, and kept for the next
 lease only if the last message of the request was read; else it is closed. So no answer can
-reach anybody but the one who asked, however many threads use a `Cluster`, and whatever is
-abandoned half way.
+reach another caller than the one that asked, however many threads use a `Cluster`, and whatever
+request or listing is abandoned half way.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from sshmap.transport.dial import dial
 from sshmap.transport.session import Session
 
 Value = TypeVar("Value")
-#: hosts that are connected to at the same time, and of those behind one gateway: it has a MaxStartups, too
+#: most hosts that are connected to at the same time, and most behind the same gateway, as its sshd has a MaxStartups
 CONNECTING, THROUGH_GATEWAY = 32, 8
-#: sessions with one host that are kept for later
+#: most sessions with one host that are kept for later requests
 MOST_KEPT = 4
-#: bytes from which on content goes through what carries large content best, where that is another transport
+#: bytes from which on content is sent through the transport for large content, where that is another one
 BULK = 1 << 20
 
 
@@ -36,7 +36,7 @@ class Conversations:
 
     Args:
         inventory: the hosts.
-        autostart: whether hosts on this machine may start their daemons when they are asked something.
+        autostart: whether hosts on this machine start their daemons when a request comes.
     """
 
     def __init__(self, inventory: Inventory, *, autostart: bool = True) -> None:
@@ -44,7 +44,7 @@ class Conversations:
         self._autostart = autostart
         self.ring = inventory.ring
         self._hosts = {host.name: host for host in inventory.hosts}
-        # hosts reached by ssh are introduced to each other by `up`
+        # where hosts are reached by ssh, `up` tells them about each other
         self._peers = tuple(map(_peer, inventory.hosts)) if all(host.is_local for host in inventory.hosts) else ()
         self._kept: dict[tuple[str, bool], list[Session]] = {}
         #: grows when all sessions are closed: those leased at that time are not kept afterwards
@@ -59,10 +59,10 @@ class Conversations:
         return self.inventory.hosts
 
     def splits_by_size(self, host: str) -> bool:
-        """Say whether small content had better go to a host in another way than what is large.
+        """Say whether small content is to be sent to a host on another session than large content.
 
-        It had where a session for all else is at hand. Where there is none, as in a command line that only copies,
-        one session for everything costs less than the start of two.
+        So it is where a session for small content is kept. Where none is, as in a command line that only copies, one
+        session for everything costs less than opening two.
         """
         with self._guard:
             return self._has_bulk(host) and bool(self._kept.get((host, False)))
@@ -78,7 +78,7 @@ class Conversations:
         Args:
             host: name of the host.
             call: makes the request, or what is left of it, on a session.
-            bulk: whether much content will pass.
+            bulk: whether the request sends or fetches large content.
             progress: returns something that differs whenever the request has got further.
 
         Raises:
@@ -110,7 +110,7 @@ class Conversations:
         except SshmapError as exc:
             exc.host = exc.host or host
             if kept and isinstance(exc, BREAKS):
-                # the others that were kept are likely to be dead as well
+                # the other kept sessions with this host are likely to be dead as well
                 self.drop(host)
                 retries.uncount_break()
             raise
@@ -131,7 +131,7 @@ class Conversations:
 
     @contextlib.contextmanager
     def lease(self, host: str, *, bulk: bool = False) -> Iterator[Session]:
-        """Have a session for one request and its answers."""
+        """Lease a session for one request and its answers."""
         with self._leased(self._take(host, bulk=bulk) or self.open(host, bulk=bulk), bulk=bulk) as session:
             yield session
 
@@ -150,7 +150,7 @@ class Conversations:
             return kept.pop() if kept else None
 
     def _keep(self, session: Session, closings: int, *, bulk: bool) -> bool:
-        """Keep a session for later, unless something of a request is still to come on it; say whether it was kept."""
+        """Keep a session for later, unless messages of a request are still to come on it; say whether it was kept."""
         with self._guard:
             kept = self._kept.setdefault((session.host, bulk and self._has_bulk(session.host)), [])
             if not session.idle or closings != self._closings or len(kept) >= MOST_KEPT:
@@ -164,12 +164,12 @@ class Conversations:
         Args:
             name: the host.
             warm: whether an agent inside the daemon may serve it.
-            bulk: whether much content will pass.
+            bulk: whether the session is for large content.
             ending: whether the session only stops the daemon, for which it needs no whole root.
 
         Raises:
             HostLost: the host cannot be reached.
-            RingChanged: the host's data lies by another inventory.
+            RingChanged: the host's keys were placed by another inventory.
         """
         host = self._hosts[name]
         hello = Hello(
@@ -181,7 +181,7 @@ class Conversations:
 
     @contextlib.contextmanager
     def gate(self, host: Host) -> Iterator[None]:
-        """Let only some connect at a time."""
+        """Wait until few enough other threads are connecting, to any host and through this host's gateway."""
         with contextlib.ExitStack() as stack:
             if host.gateway:
                 with self._guard:
@@ -205,14 +205,14 @@ class Conversations:
         return gather(call, (host.name for host in self.hosts) if names is None else names)
 
     def drop(self, host: str) -> None:
-        """Close the sessions with a host that nobody uses now."""
+        """Close the sessions with a host that are not leased now."""
         with self._guard:
             dropped = [session for bulk in (False, True) for session in self._kept.pop((host, bulk), [])]
         for session in dropped:
             session.close()
 
     def close(self) -> None:
-        """Close all sessions: those that are leased now when their request has ended."""
+        """Close all sessions; one that is leased now is closed when its request has ended."""
         with self._guard:
             self._closings += 1
             dropped = [session for kept in self._kept.values() for session in kept]

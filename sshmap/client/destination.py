@@ -1,4 +1,4 @@
-"""Where keys are copied to: files that take their names when they are whole, below a directory that nothing leads out of.
+"""Writing the files that keys are copied to: each gets its name when it is complete, and none leads out of its directory.
 
 A path below the destination is opened part by part without following links, so neither a
 name that a host sends nor a link that lies there leads anywhere else. The destination itself
@@ -27,7 +27,7 @@ class Target(Protocol):
         """Append some content."""
 
     def finish(self) -> None:
-        """Give the file its name; what had it before is replaced."""
+        """Give the file its name; a file that had the name before is replaced."""
 
     def close(self) -> None:
         """Close it; unfinished, it vanishes."""
@@ -82,7 +82,7 @@ class Directory:
 
 
 class _Entry:
-    """A file below a `Directory`. What has its name is replaced, a link too, but no directory."""
+    """A file below a `Directory`. A file or link that has its name already is replaced; a directory is not."""
 
     def __init__(self, folder: int, base: str) -> None:
         self._folder, self._base = folder, base
@@ -110,8 +110,8 @@ class _Entry:
 class NamedFile:
     """One file that the user has named.
 
-    A link stays one: its target is replaced. What is there and is no plain file (a FIFO, a
-    device) is written to as it is.
+    If it is a link, the link stays and its target is replaced. If it exists and is no plain file (a FIFO, a
+    device), the content is written to it.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,7 +1,7 @@
 """`doctor`: what may be wrong with the hosts, the way to them and this machine, each with what mends it.
 
-Installs nothing and starts nothing: hosts that were never set up are diagnosis as well. Some functions
-collect, the others judge what was collected and do no I/O.
+Installs nothing and starts nothing; that a host was never set up is a finding like others. The functions named
+``judge_…`` judge what the others have collected, and do no I/O.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sshmap.protocol.handshake import quote
 
 #: seconds
 SLOW_LOGIN, SKEW, ASK_AGENT = 3.0, 60.0, 5.0
-#: keys a server lets a client offer, less one
+#: keys that an ssh agent may hold: sshd refuses a login after six that it did not accept (MaxAuthTries)
 MOST_KEYS = 5
 
 
@@ -33,7 +33,7 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     """What one look at an ssh host brought."""
 
     facts: Facts
-    #: what its shell prints before anything is asked
+    #: what the host's shell prints at a login, apart from the answers
     noise: bytes
     #: seconds that connecting and finding Python took
     took: float
@@ -65,7 +65,7 @@ def _examine_host(conversations: Conversations, host: Host) -> tuple[list[Findin
             host.name, lambda session: (session.ask(m.GetStatus(), m.Status), session.ask(m.Diagnose(), m.Diagnosis))
         )
     except SshmapError as exc:
-        # what was found before is worth telling, too
+        # what was found so far is reported as well
         findings.append(Finding(host=host.name, problem=exc.message, mend=exc.hint or "sshmap up", blocks=True))
         return findings, None
     return [*findings, *judge_status(host, status), *judge_diagnosis(host.name, diagnosis)], status
@@ -87,7 +87,7 @@ def visit(host: Host) -> Visit:
 
 
 def skew_of(clock: float, before: float, after: float) -> float:
-    """Return how much a clock is ahead in seconds, if it was read somewhere between two times of ours."""
+    """Return by how many seconds a clock is certainly ahead, or behind (negative), if it was read between two times of ours."""
     return max(clock - after, 0.0) or min(clock - before, 0.0)
 
 
@@ -144,7 +144,7 @@ def judge_visit(host: Host, seen: Visit) -> list[Finding]:
 
 
 def judge_clock(name: str, skew: float) -> list[Finding]:
-    """Judge how far a clock is off; nothing of sshmap's depends on it, but the commands it runs may."""
+    """Judge how far a clock is off: sshmap does not depend on it, but commands that it runs may."""
     if abs(skew) <= SKEW:
         return []
     problem = f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
@@ -176,7 +176,7 @@ def judge_diagnosis(name: str, diagnosis: m.Diagnosis) -> list[Finding]:
 
 
 def judge_twins(statuses: dict[str, m.Status]) -> list[Finding]:
-    """Find roots that the inventory has under two names: keys would be placed on a host that is none."""
+    """Find roots that the inventory has under two names: it would place keys on two hosts that are one."""
     first: dict[str, str] = {}
     findings = []
     for name, status in statuses.items():
@@ -198,6 +198,6 @@ def _try(host: Host) -> str:
 
 
 def blocked(findings: list[Finding]) -> SshmapError | None:
-    """Return the error that says which hosts are of no use, if there are any."""
+    """Return the error that names the hosts which cannot be used; None if all can."""
     names = {finding.host for finding in findings if finding.blocks}
     return HostNotReady(f"of no use as they are: {', '.join(sorted(names)) or 'all'}") if names else None

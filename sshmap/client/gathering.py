@@ -1,4 +1,4 @@
-"""Doing something for many hosts at once: what came back and what failed are kept apart, none hides the other."""
+"""Doing something for many hosts at once; returns results and failures apart, so that none hides the other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 
 
 def gather(call: Callable[[str], Value], names: Iterable[str]) -> tuple[dict[str, Value], dict[str, SshmapError]]:
-    """Do something for every host at once, a thread for each: any number of hosts, none waits for another to end.
+    """Do something for every host at once, with a thread for each, so that no host waits for another.
 
     Args:
         call: what to do, given a host's name.

@@ -1,4 +1,4 @@
-"""What a host answers about a job, held against what was asked: it is data, which may be wrong or meant to harm other hosts."""
+"""Checks of what a host answers about a job: it is data, which may be wrong or meant to harm other hosts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def counted(session: Session, outdir: str) -> Iterator[m.OutputCount]:
     """Go through the fan-out outputs that a host says it holds below OUTDIR.
 
     Raises:
-        ProtocolError: it speaks of something else.
+        ProtocolError: it names keys elsewhere, or answers something else.
     """
     for page in session.stream(m.CountOutputs(outdir=outdir), m.Served):
         if isinstance(page, m.OutputCounts):
@@ -26,10 +26,10 @@ def counted(session: Session, outdir: str) -> Iterator[m.OutputCount]:
 
 
 def check_plan(host: str, plan: m.Planned) -> m.Planned:
-    """Return a plan that says why it refuses, if it does.
+    """Return a plan, unless it refuses tasks without saying why.
 
     Raises:
-        ProtocolError: it does not.
+        ProtocolError: it refuses tasks without saying why.
     """
     if plan.refused and not plan.problems:
         raise ProtocolError("it refuses the job and does not say why", host=host)

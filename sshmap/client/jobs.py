@@ -33,7 +33,7 @@ _ROWS = 2000
 
 
 class JobProgress(msgspec.Struct, kw_only=True):
-    """How a job stands on all hosts together."""
+    """How far a job has come on all hosts together."""
 
     total: int = 0
     done: int = 0
@@ -75,13 +75,13 @@ def attach(paths: Iterable[Path]) -> list[Attachment]:
 
 
 class Options(TypedDict, total=False):
-    """What a job can be given beside its command."""
+    """Options of a job."""
 
     #: files to stand in every task directory
     shipped: Iterable[Path]
     #: swap outputs that other work made
     replace: bool
-    #: told how the job stands, whenever that changes
+    #: called with the progress of the job, whenever that changes
     report: Callable[[JobProgress], None]
 
 
@@ -123,10 +123,10 @@ class JobRun:
         self._plans: dict[str, m.Planned] = {}
         self._counts: dict[str, list[m.OutputCount]] = {}
         self._id = os.urandom(6).hex()
-        #: the run on each host: of this id, or one that was worked on already
+        #: the run on each host: made with this id, or one that was not over and was joined
         self._runs: dict[str, m.Opened] = {}
         self._progress: dict[str, m.Progress] = {}
-        #: directories of fan-out outputs in which other work left something
+        #: by host: fan-out directories in which keys of other work lie, and the receipts of those to keep
         self._stale: dict[str, list[m.OutputDirectory]] = {}
         self._relays = Relays(conversations)
         self._guard = threading.Lock()
@@ -181,7 +181,7 @@ class JobRun:
         return check_plan(name, session.expect(m.Planned))
 
     def _send_counts(self, session: Session, name: str) -> None:
-        """Tell a host what all hosts hold of the outputs of its inputs."""
+        """Send a host the counts, over all hosts, of the outputs of its inputs."""
         counts = self._counts.get(name, [])
         for start in range(0, len(counts), _ROWS):
             session.writer.message(m.OutputCounts(rows=tuple(counts[start : start + _ROWS])), flush=False)
@@ -209,7 +209,7 @@ class JobRun:
             raise NothingMatched(f"no key matches INDIR {self.spec.indir}", hint="sshmap ls shows what there is")
 
     def _count_outputs(self) -> tuple[dict[str, list[m.OutputCount]], dict[str, SshmapError]]:
-        """Sum up what all hosts hold below OUTDIR and deal it out to the hosts of the inputs; all have opened the run by now."""
+        """Add up what all hosts hold below OUTDIR, and return for each host the counts of its inputs' outputs, and lost hosts."""
         outdir = parse_name(self.spec.outdir)
 
         def ask(name: str) -> list[m.OutputCount]:
@@ -227,11 +227,11 @@ class JobRun:
         return dealt, lost
 
     def _start(self, name: str) -> m.RunEnded:
-        """Start the job on one host and follow it; after a broken session, start it again, which goes on with the run."""
+        """Start the job on one host and follow it; after a break, Start is sent again, which goes on with the same run."""
 
         def converse(session: Session) -> m.RunEnded:
             finished = self._follow(name, session)
-            # a file that takes long to be relayed is no reason for the host to give up its peer
+            # the host gives its peer up after some seconds without progress, in which a large file may still be relayed
             while self._relays.carries(name, finished.stuck):
                 finished = self._follow(name, session)
             return finished
@@ -271,7 +271,7 @@ class JobRun:
         )  # fmt: skip
 
     def _sweep(self) -> None:
-        """After a fan-out that replaces: delete what other work left beside the fresh outputs."""
+        """After a fan-out that replaces: delete the keys of other work beside the fresh outputs, on all hosts."""
         stale = [row for rows in self._stale.values() for row in rows] if self.spec.replace else []
         pages = [m.Sweep(directories=tuple(stale[start : start + _ROWS])) for start in range(0, len(stale), _ROWS)]
 
@@ -328,7 +328,7 @@ class JobRun:
         )
 
     def _unprocessed(self, name: str, plan: m.Planned) -> int:
-        """Input keys that a lost host had not told to be processed; of a merge all of its keys, as its tasks are groups of them."""
+        """Number of a lost host's input keys that it had not reported as processed; for a merge all, as its tasks are groups of keys."""
         if self.spec.maker.verb is Verb.MERGE:
             return plan.inputs
         last = self._progress.get(name, m.Progress(kept=plan.kept))

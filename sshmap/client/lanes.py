@@ -1,4 +1,4 @@
-"""A lane: a bounded queue of sources between the thread that deals them out and the one that sends them to a host."""
+"""A lane: a bounded queue of sources, between the thread that deals them out and the thread that sends them to a host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
-#: values in a lane at which the thread that puts more in waits
+#: values in a lane at which `put` waits
 FULL = 1024
 
 
@@ -20,11 +20,11 @@ class Lane(Generic[Value]):
         self._changed = threading.Condition()
         self._open = True
         self._taken_up = True
-        #: values that were put in and will not be taken
+        #: number of values that will never be taken, as `give_up` was called
         self.given_up = 0
 
     def put(self, values: Sequence[Value]) -> None:
-        """Add some values; wait while the lane is full. Nobody takes them after `give_up`."""
+        """Add some values; wait while the lane is full. After `give_up` they are only counted."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._values) < FULL or not self._taken_up)
             if self._taken_up:
@@ -34,13 +34,13 @@ class Lane(Generic[Value]):
                 self.given_up += len(values)
 
     def end(self) -> None:
-        """Say that no more values come."""
+        """Say that no more values will be put in."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
 
     def wait(self) -> bool:
-        """Wait for the first value; return whether there is one."""
+        """Wait until there is a value or the lane has ended; say whether there is one."""
         with self._changed:
             self._changed.wait_for(lambda: self._values or not self._open)
             return bool(self._values)

@@ -1,8 +1,8 @@
 """Listings of the whole cluster: every host's sorted rows, merged as they come.
 
 Rows are not gathered: a listing of a million keys passes through a bounded memory. Small
-ones are remembered with their generation, and the host is asked whether it still stands. A
-listing may be left half way: the sessions of hosts that have more to say are closed then.
+ones are remembered with their generation, and the host is asked whether that has changed. A
+listing may be left half way: sessions with hosts that have more rows to send are closed then.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Placed(Entry, frozen=True, array_like=True):
 
 
 class ListingCache:
-    """Listings the client still has, by host and question."""
+    """Listings that the client remembers, by host, prefix and whether they are recursive."""
 
     def __init__(self) -> None:
         self._cache: cachetools.LRUCache[tuple[str, str, bool], tuple[str, list[Listing]]] = cachetools.LRUCache(
@@ -99,7 +99,7 @@ class _Question:
 
     Args:
         conversations: the way to the host.
-        cache: listings the client still has.
+        cache: listings that the client remembers.
         host: the host's name.
         prefix: what to list.
         recursive: all keys, or one level.
@@ -140,7 +140,7 @@ class _Question:
             yield page
 
     def _checked(self, answer: Message) -> Listing:
-        """Hold a page against what was asked: what a host sends is data, which may be wrong.
+        """Check that a page is part of the listing that was asked for: what a host sends is data, which may be wrong.
 
         Raises:
             ProtocolError: it is no page, is empty, not sorted, or holds what was not asked for.
@@ -167,7 +167,7 @@ class _Question:
             raise ProtocolError(f"it sent a bad name: {exc.message}", host=self._host) from exc
 
     def rows(self) -> Iterator[tuple[str, Placed | str]]:
-        """Go through the rows with what they are sorted by."""
+        """Go through the rows, each with the name that rows are sorted by."""
         for page in itertools.chain([self._first] if self._first else [], self.pages):
             rows: list[tuple[str, Placed | str]] = [
                 (entry.name, Placed(entry.name, entry.size, entry.mtime, entry.digest, self._host))

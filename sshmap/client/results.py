@@ -17,7 +17,7 @@ class Transfer(msgspec.Struct, kw_only=True):
     fresh: int = 0
     #: keys that were there already, with the same content
     kept: int = 0
-    #: keys that were there, but missing or damaged on their host, and are whole again
+    #: keys whose files were missing or damaged on their host, and are whole again
     repaired: int = 0
     #: bytes
     size: int = 0
@@ -26,20 +26,20 @@ class Transfer(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
 
     def check(self) -> Transfer:
-        """Return itself if nothing went wrong.
+        """Return this transfer if nothing went wrong.
 
         Raises:
-            SshmapError: the gravest of what did.
+            SshmapError: the gravest of its failures.
         """
         if self.failures:
             raise gravest(list(self.failures.values()))
         return self
 
     def complete(self) -> Transfer:
-        """Return itself if nothing went wrong.
+        """Return this transfer if nothing went wrong.
 
         Raises:
-            TransferFailed: with itself as the result.
+            TransferFailed: something did; its ``result`` is this transfer.
         """
         if self.failures:
             raise TransferFailed(self)
@@ -79,12 +79,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spoken(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command said on a host."""
+    """What a command printed on a host, and its exit code."""
 
     exit_code: int
     stdout: bytes
     stderr: bytes
-    #: bytes of both that were too many to be kept
+    #: bytes of stdout and stderr together that were more than the limit, and not kept
     dropped: int = 0
 
 
@@ -147,7 +147,7 @@ class JobResult(msgspec.Struct, kw_only=True):
 
 
 class JobFailed(CommandsFailed):
-    """A job that is over but not complete; `result` says how far it came.
+    """A job that is over but not complete; ``result`` says what was done and what failed.
 
     The exit code is that of the gravest reason: 1 if commands failed, 3 if a host was lost, and so on.
     """
@@ -166,21 +166,21 @@ def _of_kind(failure: TaskFailure) -> SshmapError:
     return BY_NAME.get(failure.kind, CommandsFailed)(f"{failure.key}: {failure.message}", host=failure.host)
 
 
-#: told so many keys, or hosts, and so many bytes at each step
+#: called at each step with the number of keys or hosts that are done in it, and of bytes
 Counted = Callable[[int, int], None]
 
 
 def silent(_keys: int, _size: int) -> None:
-    """Take a report of keys and bytes, and do nothing with it."""
+    """Be a `Counted` that does nothing."""
 
 
 def gravest(errors: list[SshmapError]) -> SshmapError:
-    """Return the error with the highest exit code; the first of those."""
+    """Return the error with the highest exit code, the first if there are several."""
     return max(errors, key=lambda error: error.exit_code)
 
 
 def raise_failures(failures: dict[str, SshmapError], results: dict[str, object]) -> None:
-    """Raise what several hosts failed with, if they did: one error as it is, more as `HostsFailed`."""
+    """Raise the failures of hosts, if there are any: one as it is, several as one `HostsFailed`."""
     if len(failures) == 1:
         raise next(iter(failures.values()))
     if failures:

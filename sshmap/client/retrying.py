@@ -1,8 +1,8 @@
 """When a conversation that broke is begun again: the one policy for all verbs.
 
-A conversation is begun again only by a caller that knows how far it came. As long as it gets
-further between two breaks it goes on; without progress there are a few tries, and an end
-after `PATIENCE` seconds, so that a host which has vanished is named within half a minute.
+A conversation is begun again only by a caller that knows how far it had come. A request that gets further between
+two breaks may be begun again any number of times. Without progress there are a few tries, and none after `PATIENCE`
+seconds, so that an error names a host that has vanished within half a minute.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import tenacity
 
 Value = TypeVar("Value")
-#: after these a request can be made again on a new session; any other error is an answer
+#: errors after which a request can be made again on a new session; any other error is final
 BREAKS = (ConversationBroken, ConnectionDropped)
 #: breaks in a row without progress after which a host that had answered counts as lost, and one that had not
 TRIES, FIRST_TRIES = 9, 3
@@ -52,12 +52,12 @@ class Retries:
         return self._breaks >= (TRIES if patient else FIRST_TRIES) or time.monotonic() - self._since > PATIENCE
 
     def uncount_break(self) -> None:
-        """Leave the next break out of account: the session had been kept, and was dead before it was used."""
+        """Do not count the break that comes next: the session was one kept from before, and was dead already."""
         self._breaks -= 1
 
 
 def persist(retries: Retries, talk: Callable[[], Iterable[Value]]) -> Generator[Value]:
-    """Talk, and talk again after a break, passing on what comes, until a talk ends or the host counts as lost.
+    """Call ``talk``, and again after each break, passing on its values, until a call ends or the host counts as lost.
 
     Args:
         retries: counts the breaks and looks for progress between them.
@@ -79,7 +79,7 @@ def persist(retries: Retries, talk: Callable[[], Iterable[Value]]) -> Generator[
 
 
 def again(call: Callable[[], Value]) -> Value:
-    """Do something on a connection of its own that may be done twice, some times, as long as the connection breaks.
+    """Do something that may be done twice, on a connection of its own; do it again, some times, if the connection breaks.
 
     Raises:
         HostLost: the error of the last break.

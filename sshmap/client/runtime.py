@@ -1,7 +1,7 @@
-"""The code that is shipped to hosts: one archive of our package and the few that agents need.
+"""The code that is shipped to hosts: one archive of our package and the few packages that agents need.
 
-Taken from this installation where the host's interpreter and platform are the same, else
-from wheels fetched for it, whose digests this package knows. Its id is a hash of its content, so the same code is shipped once.
+Taken from this installation if the host's interpreter and platform are the same, else from wheels fetched for the
+host, whose digests this package holds. The archive's id is a hash of its content, so the same code is shipped once.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def build(wanted: Platform) -> Runtime:
     """Put the archive for a platform together.
 
     Raises:
-        HostNotReady: the wheels for it cannot be had.
+        HostNotReady: the wheels for the platform cannot be fetched.
     """
     files = {f"sshmap/{name}": content for name, content in _own_files().items()}
     files |= _installed() if wanted == here() else _fetched(wanted)
@@ -97,7 +97,7 @@ def _fetched(wanted: Platform) -> dict[str, bytes]:
     """Fetch wheels for another platform, in the versions and with the digests that this package names.
 
     Raises:
-        HostNotReady: there is a wheel for it that is not among them, or none.
+        HostNotReady: there is no wheel for the platform, or one whose digest is not among them.
     """
     version = ".".join(str(number) for number in wanted.version)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
-"""`up` and `down`: every host set up, its daemon running, and all of them introduced to each other; and the way back.
+"""`up` and `down`: setting up all hosts, starting their daemons and telling them about each other; and undoing that.
 
 A host that runs our code already costs one session. The others are set up first; one
-that fails is named and the rest come up. Neither needs more of a root than that it can be
-written to, and neither is served by the daemon that it may have to replace.
+that fails is named and the rest come up. Both work on a root whose parts are missing or damaged, as long as it can
+be written to, and both use an agent outside the daemon, as they may have to stop the daemon.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sshmap.transport.target import Resolved, known_keys, resolve
 
 
 def bring_up(conversations: Conversations, report: Counted) -> tuple[dict[str, m.Status], dict[str, SshmapError]]:
-    """Bring all hosts up, telling of each that is done; return statuses and failures by host."""
+    """Bring all hosts up, reporting each that is done; return statuses and failures by host."""
     hosts = {host.name: host for host in conversations.hosts}
 
     def reported(name: str) -> m.Status:
@@ -82,7 +82,7 @@ def take_down(
 
 
 def _take_down(conversations: Conversations, host: Host, *, purge: bool) -> m.DaemonStopped:
-    """Stop a host's daemon; where its code is gone or damaged, it is brought there once more to delete the rest."""
+    """Stop a host's daemon; to purge a root whose code is missing or damaged, ship the code again first."""
     try:
         return again(lambda: _stop_daemon(conversations, host, purge=purge))
     except (HostNotReady, ProtocolError, ConversationBroken):
@@ -102,7 +102,7 @@ def _stop_daemon(conversations: Conversations, host: Host, *, purge: bool) -> m.
 
 
 class _Place(NamedTuple):
-    """Where a host is, and by which keys it is known; looked up once, however many hosts are told of it."""
+    """The address of a host and its host keys; looked up once, and then told to all other hosts."""
 
     where: Resolved
     known_hosts: list[str]
@@ -120,7 +120,7 @@ def _introduce(
     hosts: dict[str, Host],
     places: dict[str, _Place],
 ) -> None:
-    """Tell one host about the others, unless it knows."""
+    """Tell one host about the others, unless it was told the same before."""
     others = [other for other in places if other != name]
     peers = tuple(
         Peer(

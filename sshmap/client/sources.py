@@ -1,4 +1,4 @@
-"""What is copied in: files, streams and bytes of this machine, and walking a directory for them."""
+"""Sources, which are copied in: files of this machine, streams and bytes; and walking a directory for files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Readable(Protocol):
     """A stream that can be read."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read what is there, at most so many bytes; nothing at the end."""
+        """Return some bytes, at most so many; none at the end."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,23 +89,23 @@ class _Resumed:
         self._begin, self._rest = begin, rest
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read what is there, at most so many bytes."""
+        """Return some bytes, at most so many; none at the end."""
         if self._begin:
             piece, self._begin = self._begin, b""
             return piece
-        # what is there, not as much as was asked for: a terminal ends its input once
+        # read1 returns after one read: `read` would read a terminal again after its end of input
         return bytes(getattr(self._rest, "read1", self._rest.read)(size))
 
 
 def of_tree(top: Path, prefix: str, failed: Callable[[str, SshmapError], None]) -> Iterator[Source]:
-    """Go through the files below a directory; what cannot be copied is told and passed over.
+    """Go through the files below a directory; what cannot be copied is reported and passed over.
 
     Links to files count as files; links to directories are not followed.
 
     Args:
         top: the directory.
         prefix: what the keys' names start with.
-        failed: told the path of what cannot be copied, and why.
+        failed: called with the path of what cannot be copied, and the reason.
     """
     todo = [(os.fspath(top), prefix)]
     while todo:
@@ -185,5 +185,5 @@ def _of_unchanged(path: Path, buffer: memoryview) -> Generator[memoryview]:
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Return what changes with a file: size, two times of change, and which file has the name."""
+    """Return what shows that a file was changed or replaced: its size, times of change and inode."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino

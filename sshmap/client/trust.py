@@ -1,4 +1,4 @@
-"""Host keys: fetch, show, and after a yes write down. `trust` is the only thing that adds to known_hosts."""
+"""Host keys: fetching them and, once the user has said yes, adding them to known_hosts, which nothing but `trust` does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCAN_SECONDS = 10
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host shows as its key, and what is known of it."""
+    """The keys that a host shows, and whether they are known already."""
 
     host: str
     #: lines of known_hosts, under the name ssh looks up
@@ -26,7 +26,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     #: ``256 SHA256:… (ED25519)``
     fingerprints: tuple[str, ...]
     known: bool
-    #: file a yes is written to
+    #: known_hosts file that `accept` adds the lines to
     file: str
 
 
@@ -39,7 +39,7 @@ def fetch(host: Host) -> Offer:
     """Ask a host for its keys, without logging in.
 
     Raises:
-        HostLost: it does not answer, or only through a gateway, where nothing can be fetched without trust.
+        HostLost: it does not answer, or is behind a gateway, through which keys cannot be fetched without logging in.
         HostKeyRefused: another key is known for it.
     """
     resolved = resolve(target_of(host))
@@ -81,7 +81,7 @@ def _refuse_changed(host: Host, resolved: Resolved, known: set[tuple[str, str]],
 
 
 def accept(offer: Offer) -> None:
-    """Write an offered key down."""
+    """Add the offered keys to known_hosts."""
     path = Path(offer.file)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     before = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -1,11 +1,11 @@
-"""Copying files in: walked once, placed by name, streamed to every host at once.
+"""Copying files in: sources are read once, placed by their names, and streamed to all hosts at once.
 
 A feeder deals the sources out to lanes, one per host; a sender per lane streams them without
 waiting for answers, and a reader takes the answers. A sender keeps a source until the host has
 answered for it: what has no answer when the session breaks is sent again on a new one, which is
 harmless, however often that happens.
 
-Rejected: one thread for both directions. It could wait to send while the host waits to answer.
+Rejected: one thread that both sends and reads answers. It could wait to send while the host waits to answer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sshmap.transport.session import Session
 _BATCH = 64
 #: unanswered files after which the sender waits
 AHEAD = 20_000
-#: seconds between looks whether the host was lost while nothing is there to be sent
+#: seconds between looks whether the host was lost, while the sender waits
 _LOOK = 0.5
 
 
@@ -41,7 +41,7 @@ class Answered(Protocol):
     """Takes what has become of a source."""
 
     def __call__(self, source: Source, size: int, result: PutResult, problem: SshmapError | None) -> None:
-        """Take it; a problem of this machine's own comes before what the host says."""
+        """Take a result; ``problem`` is set if the source could not be read here or the host refused it."""
 
 
 def upload(
@@ -52,7 +52,7 @@ def upload(
     Args:
         conversations: the way to the hosts.
         sources: what to send; gone through once, as it is sent.
-        report: told number and bytes of what has been committed.
+        report: called with the number and bytes of what has been committed since.
     """
     transfer = Transfer(failures={})
     guard = threading.Lock()
@@ -84,7 +84,7 @@ def upload(
 
 
 class _Feeder:
-    """Deals sources out to the lanes of their hosts; an exception that ended it is in ``broken``."""
+    """Deals sources out to the lanes of their hosts; if the sources raise an exception, it is kept in ``broken``."""
 
     def __init__(self, conversations: Conversations, senders: dict[str, _Sender]) -> None:
         self._conversations, self._senders = conversations, senders
@@ -111,12 +111,12 @@ class _Feeder:
 
 
 def _small(host: str) -> str:
-    """Return the name of the lane for small content, where it has one of its own."""
+    """Return the name of a host's lane for small content, if it has a lane of its own for that."""
     return f"{host} small"
 
 
 class _Sent(msgspec.Struct):
-    """A source on its way."""
+    """A source that the host has not answered for."""
 
     source: Source
     size: int = 0
@@ -131,7 +131,7 @@ class _Sender:
         conversations: the way to the host.
         host: its name.
         answered: takes what has become of each source.
-        bulk: whether much content will pass.
+        bulk: whether to use the transport for large content.
     """
 
     def __init__(self, conversations: Conversations, host: str, answered: Answered, *, bulk: bool) -> None:
@@ -165,7 +165,7 @@ class _Sender:
         )
 
     def _converse(self, session: Session) -> None:
-        """Send, first of all what has no answer from the session before."""
+        """Send sources on a session, beginning with those that have no answer from the session before."""
         self._again.extendleft(sent.source for sent in reversed(self._unanswered))
         self._unanswered.clear()
         if any(not source.repeatable for source in self._again):
@@ -184,7 +184,7 @@ class _Sender:
             raise ProtocolError(f"it did not answer for {len(self._unanswered)} files", host=self._host)
 
     def _taken(self, reader: _Reader) -> Iterator[_Sent]:
-        """Take sources one by one, each of them noted as unanswered before anything else happens to it."""
+        """Go through the sources to send; each is noted as unanswered before it is sent."""
         while True:
             reader.await_room()
             if self._again:
@@ -259,7 +259,7 @@ class _Reader:
         self._thread.join()
 
     def close(self) -> None:
-        """Let the thread end: it has what the host said last by then, if the host has ended the session."""
+        """End the thread; it is given a moment to read what the host sent before the session broke."""
         self._thread.join(_LOOK)
         if self._thread.is_alive():
             self._session.channel.abort()

@@ -52,7 +52,7 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     """All hosts, in the order that numbers them."""
 
     hosts: tuple[Host, ...]
-    #: file it was read from, or what it stands for
+    #: path of the file it was read from, or a description of the built-in local cluster
     origin: str
     #: how fan-out files travel between hosts
     shuffle: Literal["auto", "direct", "relay"] = "auto"
@@ -61,7 +61,7 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ring(self) -> Ring:
-        """The ring these hosts make, the same each time."""
+        """The ring of these hosts; the same object for the same hosts, as making one takes long."""
         return _ring(tuple((host.name, host.weight) for host in self.hosts))
 
     def select(self, only: str = "", without: str = "") -> tuple[Host, ...]:

@@ -211,7 +211,7 @@ def _distinct(path: Path, hosts: list[Host]) -> None:
 
 
 def _apart(path: Path, hosts: list[Host]) -> None:
-    """Refuse a root inside another one: the outer would take the inner's files for its own."""
+    """Refuse a root inside another one: the outer host would treat the inner one's files as its own."""
     for host in hosts:
         for other in hosts:
             if host.root.startswith(f"{other.root.rstrip('/')}/"):

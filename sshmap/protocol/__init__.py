@@ -2,8 +2,8 @@ r"""The protocol between a client and an agent, on one page.
 
 It runs over any pair of byte streams (a Unix socket, the pipes of a child, an ssh
 channel) and carries one request at a time; a session serves requests one after another.
-A session is served by the agent in the daemon, which is warm, also one that ssh began
-(`sshmap.agent.host.handoff`), and by an agent of its own where that one does not answer.
+A session is served by the warm agent in the daemon (one that ssh began is passed on to it by
+`sshmap.agent.host.handoff`); where that does not answer, by an agent process of its own.
 
 **Marker.** The client sends ``sshmap <32 hex digits>\\n`` with random digits. The agent
 sends the same line back before anything else. What stands before it (banners, prints of
@@ -62,9 +62,9 @@ The agent sends ``Tick{}`` whenever it was silent for 3 seconds, so silence of 1
 means that it is lost. A request that fails as a whole is answered by
 ``Problem{kind, message, hint, key}``. Where
 only files for peers that do not answer are left of a job, ``RunEnded`` names the peers; a
-client that carries such files sends ``Start`` again, which follows on.
-A client whose ``Hello`` says ``ending`` sends ``StopDaemon`` and nothing else; it is served whatever
-is left of the root, as that may be about to be deleted.
+client that carries such files sends ``Start`` again, which goes on following the run.
+A client whose ``Hello`` says ``ending`` sends ``StopDaemon`` and nothing else; it is served even where
+parts of the root are missing or damaged, so that such a root can be deleted.
 A peer's courier speaks the same protocol and is served ``Hello Has Put Sync Ping`` only.
 
 `framing` does the frames, `messages` defines the classes, `handshake` the marker.

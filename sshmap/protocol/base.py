@@ -53,15 +53,15 @@ class Problem(Message, frozen=True, kw_only=True):
         return cls(kind=kind if kind in BY_NAME else "SshmapError", message=error.message, hint=error.hint, key=key)
 
     def error(self, host: str = "") -> SshmapError:
-        """Unpack it again."""
+        """Return the error that was packed, with the name of the host that sent it."""
         return BY_NAME.get(self.kind, ProtocolError)(self.message, hint=self.hint, host=host)
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """First message of a client: who is meant and what the cluster looks like."""
+    """First message of a client: which host it wants to talk to, and the cluster as its inventory has it."""
 
-    #: the highest version of the protocol that the client speaks, and the lowest, as its session says: no default may
-    #: be a version, as what is at its default is not sent, and the other side has other defaults
+    #: the highest and the lowest version of the protocol that the client speaks, filled in by its session; the default
+    #: is no version, as a field at its default is not sent, and the other side may have another default
     version: int = 0
     lowest: int = 0
     host: str

@@ -74,9 +74,9 @@ class FrameWriter:
         self._write(DATA, content, flush=False)
 
     def file(self, fd: int, size: int) -> bool:
-        """Write the first bytes of an open file as content; say whether it had so many.
+        """Write the first ``size`` bytes of an open file as content; say whether the file had so many.
 
-        Zeros stand for what it lacks, as a frame that was begun has to be filled.
+        Where it has fewer, zeros are sent in their place: a frame's length is sent before its content.
         """
         whole = True
         for offset in range(0, size, CHUNK):
@@ -118,7 +118,7 @@ class FrameWriter:
         if self._pending:
             pending, self._pending = self._pending, bytearray()
             self.sends += 1
-            # together, as a header by itself would cost a packet
+            # header and payload in one call, as a header sent alone would cost a packet
             self._stream.send(pending, *more)
 
 
@@ -126,7 +126,7 @@ def _read(fd: int, offset: int, count: int) -> bytes:
     try:
         return os.pread(fd, count, offset)
     except OSError:
-        # a disk that cannot read its file lacks it
+        # what the disk cannot read counts as missing, so `file` reports it
         return b""
 
 
@@ -169,11 +169,11 @@ class FrameReader:
 
     @property
     def buffered(self) -> bool:
-        """Whether bytes are at hand that have not been read as a frame."""
+        """Whether bytes were received that `read` has not returned yet."""
         return self._end > self._start
 
     def unread(self, content: bytes) -> None:
-        """Put bytes back that belong to the first frame."""
+        """Put back bytes that were received behind the marker: the first frame begins with them."""
         self._buffer[: len(content)] = content
         self._start, self._end = 0, len(content)
 

@@ -67,11 +67,11 @@ class SetPeers(Message, frozen=True, kw_only=True):
 
 
 class PeersSet(Message, frozen=True, kw_only=True):
-    """The other hosts are known now."""
+    """Answers SetPeers: the host has taken in what it was told of its peers."""
 
 
 class StopDaemon(Message, frozen=True, kw_only=True):
-    """Stops the daemon; with purge, the root goes too."""
+    """Stops the daemon; with purge, the root is deleted too."""
 
     purge: bool = False
 

@@ -12,7 +12,7 @@ from sshmap.protocol.keys import PAGE
 
 
 class OutputCount(msgspec.Struct, frozen=True, array_like=True):
-    """The fan-out outputs in one directory that one receipt made, on one host or summed."""
+    """How many keys with the same receipt lie in one directory of fan-out outputs, on one host or on all together."""
 
     #: directory ending in ``/``
     output: str
@@ -51,7 +51,7 @@ class Counted(Message, frozen=True, kw_only=True):
 
 
 class Open(Message, frozen=True, kw_only=True):
-    """Makes a run of a job, or joins the one that is worked on; comes before anything is counted or planned."""
+    """Makes a run of a job, or joins its newest one if that is not over; comes before anything is counted or planned."""
 
     job: JobSpec
     #: id that the run gets if it is made, chosen at random by the client
@@ -59,10 +59,10 @@ class Open(Message, frozen=True, kw_only=True):
 
 
 class Opened(Message, frozen=True, kw_only=True):
-    """The run; what ends in it from now on is not judged by what is counted later."""
+    """Answers Open. Tasks of the run that end after this are not judged by OutputCounts, which may be older."""
 
     run: str
-    #: of the run, and grows each time a client opens it
+    #: number of this opening: grows each time a client opens the run
     epoch: Count
 
 
@@ -88,7 +88,7 @@ class Planned(Message, frozen=True, kw_only=True):
 
 
 class Start(Message, frozen=True, kw_only=True):
-    """Queues what is not there yet, and follows the run; OutputCounts and Counted follow. Repeating is harmless."""
+    """Queues tasks whose outputs are missing, and follows the run; OutputCounts and Counted follow. Repeating is harmless."""
 
     job: JobSpec
     #: as Opened said
@@ -136,9 +136,9 @@ class RunEnded(Message, frozen=True, kw_only=True):
     kept: Count
     #: the first thousand
     failures: Annotated[tuple[Failure, ...], PAGE] = ()
-    #: fan-out files that wait for a host that does not answer
+    #: how many fan-out files wait for a host that does not answer, by host
     stuck: dict[str, Count] = {}
-    #: why it does not
+    #: why such a host does not answer, by host
     why: dict[str, str] = {}
 
 
@@ -163,7 +163,7 @@ class Sweep(Message, frozen=True, kw_only=True):
 
 
 class Eval(Message, frozen=True, kw_only=True):
-    """Runs a command once, with a key's content as its input, and streams what it says."""
+    """Runs a command once, with a key's content as its input, and streams its stdout and stderr."""
 
     name: str
     command: str

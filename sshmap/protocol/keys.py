@@ -10,7 +10,7 @@ from sshmap.errors import SshmapError
 from sshmap.model import Count, Entry, Receipt, Size
 from sshmap.protocol.base import Message, Problem
 
-#: rows of one message, several times what is sent: what a row takes in memory is many times its bytes on the wire
+#: most rows that are accepted in one message, several times what is sent: decoded, a row is many times larger than on the wire
 PAGE = msgspec.Meta(max_length=10_000)
 
 
@@ -19,7 +19,7 @@ class Ls(Message, frozen=True, kw_only=True):
 
     prefix: str
     recursive: bool = False
-    #: generation of a listing the client still has
+    #: generation of the listing that the client remembers; empty if it remembers none
     known: str = ""
     #: skip all up to and with this row, when going on after a lost connection
     after: str = ""
@@ -36,7 +36,7 @@ class Listed(Message, frozen=True, kw_only=True):
     """End of a listing."""
 
     generation: str
-    #: the listing the client has is still right
+    #: the listing that the client remembers is still right, so no rows were sent
     unchanged: bool = False
 
 
@@ -49,7 +49,7 @@ class Put(Message, frozen=True, kw_only=True):
     members: tuple[str, ...] = ()
     #: swap a key that has another receipt
     replace: bool = False
-    #: the host whose fan-out file a client brings
+    #: for a fan-out file that a client relays: the host that it comes from
     source: str = ""
 
 
@@ -78,7 +78,7 @@ class PutResult(msgspec.Struct, frozen=True, array_like=True):
 
 
 def refused(error: SshmapError, name: str) -> PutResult:
-    """Say that a Put came to nothing."""
+    """Return the result of a Put that failed."""
     return PutResult(name, fresh=False, problem=Problem.of(error, name))
 
 
@@ -106,7 +106,7 @@ class Get(Message, frozen=True, kw_only=True):
     after: str = ""
     #: leave out keys of fewer bytes
     least: Size = 0
-    #: only name keys of so many bytes or more; 0 sends all
+    #: name keys of so many bytes or more (Passed) without sending their content; 0 sends all
     limit: Size = 0
 
 

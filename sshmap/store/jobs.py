@@ -1,8 +1,8 @@
 """Jobs and their runs: statements on the ledger's ``jobs``, ``runs`` and ``tallies``.
 
-A job is what is to be done; a run is the job as it is worked on, once. Whoever types a job again while its
-newest run is not over joins that run: its `epoch` grows, and a task that ends is stamped with it, so that each
-client knows what has ended since it came. A run that is over is history: nothing of it changes any more.
+A job is what is to be done; a run is the job as it is worked on, once. A client that opens a job whose newest
+run is not over joins that run: the run's `epoch` grows. A task that ends is stamped with the epoch, so that each
+client knows what has ended since it opened the run. A run that is over is history: its rows do not change any more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     #: its number in this ledger
     seq: int
     id: RunId
-    #: what ended in this epoch or a later one has ended since the client came
+    #: tasks stamped with this epoch or a later one have ended since the client opened the run
     epoch: int
 
 
@@ -50,7 +50,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fanout(msgspec.Struct, frozen=True, kw_only=True):
-    """A fan-out that this host was told of."""
+    """A fan-out that a client has opened on this host."""
 
     #: without scheme, ends in ``/``
     outdir: str
@@ -70,7 +70,7 @@ class Jobs:
         self._db = ledger.db
 
     def open(self, spec: JobSpec, run: RunId) -> Run:
-        """Make a run of a job, or join the newest one if that is not over; asked again, it is the same run."""
+        """Make a run of a job, or join the newest one if that is not over; asked again with the same id, return the same run."""
         job = job_id(spec)
         with self._ledger.change() as db:
             row = db.execute(
@@ -126,7 +126,7 @@ class Jobs:
         )
 
     def states(self, run: Run) -> tuple[dict[str, int], int]:
-        """Number of the tasks that are unfinished or ended since the client came, by state, and the bytes they made."""
+        """Number of the tasks that are unfinished or have ended since the client opened the run, by state, and the bytes they made."""
         rows = self._db.execute(
             "SELECT state, sum(tasks), sum(size) FROM tallies WHERE run = ? AND (epoch = 0 OR epoch >= ?) GROUP BY state",
             (run.seq, run.epoch),
@@ -150,7 +150,7 @@ class Jobs:
     def forget(self) -> bool:
         """Forget some tasks of an old run that has nothing left to do, or the run when it has no task; say whether there was one.
 
-        What is old is told by the order of the runs and by no clock.
+        Which runs are old is told by their order and by no clock.
         """
         with self._ledger.change() as db:
             old = f"seq NOT IN (SELECT seq FROM runs ORDER BY seq DESC LIMIT {KEEP_RUNS}) AND NOT {_UNFINISHED}"

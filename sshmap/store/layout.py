@@ -22,7 +22,7 @@ _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", 
 
 
 class ClusterFile(msgspec.Struct, frozen=True, kw_only=True):
-    """cluster.json: who this host is and what the cluster looked like when it was last told."""
+    """cluster.json: the name of this host, and the cluster as a client has last described it."""
 
     layout: int = LAYOUT
     #: random, made with the root; tells two roots apart
@@ -67,7 +67,7 @@ class Root:
             Refused: the root lies on a network file system, where SQLite's locks do not hold, or others could alter it.
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        check_root(self.path)  # somebody may have been quicker
+        check_root(self.path)  # another process may have made it first
         if kind := _network_mount(self.path):
             raise Refused(
                 f"the root {self.path} is on a network file system ({kind})",
@@ -78,7 +78,7 @@ class Root:
         self.load_ballast()
 
     def make_folders(self) -> None:
-        """Make those directories that are not there; somebody may have removed some."""
+        """Make the directories that are missing; a user may have removed some."""
         for folder in self.folders:
             folder.mkdir(exist_ok=True, mode=0o700)
 
@@ -88,7 +88,7 @@ class Root:
         return (self.data, self.tmp, self.outbox, self.shipped, self.locks, self.wake, self.logs, self.ssh)
 
     def load_ballast(self) -> None:
-        """Reserve some space, if there is any."""
+        """Make the ballast file, unless the disk lacks the space for it."""
         try:
             with self.ballast.open("ab") as file:
                 os.posix_fallocate(file.fileno(), 0, BALLAST)

@@ -34,7 +34,7 @@ class Ledger:
     def __init__(self, root: Root) -> None:
         self.root = root
         with mapped(root):
-            # in this order: another process may be making the ledger, and its journal comes after it
+            # the journal first: another process may be making the ledger now, and its journal appears after the ledger
             journal = root.ledger.with_name(f"{root.ledger.name}-wal").exists()
             if not root.ledger.exists():
                 if journal:
@@ -133,7 +133,7 @@ def _other_version(root: Root, version: int) -> Refused:
 
 
 def statements(script: str) -> Iterator[str]:
-    """Go through the statements of a script; that of a trigger holds others."""
+    """Go through the statements of a script one by one; a trigger is one statement with others inside."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -147,10 +147,10 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _make(root: Root) -> None:
-    """Make an empty ledger aside and give it its name in one step; another process may be faster.
+    """Make an empty ledger in a scratch directory, then link it to its name, unless another process was faster.
 
-    Rejected: to make it in its place. Who turns on WAL mode there while another does is told at
-    once that the database is locked, however long it would wait.
+    Rejected: to make it in its place. A process that turns on WAL mode there while another does is told at
+    once that the database is locked, whatever its busy timeout.
     """
     scratch = locks.scratch_dir(root)
     try:

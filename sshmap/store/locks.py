@@ -26,7 +26,7 @@ _shared: dict[Path, fasteners.InterProcessReaderWriterLock] = {}
 
 
 def _forget() -> None:
-    """Give up, in a child process, what only its parent holds: closing the files drops no lock of the parent's."""
+    """Forget, in a forked child, the locks, which only its parent holds; closing the files here drops none of them."""
     global _guard  # noqa: PLW0603  # a thread of the parent may have held it
     _guard = threading.Lock()
     for lock in (*_held.values(), *_shared.values()):
@@ -65,8 +65,8 @@ def is_held(root: Root, name: str) -> bool:
 def holder_of(root: Root, name: str) -> int | None:
     """Return the id of the process that holds the lock, 0 if that is one of another container; None if nobody does.
 
-    Rejected: to try to take it, which fasteners offers: who really wants it then could fail. And
-    a file with the holder's id, which is that of the former one for a moment.
+    Rejected: to try to take the lock, as fasteners offers, since a process that needs it could fail meanwhile; a
+    file with the holder's id, which still names the former holder for a moment.
     """
     path = root.locks / name
     with _guard:
@@ -83,7 +83,7 @@ def holder_of(root: Root, name: str) -> int | None:
 
 
 def _in_the_way(fd: int) -> int | None:
-    """Ask the kernel whose lock stands in the way of one on a whole file; see fcntl(2), F_GETLK."""
+    """Ask the kernel which process holds a lock on a file; see fcntl(2), F_GETLK."""
     kind, whence, start, length, pid = fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0
     if sys.platform == "darwin":
         answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack("qqihh", start, length, pid, kind, whence))
@@ -137,7 +137,7 @@ def process_name() -> str:
 
 
 def is_gone(name: str) -> bool:
-    """Say whether the process that a name stands for has ended; other names stand for none."""
+    """Say whether a name was made by `process_name` in a process that has ended."""
     pid, _, rest = name.partition(".")
     return pid.isdigit() and rest.split(".")[0] != _started(int(pid))
 
@@ -162,7 +162,7 @@ def sweep_scratch(root: Root) -> int:
     swept = 0
     for entry in os.scandir(root.tmp):
         if is_gone(entry.name):
-            with contextlib.suppress(OSError):  # what cannot go now is tried again by the next process
+            with contextlib.suppress(OSError):  # the next process tries again
                 remove_tree(Path(entry.path))
                 swept += 1
     return swept

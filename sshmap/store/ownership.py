@@ -1,11 +1,11 @@
-"""Whether a directory can be somebody else's trap: what is run, read or written below a root has to be ours.
+"""Whether other users could alter a root: what sshmap runs, reads or writes below it has to be ours.
 
-Looked at before anything below a root is used, on the laptop's own hosts and on those of ssh. It imports the
+Checked before anything below a root is used, on the laptop's own hosts and on those of ssh. It imports the
 standard library only, as its text is sent to hosts that have nothing of sshmap yet.
 
-All parents count up to ``/``: whoever may rename one of them may put another root in our root's place. A sticky
-directory such as /tmp is all right above us, as only its owner may rename what we made in it. Links that we or root
-made are followed in parents, as macOS has /var as one; the root itself has to be no link.
+All parents are checked, up to ``/``: a user who may rename one of them may put another root in our root's place. A
+sticky directory such as /tmp is accepted as a parent: other users cannot rename what we made in it. Links among the
+parents are followed if we or root made them, as /var is one on macOS; the root itself must not be a link.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import pwd
 import stat
 
-#: links in a row above which they are taken to lead in a circle
+#: links followed one after the other; more of them count as a circle
 _MOST_LINKS = 40
 
 
@@ -55,7 +55,7 @@ def _flaw_above(folder: str, links: int) -> str:
 
 
 def _is_open(seen: os.stat_result) -> bool:
-    """Say whether others may write; a group that is the user's alone, as many systems make one for each, is no others."""
+    """Say whether other users may write; the group may if it has no other members, as the one that many systems make per user."""
     return bool(seen.st_mode & 0o002 or (seen.st_mode & 0o020 and not _is_private(seen.st_gid)))
 
 

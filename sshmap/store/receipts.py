@@ -39,7 +39,7 @@ def _plain(value: object) -> object:
 
 
 def _default(field: msgspec.structs.FieldInfo) -> object:
-    """Return the default of a field; what stands for none is equal to no value."""
+    """Return the default of a field; for a field without one, msgspec's `NODEFAULT`, which equals no value."""
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 

@@ -6,7 +6,7 @@ in the key's row. Whatever is done to a file changes its ctime, which no user ca
 stamp were put back (`touch -r`, `cp -p`), and so is another file that was moved there.
 
 A seal that is broken does not mean damage, as a backup that makes links, a restored file or a chmod break it too:
-the content has to be read. A seal that holds stands for the content for a while, as disks do not tell what they lose.
+the content has to be read. A seal that holds is trusted for `TRUSTED` seconds only, as a disk may lose content without a trace in the seal.
 Not seen: a write within the same tick of the kernel's clock (at most 10 ms) as the commit, if size and stamp are put back;
 and one through a memory mapping that was made before the file was sealed (those of a command end with it).
 """
@@ -20,7 +20,7 @@ import msgspec
 
 #: seconds for which a seal stands for the content
 TRUSTED = 600
-#: fraction of a second that makes a time stamp ours, in ns; a file system that rounds loses it, and its seals count for nothing
+#: fraction of a second by which a time stamp is known as ours, in ns; where a file system rounds it away, no seal counts
 _MARK = 586_201_937
 _SECOND = 10**9
 #: what SQLite takes as an integer; some file systems number their files with all 64 bits
@@ -39,7 +39,7 @@ class Seal(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(cls, status: os.stat_result) -> Seal:
-        """Read the seal of a file off its status."""
+        """Return the seal that a file with this status has."""
         second, fraction = divmod(status.st_mtime_ns, _SECOND)
         stamped = second if fraction == _MARK else 0
         return cls(status.st_size, stamped, status.st_ino & _LARGEST, status.st_ctime_ns)

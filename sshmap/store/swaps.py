@@ -5,11 +5,13 @@ first writes an intention: which file will be moved (by its inode) and what the 
 
     note      a transaction of its own: the intention stands, nothing else has happened
     commit    one transaction: the file is moved, the row changed, and all intentions of this owner go, used or not
-    settle    by whoever meets one, holding the write lock. Files are moved under that lock only, so the intention whose
-              file lies at the name beside another file's row was broken off after the move: its row is put in, receipt
-              and all. One whose file does not lie there has not happened: it is forgotten if its owner is gone.
+    settle    by the next process that finds the intention, holding the write lock. Files are moved under that lock only.
+              So if the intention's file lies at the key's name while the row is another file's, the swap was broken off
+              after the move: the intended row is written, receipt and all. If its file does not lie there, nothing
+              has happened: the intention is deleted if its owner is gone.
 
-The owner is one `Store` of one process. As long as the process lives, others leave what has not happened alone.
+The owner is one `Store` of one process. As long as the process lives, others leave an intention alone whose file was
+not moved.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Swaps:
     def __init__(self, ledger: Ledger, keys: Keys, files: KeyFiles) -> None:
         self._ledger, self._keys, self._files = ledger, keys, files
         self._owner = locks.process_name()
-        #: whether intentions of this store may stand
+        #: whether the ledger may hold intentions of this store
         self.noted = False
 
     def note(self, rows: Iterable[tuple[Row, tuple[str, ...]]]) -> None:
@@ -51,21 +53,21 @@ class Swaps:
             )
 
     def clear(self) -> None:
-        """Delete one's own intentions, as the transaction makes them come true."""
+        """Delete this store's own intentions, in the transaction that carries them out."""
         self._ledger.db.execute("DELETE FROM swaps WHERE owner = ?", (self._owner,))
 
     def settle(self, name: str) -> None:
-        """Finish or forget the intentions for a key that were broken off."""
+        """Finish or delete the intentions for a key that were broken off."""
         self._settle("name = ?", name)
 
     def settle_own(self) -> None:
-        """Finish or forget one's own intentions, after a transaction that failed."""
+        """Finish or delete this store's own intentions, after a transaction that failed."""
         self._settle("owner = ?", self._owner)
         self.clear()
         self.noted = False
 
     def settle_all(self) -> None:
-        """Finish or forget all intentions that were broken off."""
+        """Finish or delete all intentions that were broken off."""
         self._settle("name >= ?", "")
 
     def _settle(self, where: str, value: str) -> None:
@@ -78,7 +80,7 @@ class Swaps:
                 self._ledger.db.execute("DELETE FROM swaps WHERE name = ? AND owner = ?", (name, owner))
 
     def _finish(self, row: Row, members: tuple[str, ...]) -> bool:
-        """Put in the row whose file lies at its name beside another file's row; say whether it is so."""
+        """Write an intended row if its file lies at the key's name while the row is another file's; say whether that was so."""
         seal, present = self._files.seal(row.name), self._keys.get(row.name)
         if seal is None or present is None or seal.inode != row.inode or present.inode == row.inode:
             return False

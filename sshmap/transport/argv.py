@@ -1,4 +1,4 @@
-"""How an agent is started: the same arguments in every transport."""
+"""The command line that starts an agent: the same arguments in every transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seam between sshmap and whatever carries its bytes."""
+"""`Channel`, the seam between sshmap and what carries its bytes, and the channel over file descriptors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Protocol
 
 from sshmap.errors import ConversationBroken, ProtocolError
 
-#: seconds without a byte after which the other side counts as lost: four signs of life were due by then. With the ten
-#: that an attempt to connect again may take, a host that vanishes is named within 30 seconds
+#: seconds without a byte after which the other side counts as lost: four signs of life were due by then. Together with
+#: the ten seconds that connecting again may take, an error names a host that vanished within 30 seconds
 SILENCE = 12.0
-#: bytes a pipe shall hold: the 64 KiB of those that sshd makes have both ends wait for each other all the time
+#: bytes that a pipe is to hold: sshd makes pipes of 64 KiB, with which both ends keep waiting for each other
 _PIPE = 1 << 20
 
 
@@ -48,7 +48,7 @@ class Channel(Protocol):
         """Return a descriptor that gets readable when bytes or the end can be received."""
 
     def readable(self, seconds: float) -> bool:
-        """Wait so long until bytes or the end can be received; say whether that came about."""
+        """Wait at most for so many seconds until bytes or the end can be received; say whether they can."""
 
     def hand(self, frame: bytes, fd: int) -> bool:
         """Send a frame and with it an open file, where the other side can be given one; say whether it was sent.
@@ -132,7 +132,7 @@ class FdChannel:
                 raise ConversationBroken(f"the connection broke: {exc.strerror}") from exc
 
     def hand(self, frame: bytes, fd: int) -> bool:
-        """Send nothing: the other side may be anywhere."""
+        """Send nothing: a file can be handed over on a Unix socket only."""
         del frame, fd
         return False
 
@@ -145,7 +145,7 @@ class FdChannel:
         return self._read
 
     def readable(self, seconds: float) -> bool:
-        """Wait until bytes or the end can be received; say whether that came about."""
+        """Wait at most for so many seconds until bytes or the end can be received; say whether they can."""
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
@@ -179,6 +179,6 @@ class FdChannel:
 
 
 def _widen(fd: int) -> None:
-    """Let a pipe hold more, where the system can do that and has it to give; leave all else as it is."""
+    """Let a pipe hold more, where the system can do that and has the memory; leave other descriptors as they are."""
     with contextlib.suppress(OSError, AttributeError):
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)

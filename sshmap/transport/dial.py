@@ -37,7 +37,7 @@ def dial(host: Host, *, warm: bool = True, bulk: bool = False) -> Channel:
 
 def open_command(host: Host, command: list[str], *, bulk: bool = False) -> Channel:
     """Open a channel to any command on an ssh host."""
-    # each only where it is used: paramiko takes longer to load than everything else together
+    # imported only when used: paramiko takes longer to load than everything else together
     if _through_program(host, bulk=bulk):
         from sshmap.transport import openssh
 

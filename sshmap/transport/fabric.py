@@ -44,10 +44,10 @@ CONNECT_SECONDS, BANNER_SECONDS, AUTH_SECONDS = 10, 15, 15
 #: seconds that a logged-in server may take to start the command
 SESSION_SECONDS = 10
 WINDOW = 4 << 20
-# what paramiko logs is told by our errors; its tracebacks are not for users
+# our errors say what paramiko logs; its tracebacks are not for users
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
-#: what paramiko raises in the middle of a call when the connection goes
+#: what paramiko raises in the middle of a call when the connection breaks
 _BROKEN = (OSError, EOFError, paramiko.SSHException)
 _MARKED = "known_hosts holds a form for this host that only OpenSSH can judge"
 
@@ -61,7 +61,7 @@ class FastTransport(paramiko.Transport):
         super().__init__(sock, default_window_size=WINDOW, **options)
         if isinstance(self.sock, socket.socket):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # paramiko writes without a limit to a socket that takes nothing any more; macOS has no such limit
+            # else paramiko would wait for ever to write to a socket that takes nothing any more; macOS has no such option
             if limit := getattr(socket, "TCP_USER_TIMEOUT", 0):
                 self.sock.setsockopt(socket.IPPROTO_TCP, limit, KEEPALIVE * 1000)
 
@@ -87,7 +87,7 @@ def connect(target: Target, command: list[str]) -> FabricChannel:
 
 
 def _start(connection: fabric.Connection, command: list[str]) -> paramiko.Channel:
-    """Start a command in a session; the connection is closed when that takes too long, as paramiko waits for the answer for ever."""
+    """Start a command in a session; close the connection if that takes too long, as paramiko would wait for ever."""
     transport = connection.client.get_transport()
     assert transport is not None
     limit = threading.Timer(SESSION_SECONDS, transport.close)
@@ -145,7 +145,7 @@ def fingerprint(key: paramiko.PKey) -> str:
 
 
 def _load_known(known: paramiko.HostKeys, resolved: Resolved) -> None:
-    """Let paramiko know the keys that known_hosts has for a host, under the name it asks for."""
+    """Give paramiko the keys that known_hosts has for a host, under the name by which paramiko looks them up."""
     asked = resolved.hostname if resolved.port == 22 else f"[{resolved.hostname}]:{resolved.port}"
     for line in entries(resolved):
         if line.startswith("@"):
@@ -202,7 +202,7 @@ class FabricChannel:
     """A session channel of one connection, which ends with it.
 
     Args:
-        connection: kept, as a collected one would close the channel.
+        connection: kept open by the reference: once garbage-collected, it would close the channel.
         channel: the session.
     """
 
@@ -229,7 +229,7 @@ class FabricChannel:
         return 0
 
     def recv_into(self, buffer: memoryview) -> int:
-        """Receive some bytes; the end before the first byte says why the agent did not start."""
+        """Receive some bytes; an end before the first byte raises the error that says why the agent did not start."""
         try:
             piece = self._channel.recv(len(buffer))
         except TimeoutError as exc:
@@ -243,7 +243,7 @@ class FabricChannel:
         return len(piece)
 
     def hand(self, frame: bytes, fd: int) -> bool:
-        """Send nothing: the other side is elsewhere."""
+        """Send nothing: the other side is on another machine."""
         del frame, fd
         return False
 
@@ -268,7 +268,7 @@ class FabricChannel:
         self._drain.join(2)
         self._channel.status_event.wait(2)
         with contextlib.suppress(*_BROKEN):
-            # a login shell that ends at once may have talked before the first send failed
+            # a login shell that ends at once may have printed something before the first send failed
             self._complaint = self._channel.recv(4096) + self._complaint
         code = self._channel.exit_status
         if code == UNSAFE:
@@ -287,7 +287,7 @@ class FabricChannel:
                 self._complaint = (self._complaint + piece)[-4096:]
 
     def abort(self) -> None:
-        """Close the channel: paramiko lets calls that wait in other threads end."""
+        """Close the channel, whereupon paramiko ends calls that wait in other threads."""
         with contextlib.suppress(*_BROKEN):
             self._channel.close()
 

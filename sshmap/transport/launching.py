@@ -1,11 +1,11 @@
 """How a host's shell starts the agent of a root, and why it may refuse to.
 
-The launcher `agent` below a root is the first thing of a root that runs, and whoever could make the root could have
-put it there. So the host's `sh` looks before it runs it: the root is no link, is ours and can be written to by nobody
-else, and so is the launcher. The shell goes into the root first, so that what it judged is what it runs. The agent
-itself judges the root's parents when it starts, see `store/ownership.py`.
+The launcher `agent` is the first file of a root that runs, and another user who made the root could have put it there.
+So the host's `sh` checks root and launcher before it runs the launcher: each is no link, is ours, and nobody else can
+write to it. The shell changes into the root first, so that it runs the launcher that it has checked. The agent itself
+checks the root's parents when it starts, see `store/ownership.py`.
 
-The script keeps to what every login shell passes on as it is: one line without single quotes and exclamation marks.
+The script holds only what every login shell passes on unchanged: one line without single quotes and exclamation marks.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _SCRIPT = (
     'case $(ls -ldn .) in d????-??-*) ;; *) no "can be written to by others";; esac; '
     "[ -f agent ] && [ -r agent ] || gone; "
     '[ -O agent ] || no "holds an agent that belongs to somebody else"; '
-    # read by this shell: starting another one would take as long as all the rest
+    # this shell reads the launcher itself: starting another one would take as long as all the rest
     ". ./agent"
 )
 
 
 def launch(root: str, verb: str) -> list[str]:
-    """Return the command that starts an agent below a root, which is relative to the home directory where the root is.
+    """Return the command that starts an agent below a root; ``~/`` stands for the home directory, where ssh starts commands.
 
     Args:
         root: the root as the inventory names it.
         verb: ``serve``, ``alone`` or ``peer``.
     """
-    # with a dot, as a shell looks elsewhere for a plain name where CDPATH is set
+    # begins with a dot, as `cd` looks for other relative paths in CDPATH first
     place = f"./{root.removeprefix('~/')}" if root.startswith("~/") else root
     return ["sh", "-c", _SCRIPT, place, verb]
 
@@ -51,5 +51,5 @@ def launch_line(root: str, verb: str) -> str:
 
 
 def refused(complaint: bytes) -> Refused:
-    """Say what the script found."""
+    """Return the error for what the script found."""
     return unsafe(complaint.decode("utf-8", "replace").strip().rpartition("\n")[2] or quote(complaint))

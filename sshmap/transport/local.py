@@ -29,7 +29,7 @@ def connect(root: str) -> FdChannel:
 
 
 def dial_socket(path: str) -> FdChannel | None:
-    """Reach a warm agent; None if there is none."""
+    """Connect to a warm agent by its socket; None if there is none."""
     sock = connected(path)
     return UnixChannel(sock) if sock else None
 

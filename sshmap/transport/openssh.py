@@ -22,11 +22,11 @@ from sshmap.transport.target import Target, ended_early, hops
 
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes128-ctr,chacha20-poly1305@openssh.com"
 CONNECT_SECONDS = 10
-#: seconds an `ssh` that has closed its output is given to say why
+#: seconds that an `ssh` which has closed its output may take to end, so that its exit code and stderr say why
 _LAST_WORDS = 2.0
 #: the exit code of `ssh` itself; others are those of the host
 _OF_SSH = 255
-#: seconds it is given to end by itself, and after being asked to
+#: seconds that an `ssh` may take to end by itself, and as many after TERM, before it is killed
 _PATIENCE = 0.5
 _BUFFER = 1 << 20
 #: what `ssh` says when MaxStartups drops it
@@ -60,21 +60,21 @@ def ssh_argv(target: Target, command: list[str]) -> list[str]:
 
 
 def _login(target: Target, proxy: str) -> list[str]:
-    """Return the start of a command line that logs in; a proxy command takes the place of what ssh_config says."""
+    """Return the beginning of a command line that logs in; a proxy command is used in place of the one of ssh_config."""
     options = [word for name, value in _OPTIONS.items() for word in ("-o", f"{name}={value}")]
     return ["ssh", "-T", *options, *(["-o", f"ProxyCommand={proxy}"] if proxy else []), *target.options()]
 
 
 def _through(route: list[Target]) -> str:
-    """Return the proxy command that leads through some hosts; empty if there are none.
+    """Return the proxy command that connects through some hosts; empty if there are none.
 
     Rejected: ``-J``, for which `ssh` starts another `ssh` that has none of our options, so that an ssh_config
-    with ``StrictHostKeyChecking no`` would let any gateway in.
+    with ``StrictHostKeyChecking no`` would accept any gateway.
     """
     proxy = ""
     for hop in route:
         login, place = (text.replace("%", "%%") for text in (shlex.join(_login(hop, proxy)), shlex.quote(hop.address)))
-        # the ssh that runs this command puts in where it wants to go
+        # the ssh that runs this command replaces %h and %p by the host and port that it connects to
         proxy = f"{login} -W '[%h]:%p' -- {place}"
     return proxy
 
@@ -82,15 +82,15 @@ def _through(route: list[Target]) -> str:
 def connect(target: Target, command: list[str]) -> OpensshChannel:
     """Open a channel to a command on a host.
 
-    What goes wrong shows when the channel is used: an end before the first byte is
-    explained by what `ssh` wrote to stderr.
+    What goes wrong is raised when the channel is used: where it ends before the first byte, what `ssh` wrote to
+    stderr says why.
 
     Raises:
         HostLost: ssh_config is wrong.
     """
     argv = ssh_argv(target, command)
     ours, theirs = socket.socketpair()
-    # a pipe, which takes 64 KiB: a host that says more on stderr waits, and counts as lost if it says nothing else
+    # a pipe holds 64 KiB: a host that writes more to stderr waits, and counts as lost if it writes nothing to stdout
     complaints, stderr = os.pipe()
     os.set_blocking(complaints, False)
     for end in (ours, theirs):
@@ -108,7 +108,7 @@ class OpensshChannel(FdChannel):
     Args:
         fd: our end of its stdin and stdout.
         child: the process.
-        complaints: what its stderr is read from, without waiting.
+        complaints: descriptor that its stderr is read from, without waiting.
     """
 
     def __init__(self, fd: int, child: subprocess.Popen[bytes], complaints: int) -> None:
@@ -117,7 +117,7 @@ class OpensshChannel(FdChannel):
         self._received = False
 
     def recv_into(self, buffer: memoryview) -> int:
-        """Receive some bytes; the end before the first byte is an error of ssh."""
+        """Receive some bytes; an end before the first byte raises the error that `ssh` reports."""
         count = super().recv_into(buffer)
         if not count and not self._received:
             raise self._explained()
@@ -139,7 +139,7 @@ class OpensshChannel(FdChannel):
         with contextlib.suppress(OSError):
             complaint = os.read(self._complaints, 65536)
         with contextlib.suppress(OSError):
-            # a login shell that ends at once may have talked before the first send failed
+            # a login shell that ends at once may have printed something before the first send failed
             said = os.read(self.fileno(), 4096)
         if said:
             return HostLost(

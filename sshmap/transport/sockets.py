@@ -1,6 +1,6 @@
 """Unix sockets below a root, whose path may be longer than the system allows.
 
-Imports next to nothing: a session that is passed on to the daemon comes through here first.
+Imports next to nothing, as every session that ssh begins imports it first, to reach the daemon.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import os
 import socket
 
 PATH_LIMIT = 100
-#: seconds that it may take until a connection is queued
+#: seconds that connecting may take
 SECONDS = 1.0
 
 
 def connected(path: str) -> socket.socket | None:
-    """Connect to a Unix socket; None if nobody listens there, or nobody has taken the connections before."""
+    """Connect to a Unix socket; None if no process listens there, or its queue of connections stays full."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     folder = -1
     try:
@@ -33,5 +33,5 @@ def connected(path: str) -> socket.socket | None:
 
 
 def short_path(path: str, folder: int) -> str:
-    """Name a socket through its open directory, if there is one."""
+    """Return a path of a socket through the open directory that it lies in; the path itself if no directory is given."""
     return path if folder < 0 else f"/proc/self/fd/{folder}/{os.path.basename(path)}"

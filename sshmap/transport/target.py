@@ -1,8 +1,8 @@
 """Where ssh is to go, with all that ssh_config says about it.
 
-`ssh -G` is asked, so that Include, Match, HostKeyAlias and ProxyJump mean what they mean
-to ssh, for both transports. Neither transport leaves a ProxyJump to ssh, whose child for a hop would
-get none of our options: they go through `hops` one after the other.
+Both transports ask `ssh -G`, so that Include, Match, HostKeyAlias and ProxyJump mean what they mean to ssh. Neither
+leaves a ProxyJump to ssh, which would start another ssh without our options for a hop: they connect to the `hops`
+one after the other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from sshmap.errors import HostLost
 
 RESOLVE_SECONDS = 10
-#: hops above which ssh_config is taken to lead in a circle
+#: more hops than this count as a circle in ssh_config
 _MOST_HOPS = 8
 
 #: what to do about a host on which the login shell ends before it comes to the command
@@ -45,7 +45,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     config: str = ""
 
     def options(self) -> list[str]:
-        """Return what `ssh` has to be told about it, but for the way there."""
+        """Return the options by which `ssh` connects to this target; without those for its gateway."""
         argv = (
             ["-F", self.config if self.config == "none" else str(Path(self.config).expanduser())] if self.config else []
         )
@@ -123,7 +123,7 @@ def _read(text: str) -> Resolved:
 
 
 def entries(resolved: Resolved) -> list[str]:
-    """Return what known_hosts says about a target, found by `ssh-keygen`, which knows hashes and patterns.
+    """Return the lines of known_hosts for a target, found by `ssh-keygen`, which understands hashes and patterns.
 
     Raises:
         HostLost: there is no `ssh-keygen`.
@@ -174,12 +174,12 @@ def hops(target: Target) -> list[Target]:
 
 
 def _jumps(target: Target) -> tuple[str, ...]:
-    # nothing else could name a hop, and asking takes some milliseconds
+    # only these two can name a hop, and asking `ssh -G` takes some milliseconds
     return resolve(target).jumps if target.gateway or target.config != "none" else ()
 
 
 def _hop(jump: str, base: Target) -> Target:
-    """Read one hop of a ProxyJump: ``[user@]host[:port]``; files are those of the target behind it."""
+    """Read one hop of a ProxyJump: ``[user@]host[:port]``; its ssh_config and known_hosts are those of the target behind it."""
     user, _, rest = jump.rpartition("@")
     host, _, port = (
         rest.rpartition(":") if rest.rpartition(":")[2].isdigit() and not rest.endswith("]") else (rest, "", "")

@@ -32,13 +32,13 @@ class UnixChannel(FdChannel):
         self, sock: socket.socket, on_close: Callable[[], None] | None = None, silence: float | None = SILENCE
     ) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        # a second object for the socket's own calls; the descriptor is closed by FdChannel
+        # an object for calls that only a socket has; FdChannel closes the descriptor
         self._socket = socket.socket(fileno=sock.detach())
         self._taken: deque[int] = deque()
         super().__init__(self._socket.fileno(), self._socket.fileno(), on_close, silence)
 
     def hand(self, frame: bytes, fd: int) -> bool:
-        """Send a frame and with it an open file; False if too many are on their way."""
+        """Send a frame and with it an open file; False, and nothing sent, if too many files are on their way."""
         while True:
             try:
                 count = socket.send_fds(self._socket, [frame], [fd])
@@ -76,7 +76,7 @@ class UnixChannel(FdChannel):
         return self._taken.popleft()
 
     def close(self) -> None:
-        """Close the socket and the files that nobody took."""
+        """Close the socket, and the files that were received and not taken."""
         while self._taken:
             os.close(self._taken.popleft())
         if not self._closed:

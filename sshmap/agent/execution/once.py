@@ -1,4 +1,4 @@
-"""A command that is run once, in a bash of its own, for as long as somebody listens to it."""
+"""A command that is run once for a session, in a bash of its own, and ended with the session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PREAMBLE = "set -euo pipefail"
 
 
 class Once:
-    """A command run once for a session, streaming what it says.
+    """A command run once; the caller reads its stdout and stderr from descriptors.
 
     Args:
         command: the shell command.

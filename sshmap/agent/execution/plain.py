@@ -1,4 +1,4 @@
-"""Commands that need no shell: one program with plain words. What is not surely one is left to bash."""
+"""Finding commands that need no shell: one program with plain words. Whatever might mean more to bash is left to bash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLAIN = re.compile(
 
 @functools.lru_cache(maxsize=8)
 def plain_words(command: str) -> tuple[str, ...]:
-    """Return the words of a command that is one program with plain arguments; nothing if a shell has to read it."""
+    """Return the words of a command that is one program with plain arguments; no words if a shell has to read it."""
     match = _PLAIN.fullmatch(command.strip(" \n\t"))
     if match and match[1] not in _BUILTINS:
         return tuple(shlex.split(match[0]))

@@ -1,4 +1,4 @@
-"""Commands of a root that outlived both their worker and its supervisor: found by the daemon's next start."""
+"""Finding and ending commands of a root that outlived both their worker and its supervisor; done when the daemon starts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _environment(pid: int) -> list[bytes]:
 
 
 def _works_in(pid: int, prefix: str) -> bool:
-    """Say whether a process's working directory is the one of a task below a path."""
+    """Say whether a process works in the working directory of a task below a path."""
     try:
         place = os.readlink(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
     except OSError:

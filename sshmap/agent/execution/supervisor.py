@@ -1,8 +1,8 @@
-"""The process between a worker or session and the commands it runs: nothing below it survives them.
+"""The process between a worker or session and the commands it runs; when that ends, no command below it survives.
 
 The supervisor is a child sub-reaper (Linux's prctl(2)), so a process that forks twice or opens
 a session of its own still ends up below it. When the other end of its socket or pipe is closed,
-however that came, it kills everything below itself and exits. It does one of two things: ``serve``
+also because the worker or session was killed, it kills everything below itself and exits. It does one of two things: ``serve``
 starts one command after the other for a worker, ``watch`` runs one program for a session.
 
 Runs as a script with the standard library only, so that it starts in a few milliseconds.
@@ -19,7 +19,7 @@ import sys
 import threading
 
 if __name__ == "__main__":
-    # a script does not know the package it lies in: sshmap/agent/execution/supervisor.py
+    # a script has to find the package it lies in itself: this is sshmap/agent/execution/supervisor.py
     sys.path.insert(0, os.path.abspath(os.path.join(__file__, *[os.pardir] * 4)))
 
 from sshmap.agent.execution.processes import RESET, become_subreaper, exit_code, kill_below
@@ -43,7 +43,7 @@ def serve(words: list[str]) -> None:
 
 
 def watch(words: list[str]) -> None:
-    """Keep the program ``words[1:]`` alive and everything below it no longer than the pipe ``words[0]`` is open."""
+    """Run the program ``words[1:]``; kill it and everything below it when the other end of the pipe ``words[0]`` is closed."""
     pipe = int(words[0])
     child = os.fork()
     if child == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: bytes kept from the beginning and from the end
+#: bytes kept of the beginning of a stream, and as many of its end
 HALF = 4096
 
 

@@ -17,7 +17,7 @@ AT_ONCE = 8
 
 
 def diagnose(root: Root) -> Diagnosis:
-    """Try all peers as the courier does, and ask the login service."""
+    """Connect to all peers as the courier does, and ask the login service whether it would end the daemon."""
     cluster = root.read_cluster()
     peers = [peer for peer in cluster.peers if peer.name != cluster.host and cluster.shuffle != "relay"]
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -25,7 +25,7 @@ from sshmap.transport.sockets import connected
 REQUEST = b"\0"
 #: seconds that the warm agent may take to answer
 SECONDS = 1.0
-#: what holds the package
+#: directory that holds the package: ``runtime/<id>`` of the root on a host where `up` has put it
 _FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
@@ -54,7 +54,7 @@ def pass_on(root: str) -> bool:
                 return False
         except OSError:
             return False
-        # sshd waits for the last process that holds them
+        # sshd ends the session only when no process has them open
         os.close(0)
         os.close(1)
         with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
 """Sets up a host: reads what to do from stdin, unpacks the shipped code, writes the launcher.
 
 Sent as text to the host's Python before anything of sshmap is there, so it uses the
-standard library only, and of sshmap what is sent before it: `sshmap.store.ownership`. Every path it needs
-comes with the request. It talks in lines of JSON after a random marker. What it changes lies below the root, and
-that only if nobody else could alter the root.
+standard library only, and `sshmap.store.ownership`, whose text is sent before its own. Every path it needs
+comes with the request. It answers in lines of JSON after a random marker. It changes nothing outside the root, and
+nothing below a root that other users could alter.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class UnsafeError(Exception):
 
 
 def _make_root(root: str) -> None:
-    """Make the root; somebody may have been quicker, so it is judged afterwards."""
+    """Make the root, and refuse it if others could alter it; judged afterwards, as another user may make it first."""
     if not flaw(root):
         os.makedirs(root, mode=0o700, exist_ok=True)
     if reason := flaw(root):
@@ -101,13 +101,13 @@ def _bash_version() -> list[int]:
 
 
 def _unpack(archive: bytes, root: str, runtime: str) -> None:
-    """Unpack beside the place and rename into it, so that half a runtime is never used."""
+    """Unpack into another directory and rename that, so that half a runtime is never used."""
     os.makedirs(os.path.join(root, "runtime"), mode=0o700, exist_ok=True)
     if not archive or os.path.isdir(runtime):
         return
     fresh = f"{runtime}.{secrets.token_hex(4)}"
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        # made by ourselves a moment ago; holds plain files only
+        # the client has made it for this request; it holds plain files only
         tar.extractall(fresh)  # noqa: S202
     compileall.compile_dir(fresh, quiet=2)
     try:
@@ -121,7 +121,7 @@ def _unpack(archive: bytes, root: str, runtime: str) -> None:
 def _write_launcher(root: str, runtime: str) -> None:
     entry = os.path.join(runtime, "sshmap", "agent", "__main__.py")
     words = [sys.executable, "-I", entry]
-    # 127 is what a shell says of a program that is not there: `up` knows that it has to bring it
+    # 127 is the exit code of a shell for a missing program: it tells `up` to ship the code
     gone = f"[ -e {shlex.quote(entry)} ] || {{ echo {shlex.quote(entry)}: not found >&2; exit 127; }}"
     text = f'#!/bin/sh\n{gone}\nexec {shlex.join(words)} "$1" --root {shlex.quote(root)}\n'
     fresh = os.path.join(root, f".agent.{secrets.token_hex(4)}")
@@ -145,7 +145,7 @@ def _make_key(root: str) -> None:
 
 
 def _drop_others(root: str, keep: str) -> None:
-    """Delete former runtimes; a process that still runs from one has loaded what it needs, but for the doctor's part."""
+    """Delete former runtimes; a process that still runs from one has imported all of it but what `doctor` uses."""
     folder = os.path.join(root, "runtime")
     for name in os.listdir(folder):
         if name != keep and not name.startswith(keep):

@@ -1,4 +1,4 @@
-"""Starting and stopping the daemon from a session, which knows its lock, its pid and its socket, and imports none of it."""
+"""Starting and stopping the daemon from a session, by its lock, its pid and its socket; imports none of its code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sshmap.transport.local import dial_socket
 LOCK = "daemon"
 #: seconds between TERM and KILL
 PATIENCE = 8.0
-#: seconds that a killed process may take to go, on a machine that has much else to do
+#: seconds that a killed process may take to end, on a busy machine
 KILL_LIMIT = 10.0
 START_LIMIT = 20.0
 
@@ -38,14 +38,14 @@ def pid_of(root: Root) -> int:
 
 
 def ensure_running(root: Root) -> None:
-    """Start the daemon if there is none, in a session of its own, and wait until it is known by its lock.
+    """Start the daemon if there is none, in a session of its own, and wait until it holds its lock.
 
-    It takes the lock itself, so two starts are safe, and closes its stdout then. Whoever calls `stop`
-    after this does not miss it.
+    The daemon takes the lock itself, so two starts are safe, and then closes its stdout, for which this waits. So a
+    later call of `stop` finds the daemon.
     """
     if is_running(root):
         return
-    stop(root)  # one whose locks were removed
+    stop(root)  # ends a daemon whose lock file was removed
     known, starting = os.pipe()
     with open(known, "rb", buffering=0) as ended:
         with open(starting, "wb", buffering=0) as stdout:
@@ -59,18 +59,18 @@ def ensure_running(root: Root) -> None:
 
 
 def note_daemon(root: Root) -> None:
-    """Write down which code the daemon is, and in which directories it works."""
+    """Write down which code the daemon runs, and in which directories it works."""
     (root.locks / "daemon.folders").write_text(f"{_folders(root)}\n", encoding="ascii")
     (root.locks / "daemon.runtime").write_text(f"{runtime_id()}\n", encoding="ascii")
 
 
 def _folders(root: Root) -> str:
-    """Return what tells the root's directories from others of their names."""
+    """Return the inodes of the root's directories: they differ once a directory was removed and made again."""
     return " ".join(str(folder.stat().st_ino) for folder in root.folders)
 
 
 def _is_current(root: Root) -> bool:
-    """Say whether the daemon is of this code, and no directory that it works in was removed and made again."""
+    """Say whether the daemon runs this code, and no directory that it works in was removed and made again."""
     return _read(root, "daemon.runtime") == runtime_id() and _read(root, "daemon.folders") == _folders(root)
 
 
@@ -82,7 +82,7 @@ def _read(root: Root, name: str) -> str:
 
 
 def start(root: Root) -> None:
-    """Start the daemon if there is none, or in place of one of other code or other directories, and wait until it answers.
+    """Start the daemon if there is none or it is not current (see `_is_current`), and wait until it answers.
 
     Must not be called from within the daemon.
 
@@ -94,7 +94,7 @@ def start(root: Root) -> None:
         stop(root)
     pause = 0.02
     while True:
-        # again and again: what runs may be on its way out
+        # each time, as a daemon that was running may have been about to end
         ensure_running(root)
         if _answers(root):
             return
@@ -141,7 +141,7 @@ def stop(root: Root) -> bool:
         time.sleep(0.02)
     family = sorted({*family, *below(pid)})
     _end(family, deadline)
-    # its last thread holds the lock for a moment longer than the process seems to live
+    # a thread may hold the lock for a moment after the process looks ended
     while pid_of(root) == pid:
         if time.monotonic() > deadline + KILL_LIMIT:
             raise HostNotReady(f"the daemon of {root.path} (pid {pid}) does not end", hint=f"kill -9 {pid}")
@@ -150,7 +150,7 @@ def stop(root: Root) -> bool:
 
 
 def _forsaken(root: Root) -> int | None:
-    """Return the manager of a daemon whose lock file was removed: it still has it open. None if there is none."""
+    """Return the manager of a daemon whose lock file was removed, found by having that file open; None if there is none."""
     gone = f"{os.path.realpath(root.path)}/{root.locks.name}/{LOCK} (deleted)"
     for pid in processes():
         with contextlib.suppress(OSError):
@@ -160,7 +160,7 @@ def _forsaken(root: Root) -> int | None:
 
 
 def _end(pids: list[int], deadline: float) -> None:
-    """Wait for processes to be gone; after the deadline, kill them."""
+    """Wait for processes to end; after the deadline, kill them."""
     while alive := [pid for pid in pids if _is_alive(pid)]:
         if time.monotonic() > deadline:
             for pid in alive:

@@ -1,4 +1,4 @@
-"""systemd's login service, which may be set to end all that a login has left (KillUserProcesses)."""
+"""systemd's login service, which may be set to end a user's processes when the user logs out (KillUserProcesses)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROPERTY = ("/org/freedesktop/login1", "org.freedesktop.login1.Manager", "KillU
 
 
 def kills() -> bool:
-    """Ask the login service whether it ends what a login leaves."""
+    """Ask the login service whether it ends a user's processes at logout."""
     try:
         done = subprocess.run(
             ["busctl", "get-property", "org.freedesktop.login1", *_PROPERTY],
@@ -25,12 +25,12 @@ def kills() -> bool:
 
 
 def lingers() -> bool:
-    """Say whether the user's own services go on without a login."""
+    """Say whether the user's own services go on while the user is logged out (lingering)."""
     return (LINGER / getpass.getuser()).exists()
 
 
 def outliving(argv: list[str]) -> list[str]:
-    """Write out how to start a program that goes on after this login, where that needs more than a session of its own."""
+    """Return a command line that starts a program so that it outlives this login: by systemd-run where that is needed."""
     if shutil.which("systemd-run") and kills() and lingers():
         return ["systemd-run", "--user", "--scope", "--quiet", "--collect", "--", *argv]
     return argv

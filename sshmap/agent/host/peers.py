@@ -25,16 +25,16 @@ from sshmap.transport.peers import dial_peer
 from sshmap.transport.session import Session
 
 _AUTHORIZED = Path("~/.ssh/authorized_keys")
-#: as in inventories; nothing that a shell would read as more
+#: as in `inventory/loading.py`: no character that means something to a shell
 _NAME = re.compile(r"[A-Za-z0-9_.:@%+][A-Za-z0-9_.:@%+\-]*")
 _PUBLIC_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) [A-Za-z0-9+/=]+")
 
 
 def set_peers(root: Root, request: SetPeers) -> None:
-    """Take in what the client says of the peers; the same again changes nothing.
+    """Write down what the client says of the peers; the same again changes nothing.
 
     Raises:
-        Refused: a key is none, or logs in already as somebody else.
+        Refused: a key has no known form, or logs in already as somebody else.
     """
     _check_keys(root, [key for _, key in request.authorized])
     lines = [_line(root, name, key) for name, key in request.authorized]
@@ -48,7 +48,7 @@ def set_peers(root: Root, request: SetPeers) -> None:
 
 
 def forget(root: Root) -> None:
-    """Take our lines out of authorized_keys: where the root's id is lost, those that start its agent."""
+    """Take our lines out of authorized_keys: known by the root's id, or by the agent that they start if the id is lost."""
     _authorize(root, [])
 
 
@@ -58,7 +58,7 @@ def digest_peers(request: SetPeers) -> str:
 
 
 def peers_digest(root: Root) -> str:
-    """Return the digest of what this host was told of its peers; nothing if somebody has changed the files since."""
+    """Return the digest of what this host was told of its peers; empty if the files were changed since."""
     with contextlib.suppress(OSError, ValueError):
         told, present = (root.ssh / "peers").read_text(encoding="ascii").split()
         return told if present == _digest_files(root) else ""
@@ -66,7 +66,7 @@ def peers_digest(root: Root) -> str:
 
 
 def _digest_files(root: Root) -> str:
-    """Digest what stands in known_hosts and, of ours, in authorized_keys."""
+    """Digest known_hosts and our lines of authorized_keys."""
     ours, _ = _sorted_lines(root, _AUTHORIZED.expanduser())
     return digest_of(b"".join(ours) + (root.ssh / "known_hosts").read_bytes()).hex()
 
@@ -83,12 +83,12 @@ def _tag(root: Root) -> str:
 
 
 def _check_keys(root: Root, keys: list[str]) -> None:
-    """Refuse keys that hosts must not tell as theirs.
+    """Refuse keys that no host may name as its own.
 
-    sshd goes by the first line with a key: one that is the user's own would let the user in as a peer only.
+    sshd uses the first line with a key: if a host named the user's own key, the user could log in as a peer only.
 
     Raises:
-        Refused: a key is none, stands twice, or is in somebody else's line already.
+        Refused: a key has no known form, is named twice, or is in a line already that is not ours.
     """
     _, others = _sorted_lines(root, _AUTHORIZED.expanduser())
     taken = b"".join(others)
@@ -106,8 +106,8 @@ def _line(root: Root, name: str, key: str) -> str:
 
 
 def _start(root: Root) -> str:
-    """Return what a line begins with, up to the peer's name, that lets a peer start this root's agent."""
-    # sshd takes a backslash for itself where a double quote follows only
+    """Return the beginning, up to the peer's name, of a line that lets a peer start this root's agent."""
+    # sshd treats a backslash as an escape only before a double quote
     command = launch_line(str(root.path), "peer=").replace('"', '\\"')
     return f'restrict,command="{command}'
 

@@ -1,4 +1,4 @@
-"""A host's status, its jobs, and the end of its root."""
+"""A host's status and its jobs; deleting its root."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOW = 1 << 30
 
 
 def status(store: Store) -> Status:
-    """Look at the host: keys, disk, daemon."""
+    """Return the host's status: its keys, disk and daemon."""
     root = store.root
     cluster = root.read_cluster()
     disk = os.statvfs(root.path)

@@ -1,6 +1,6 @@
 """Waking idle processes of a daemon: one FIFO each, so that waiting costs nothing.
 
-A wake-up is a hint. A process that is woken looks into the ledger, and does so now and then
+A wake-up is a hint: a process that is woken looks into the ledger, and it also does so now and then
 without being woken.
 """
 
@@ -14,7 +14,7 @@ from sshmap.store.layout import Root
 
 
 class Sleeper:
-    """The waiting end; one per process.
+    """The reading end of a process's FIFO.
 
     Args:
         root: the host's root.
@@ -30,7 +30,7 @@ class Sleeper:
         self._poll.register(self._fd, select.POLLIN)
 
     def wait(self, seconds: float) -> bool:
-        """Wait to be woken, at most so long; say whether it happened."""
+        """Wait to be woken, at most for so many seconds; say whether it was."""
         if not self._poll.poll(seconds * 1000):
             return False
         with contextlib.suppress(BlockingIOError):
@@ -38,12 +38,12 @@ class Sleeper:
         return True
 
     def close(self) -> None:
-        """Stop listening."""
+        """Close the FIFO."""
         os.close(self._fd)
 
 
 def wake(root: Root, prefix: str = "") -> None:
-    """Wake the processes whose names start with a prefix; those that are not there are passed over."""
+    """Wake the processes whose names start with a prefix; one that does not run is passed over."""
     for entry in os.scandir(root.wake):
         if entry.name.startswith(prefix):
             with contextlib.suppress(OSError):

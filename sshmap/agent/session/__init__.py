@@ -1,1 +1,8 @@
-"""An agent's side of a client's conversation. Start with `server`, which reads requests and passes them on."""
+"""An agent's side of a client's conversation.
+
+`listener` accepts sessions in the daemon. `server` does the opening exchange, with `admission`, which says who is
+served, and passes each request to the module that answers it: `listing`, `sending` keys, `receiving` keys (each
+content by `incoming`; `deliveries` says which fan-out files are taken), `adhoc` commands, `jobs`. A job is planned
+and queued by `planning`, whose tasks `expand` makes, and followed by `following`. `ending` serves the session that
+stops the daemon.
+"""

@@ -1,4 +1,4 @@
-"""Commands run for a session alone: `eval` on a key, `exec` on the host. They end with the session."""
+"""Ad hoc commands: `eval` on a key, `exec` on the host. They are run within the session, and end with it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ def _open_input(store: Store, name: str) -> int:
 
 
 def _stream(process: Once, channel: Channel, writer: FrameWriter) -> None:
-    """Pass on what the command says; end it when the client leaves before it is done."""
+    """Pass on the command's stdout and stderr until both have ended.
+
+    Raises:
+        HostLost: the client left.
+    """
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         selector.register(process.stderr, selectors.EVENT_READ)

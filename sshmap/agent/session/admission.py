@@ -1,7 +1,7 @@
-"""Who is admitted to a root: the client's inventory has to place keys as the root's data lies.
+"""Which clients are admitted to a root: those whose inventory places keys where the root's keys lie.
 
-A root without data takes on whatever the client's inventory says; one with data refuses another
-ring. A peer never makes or changes a root.
+A root without keys adopts the host name and the ring that the client's inventory gives it; a root with keys refuses
+a client that gives it others. A peer never makes or changes a root.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sshmap.store.ledger import needs_migration
 
 
 def open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
-    """Open the root for a client, making or adapting it to the client's inventory where no data hinders.
+    """Open the root for a client: make it if there is none, adapt it to the client's inventory if it holds no keys.
 
     Raises:
         Refused: the root is of another version, or the client would look for keys elsewhere than they lie.
@@ -35,7 +35,7 @@ def open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
     if not peer:
         root.make_folders()
     if needs_migration(root):
-        # a daemon that works on it is of older code, and does not know the tables that come
+        # a daemon that uses this ledger runs older code, which does not know the tables after the migration
         lifecycle.stop(root)
     locks.share_maintenance(root)
     locks.sweep_scratch(root)
@@ -49,7 +49,7 @@ def open_store(root: Root, hello: m.Hello, *, peer: bool) -> Store:
 
 
 def _admit(store: Store, cluster: ClusterFile | None, hello: m.Hello, *, peer: bool) -> None:
-    """Refuse a client that would look for keys elsewhere; note what an admitted one says of the cluster."""
+    """Refuse a client that would look for this root's keys on other hosts; write down the cluster as an admitted one describes it."""
     ring = Ring(hello.ring)
     other = _other_ring(cluster, hello, ring) if cluster else None
     if other and (peer or store.keys.total()[0]):
@@ -62,7 +62,7 @@ def admit_end(root: Root, hello: m.Hello) -> None:
     """Let a client stop the daemon and delete the root, whatever is left of it, unless it means another cluster.
 
     Raises:
-        RingChanged: keys lie there by another inventory, or may: a ledger that cannot be read counts as one with keys.
+        RingChanged: keys lie there by another inventory, or may lie there, as the ledger cannot be read.
     """
     try:
         cluster = root.read_cluster()
@@ -82,7 +82,7 @@ def _may_hold_keys(root: Root) -> bool:
 
 
 def _other_ring(cluster: ClusterFile, hello: m.Hello, ring: Ring) -> RingChanged | None:
-    """Return what is wrong with an inventory by which this root's keys would lie elsewhere."""
+    """Return the error for an inventory by which this root's keys would lie on other hosts; None if it is the same one."""
     if cluster.host != hello.host:
         return RingChanged(
             f"this root is host {cluster.host!r}, the inventory calls it {hello.host!r}",
@@ -99,7 +99,7 @@ def _other_ring(cluster: ClusterFile, hello: m.Hello, ring: Ring) -> RingChanged
 def _update_cluster(store: Store, cluster: ClusterFile | None, hello: m.Hello, ring: Ring) -> None:
     root = store.root
     wanted = ClusterFile(
-        # the ledger's id, so that a file that was lost comes back with the id by which our lines in authorized_keys are known
+        # the ledger's id, so that a lost cluster.json is written with the same id, by which our lines in authorized_keys are known
         root_id=cluster.root_id if cluster else store.ledger.id, host=hello.host, ring=tuple(ring.members), fingerprint=ring.fingerprint,
         peers=hello.peers or (cluster.peers if cluster else ()), workers=hello.workers, idle_stop=hello.idle_stop, shuffle=hello.shuffle,
     )  # fmt: skip

@@ -2,8 +2,8 @@
 
 A peer, or a client that relays for one, may bring an output of a fan-out that a client has opened on this host, and
 nothing else: below the fan-out's OUTDIR, placed on this host, from the host that its input is placed on, made by that
-job's maker. It may swap a key only where the job may, and no key that was copied in. So a compromised host can spoil
-the outputs of jobs that it takes part in, which it computes, and no other key.
+job's maker. It may swap a key only if the job replaces outputs, and never a key that was copied in. So a compromised
+host can spoil outputs of jobs that it takes part in, which it makes anyway, and no other key.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Deliveries:
         self._known: dict[bytes, list[Fanout]] = {}
 
     def check(self, put: Put) -> None:
-        """Refuse what no fan-out has to bring here.
+        """Refuse a Put that neither copies a key in nor brings an output of a fan-out that belongs here.
 
         Raises:
             HostNotReady: no client has opened the fan-out on this host yet.
-            Refused: the file is none of a fan-out, or does not belong here.
+            Refused: the file is no output of a fan-out, may not replace keys, belongs on another host or comes from a wrong one.
         """
         if put.receipt is None:
             if self._caller:
@@ -58,7 +58,7 @@ class Deliveries:
             raise Refused(f"{show(put.name)} can only come from {source}, not from {brought_by or 'a client'}")
 
     def _fanout(self, put: Put, maker: bytes) -> Fanout:
-        """Return the fan-out whose output this may be; what was opened since the last look is looked up."""
+        """Return the fan-out whose output this may be; if none of those read before fits, read them from the ledger again."""
         for fresh in (False, True):
             if fresh or maker not in self._known:
                 self._known[maker] = self._jobs.fanouts(maker)

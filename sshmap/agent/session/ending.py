@@ -1,4 +1,4 @@
-"""The session of a client that stops the daemon and may delete the root: it needs neither a ledger nor a whole root."""
+"""The session of a client that stops the daemon and may delete the root: it is served also where parts of the root are missing."""
 
 from __future__ import annotations
 

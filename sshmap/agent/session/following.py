@@ -1,7 +1,7 @@
 """A run on one host, followed until it is over or only waits for hosts that cannot be reached.
 
-The daemon does the work; the session starts it again if it ends. One look at the ledger costs the same for any
-number of tasks.
+The daemon does the work; the session starts the daemon again if that ends. Looking at the ledger costs the same for
+any number of tasks.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from sshmap.store.outbox import Outbox
 from sshmap.store.tasks import Failed, Tasks
 
 _MOST_FAILURES = 1000
-#: seconds between looks at the ledger, and which part of a job's time so far they are between these
+#: seconds between looks at the ledger: a share of the time that the job has taken so far, within these limits
 _FASTEST, _SLOWEST, _SHARE = 0.003, 0.25, 0.005
 #: seconds between looks whether the daemon lives
 _DAEMON_LOOK = 1.0
 #: seconds without progress while only files for peers that do not answer are left
 STUCK_LIMIT = 10.0
-#: looks at the locks that found no living worker (or courier) while tasks wait for one, after which that is an error
+#: looks in a row that find no living worker (or courier) while tasks wait for one, after which that is an error
 MISSING_LOOKS = 15
 
 
@@ -45,10 +45,10 @@ class Following:
         self._jobs, self._tasks, self._outbox = Jobs(store.ledger), Tasks(store.ledger), Outbox(store.ledger)
 
     def follow(self, report: Callable[[Progress], None], left: Callable[[float], bool]) -> RunEnded:
-        """Wait until the run is over here and tell how it goes; the daemon is kept alive meanwhile.
+        """Wait until the run is over on this host, and report progress; the daemon is kept alive meanwhile.
 
         Args:
-            report: told whenever something has changed.
+            report: called with the progress whenever it has changed.
             left: waits so many seconds for the client to leave and says whether it did.
 
         Raises:
@@ -73,7 +73,7 @@ class Following:
                 raise HostLost("the client left")
 
     def progress(self) -> Progress:
-        """Say how far the run is."""
+        """Return how far the run has come."""
         states, size = self._jobs.states(self._run)
         stuck = self._outbox.stuck(self._run.seq) if states.get("sending") else {}
         barred = tuple(self._outbox.barred()) if stuck else ()
@@ -85,7 +85,7 @@ class Following:
         yield from self._planning.kept_stale()
 
     def _look_for_processes(self, progress: Progress, missing: int) -> int:
-        """Look whether a worker lives while tasks wait for one, or the courier while files do; count the looks that found none."""
+        """Look whether a worker (while tasks wait) or the courier (while files wait) lives; return how many looks found none."""
         root: Root = self._store.root
         role = "worker" if progress.queued or progress.running else "courier" if progress.sending else ""
         names = [path.name for path in root.locks.glob(f"{role}*")] if role else []

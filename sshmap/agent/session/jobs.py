@@ -30,24 +30,24 @@ class ServedJobs:
 
     Args:
         store: the session's store.
-        channel: where it is seen that the client leaves.
-        reader: what the client says.
-        writer: what is said to the client.
+        channel: becomes readable when the client leaves.
+        reader: reads the client's messages.
+        writer: writes the answers.
     """
 
     def __init__(self, store: Store, channel: Channel, reader: FrameReader, writer: FrameWriter) -> None:
         self._store, self._channel, self._reader, self._writer = store, channel, reader, writer
 
     def open(self, request: m.Open) -> None:
-        """Make a run of a job, or join the one that is worked on."""
+        """Make a run of a job, or join its newest one if that is not over."""
         check_job(request.job)
         run = Jobs(self._store.ledger).open(request.job, RunId(request.run))
-        # what a former run met may be mended
+        # a peer that a former run could not reach may be reachable now
         Outbox(self._store.ledger).try_anew()
         self._writer.message(m.Opened(run=run.id, epoch=run.epoch))
 
     def count_outputs(self, request: m.CountOutputs) -> None:
-        """Sum up what lies below OUTDIR."""
+        """Count the keys below OUTDIR by directory and receipt."""
         rows: list[m.OutputCount] = []
         for row in count_outputs(request.outdir, self._store.keys.below(request.outdir)):
             rows.append(row)
@@ -58,11 +58,11 @@ class ServedJobs:
         self._writer.message(m.Served())
 
     def plan(self, request: m.Plan) -> None:
-        """Say what a job would do here."""
+        """Say what a job would do on this host."""
         self._writer.message(self._planned(request).plan())
 
     def _planned(self, request: m.Plan | m.Start) -> Planning:
-        """Read what all hosts hold, which follows the request, and expand the job by that."""
+        """Read the counts of all hosts that follow the request, and plan the job by them."""
         holdings = Holdings()
         while not isinstance(page := self._reader.read(), m.Counted):
             if not isinstance(page, m.OutputCounts):
@@ -72,7 +72,7 @@ class ServedJobs:
         return Planning(self._store, request.job, run, holdings)
 
     def start(self, request: m.Start) -> None:
-        """Queue what is not there yet, and report until the run is over or only waits for lost peers."""
+        """Queue the tasks whose outputs are missing, and report until the run is over or only waits for lost peers."""
         planning = self._planned(request)
         following = Following(self._store, planning)
         self._queue_all(planning, following)
@@ -83,7 +83,7 @@ class ServedJobs:
         self._writer.message(ended)
 
     def _queue_all(self, planning: Planning, following: Following) -> None:
-        """Queue all tasks, telling how the first ones go; also when the client leaves meanwhile, as the job goes on then."""
+        """Queue all tasks, reporting progress after each step; a client that leaves stops the reports, not the queueing."""
         left: HostLost | None = None
         for _ in planning.queue():
             if left is None:

@@ -1,4 +1,4 @@
-"""The warm agent: behind a Unix socket in the root, a thread per session."""
+"""The warm agent: accepts sessions on a Unix socket in the root, and serves each in a thread."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Listener:
             try:
                 connection, _ = self._socket.accept()
             except OSError:
-                # for example no descriptor is free; a client that waits is served by an agent of its own meanwhile
+                # for example no descriptor is free; a client that gets no answer starts an agent of its own
                 time.sleep(_PAUSE)
                 continue
             threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
 
     def _admit(self, connection: socket.socket) -> None:
-        """Serve a client of this machine on the connection, one of ssh on what comes through it."""
+        """Serve a session: on the connection itself, or, if ssh began it, on the two descriptors that come through the connection."""
         try:
             passed = admitted(connection)
         except OSError:

@@ -1,7 +1,7 @@
 """Listings, answered from a cache as long as the ledger's generation stands.
 
-Frames are kept as they were sent, so a cached answer costs no query. The cache is
-bounded by bytes and belongs to the process; an agent of one session fills it for itself.
+Pages are kept as they were sent, so a cached answer costs no query. The cache is bounded by bytes. It belongs to the
+process: the warm agent's serves all sessions, that of an agent process its one session.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Listings:
             return cls._by_path.setdefault(str(root.path), cls())
 
     def answer(self, store: Store, request: Ls, writer: FrameWriter) -> None:
-        """Send a listing, or say that the one the client has is right."""
+        """Send a listing, or say that the one that the client remembers is still right."""
         generation = store.ledger.generation()
         if request.known == generation:
             writer.message(Listed(generation=generation, unchanged=True))
@@ -57,7 +57,7 @@ class Listings:
         writer.message(Listed(generation=generation))
 
     def _send_fresh(self, store: Store, request: Ls, writer: FrameWriter, key: tuple[str, str, bool]) -> None:
-        """Send rows as they are read; remember them if they are few and nothing changed meanwhile."""
+        """Send rows as they are read; cache them if they are few and no key changed meanwhile."""
         pages: list[Listing] = []
         room = CACHE_SIZE // 4
         for page in _pages(store, request):

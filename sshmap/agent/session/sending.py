@@ -1,7 +1,7 @@
-"""Sending keys: what does not match its digest is never called complete.
+"""Sending keys: content that does not match its digest never counts as complete.
 
-Small content is digested as it leaves. The kernel sends large content straight from the file, with the
-digest that was taken when the key was made, so the receiver sees damage.
+Small content is digested while it is sent. Large content is sent by the kernel straight from the file, followed by
+the digest that was taken when the key was made, with which the receiver compares.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sshmap.store.digest import Hasher
 from sshmap.store.files import mapped_error
 from sshmap.store.keys import Row
 
-#: bytes from which on it pays not to read content here
+#: bytes from which on the kernel sends content without its being read here
 WORTH_LEAVING = 256 << 10
 
 
@@ -73,7 +73,7 @@ def _send(fd: int, row: Row, writer: FrameWriter, buffer: memoryview) -> End | U
         return End(size=row.size, digest=row.digest) if whole else _unsent(damaged(row.name), row.name)
     hasher = Hasher()
     try:
-        # of a file that has grown, no more than was announced
+        # no more than was announced, also if the file has grown
         while left := row.size - hasher.size:
             if not (count := os.readv(fd, [buffer[:left]])):
                 break
