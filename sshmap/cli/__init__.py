@@ -1,5 +1,6 @@
 """The command line: arguments → one client call → a printer → an exit code.
 
-`app` and `verbs_*` hold the commands, `printers` what they print, `progress` the moving
-display, `main` turns errors into exit codes, `start` is where the process begins.
+`start` is where the process begins, `main` turns errors into exit codes. `app` holds the global options,
+`verbs_data`, `verbs_jobs` and `verbs_hosts` the commands. `printers` prints results, `escaping` makes text from hosts
+harmless, `progress` is the moving display.
 """

@@ -67,5 +67,6 @@ A client whose ``Hello`` says ``ending`` sends ``StopDaemon`` and nothing else; 
 parts of the root are missing or damaged, so that such a root can be deleted.
 A peer's courier speaks the same protocol and is served ``Hello Has Put Sync Ping`` only.
 
-`framing` does the frames, `messages` defines the classes, `handshake` the marker.
+`framing` does the frames, `handshake` the marker; `base`, `keys`, `jobs` and `hosts` define the message classes, which
+`messages` holds under one name.
 """

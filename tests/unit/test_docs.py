@@ -1,7 +1,8 @@
-"""What the documents say about the code: the walk of `map`, the words, the rooms."""
+"""What the documents and the packages' docstrings say about the code: the walk of `map`, the words, the rooms."""
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -21,6 +22,13 @@ FORMER = (
 )
 
 
+#: packages whose docstrings name what is in them
+NAMING = (
+    *("", "cli", "client", "transport", "protocol", "store", "inventory"),
+    *("agent", "agent.session", "agent.host", "agent.execution"),
+)
+
+
 def section(text: str, title: str) -> str:
     """Return what stands below a heading of the second level, up to the next one."""
     return text.partition(f"## {title}\n")[2].partition("\n## ")[0]
@@ -29,6 +37,16 @@ def section(text: str, title: str) -> str:
 def walk(text: str) -> list[str]:
     """Return the files of the package that a text names by their paths, in order."""
     return re.findall(r"`((?:cli|client|transport|agent|store)/[a-z_/]+\.py)`", text)
+
+
+def rooms_in(room: str) -> set[str]:
+    """Return the names of the packages in a package, which is named by its path below ours."""
+    return {path.parent.name for path in (PACKAGE / room.replace(".", "/")).glob("*/__init__.py")}
+
+
+def modules_in(room: str) -> set[str]:
+    """Return the names of the modules in a package, without those of Python itself."""
+    return {path.stem for path in (PACKAGE / room.replace(".", "/")).glob("*.py")} - {"__init__", "__main__"}
 
 
 def test_walk_of_map_names_the_same_files_in_the_same_order_everywhere() -> None:
@@ -49,11 +67,30 @@ def test_every_word_of_the_table_occurs_in_the_package() -> None:
     assert [word for word in words if word.lower() not in code and word.replace(" ", "_") not in code] == []
 
 
-def test_every_module_is_in_a_room() -> None:
-    """What lies in the package, and in its agent, is drawn in docs/architecture.md."""
-    drawn = set(re.findall(r"\b[a-z]+\b", section(ARCHITECTURE, "Rooms").split("```")[1]))
-    rooms = {path.name.split(".")[0] for top in (PACKAGE, PACKAGE / "agent") for path in top.iterdir()}
-    assert rooms - drawn - {"__init__", "__main__", "__pycache__", "py"} == set()
+@pytest.mark.parametrize(
+    ("room", "rows"), [("", r"^([a-z]+/?) "), ("agent", r"^(?:agent/ {7}| {13})([a-z]+/?) ")], ids=["package", "agent"]
+)
+def test_rooms_drawn_are_those_that_exist(room: str, rows: str) -> None:
+    """docs/architecture.md draws each room and each module of the package, and of its agent, and no other."""
+    drawing = section(ARCHITECTURE, "Rooms").split("```")[1]
+    drawn = set(re.findall(rows, drawing, re.MULTILINE))
+    assert drawn == {f"{name}/" for name in rooms_in(room)} | modules_in(room)
+
+
+def test_each_step_of_the_walk_is_in_a_room_and_says_what_happens() -> None:
+    """The walk of `map` is numbered without a gap, each file of it lies in a room that exists, and a sentence follows."""
+    text = section(ARCHITECTURE, "The walk of `map`")
+    steps = re.findall(r"^(\d+)\. `([a-z_/]+)/([a-z_]+)\.py`: \S.*[^.]\.$", text, re.MULTILINE)
+    assert [int(number) for number, _, _ in steps] == list(range(1, len(walk(text)) + 1))
+    assert [(room, module) for _, room, module in steps if module not in modules_in(room)] == []
+
+
+@pytest.mark.parametrize("room", NAMING)
+def test_package_docstring_names_each_module_and_package_in_it(room: str) -> None:
+    """The docstring of a package says what is in it."""
+    package = importlib.import_module(f"sshmap.{room}".rstrip("."))
+    named = set(re.findall(r"`([a-z_]+)(?:\.py)?`", package.__doc__ or ""))
+    assert (modules_in(room) | rooms_in(room)) - named == set()
 
 
 @pytest.mark.parametrize("former", FORMER)
