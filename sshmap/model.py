@@ -84,7 +84,7 @@ class AttemptEnd(enum.Enum):
     FAILED = "failed"
     #: its worker died, or the files that it made were lost on their way
     LOST = "lost"
-    #: its worker was told to stop, or had not begun it
+    #: its worker was stopped, or gave the task back before beginning it
     RETURNED = "returned"
     #: its input changed, and the task was queued again
     OVERTAKEN = "overtaken"

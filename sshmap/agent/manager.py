@@ -148,7 +148,7 @@ class ListenerService(cotyledon.Service):
 
 
 def _idle(root: Root) -> float:
-    """Seconds since somebody last used the host."""
+    """Seconds since a client last used the host."""
     try:
         return time.time() - (root.locks / "used").stat().st_mtime
     except FileNotFoundError:

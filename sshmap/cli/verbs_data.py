@@ -142,7 +142,7 @@ def _copy_out(cluster: Cluster, source: str, target: str, *, recursive: bool) ->
 
 
 def _copy_tree_out(cluster: Cluster, source: str, target: str) -> Transfer:
-    """Copy all keys of a directory, below its name unless it is written with a slash."""
+    """Copy all keys below a directory, into a directory of its name unless ``source`` ends in a slash."""
     if target == "-":
         raise UsageError("cp -r cannot write to stdout", hint="give a directory")
     name = parse_name(source)

@@ -84,7 +84,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     there: bool = True
     #: why others could alter the root; empty if they could not
     flaw: str = ""
-    #: whether the code of the runtime that was named is there
+    #: whether the runtime that was named is there; if none was named, whether any is
     have: bool = False
 
 

@@ -1,7 +1,7 @@
 """A job over all hosts: ship its files, plan it everywhere, start it everywhere, gather how it goes.
 
 Every host expands the job itself; the client only adds up. The work belongs to the hosts:
-if the client goes away they finish it, and the same command attaches to what is left.
+if the client ends, they finish the job, and the same command joins its run.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     problem: str
     #: a command, or what to change
     mend: str
-    #: whether the host is of no use as it is
+    #: whether the host cannot be used before that is mended
     blocks: bool = False
 
 

@@ -55,8 +55,8 @@ which is spoken from then on.
     StopDaemon{purge}                          DaemonStopped{was_running, requeued}
     Ping{}                                     Served{count}
 
-No message grows with the data: what may be long comes in several. In which order a job's requests come, and what
-happens when a session breaks between them, is drawn in `sshmap.agent.shuffle`.
+No message grows with the data: what may be long is sent as several messages. `sshmap.agent.shuffle` draws the order
+of a job's requests, and says what happens when a session breaks between them.
 
 The agent sends ``Tick{}`` whenever it was silent for 3 seconds, so silence of 12 seconds
 means that it is lost. A request that fails as a whole is answered by

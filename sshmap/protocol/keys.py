@@ -125,7 +125,7 @@ class Passed(Message, frozen=True, kw_only=True):
 
 
 class Unsent(Message, frozen=True, kw_only=True):
-    """Stands in place of End: the content that was announced cannot be sent, and what came of it does not count."""
+    """Stands in place of End: the content that was announced cannot be sent, and the part that was sent does not count."""
 
     problem: Problem
 

@@ -55,7 +55,7 @@ def digest_inputs(members: Iterable[tuple[str, bytes]]) -> Digest:
 
 
 def job_id(spec: JobSpec) -> JobId:
-    """Name a job by what it is to do, so that the same command is the same job; what a run is allowed is no part of it."""
+    """Name a job by what it is to do, so that the same command is the same job; whether a run replaces outputs is no part of it."""
     work = {"indir": spec.indir, "outdir": spec.outdir, "maker": spec.maker}
     return JobId(digest_of(canonical("job", work)).hex()[:12])
 

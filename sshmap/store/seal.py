@@ -18,7 +18,7 @@ import time
 
 import msgspec
 
-#: seconds for which a seal stands for the content
+#: seconds after the stamp in which a seal that holds is trusted, and the content not read
 TRUSTED = 600
 #: fraction of a second by which a time stamp is known as ours, in ns; where a file system rounds it away, no seal counts
 _MARK = 586_201_937

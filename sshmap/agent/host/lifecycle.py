@@ -112,7 +112,7 @@ def _answers(root: Root) -> bool:
 
 
 def note_use(root: Root) -> None:
-    """Remember that somebody uses the host now."""
+    """Note that a client uses the host now."""
     with contextlib.suppress(OSError):
         (root.locks / "used").touch()
 

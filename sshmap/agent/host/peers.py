@@ -1,4 +1,4 @@
-"""What a host knows of its peers: how to reach them, their host keys, and who may bring it files.
+"""What a host knows of its peers: how to reach them, their host keys, and which of them may bring it files.
 
 A peer's key is listed in the account's authorized_keys with a forced command that serves
 couriers and nothing else. Our lines carry the root's id, so they can be told from all
@@ -34,7 +34,7 @@ def set_peers(root: Root, request: SetPeers) -> None:
     """Write down what the client says of the peers; the same again changes nothing.
 
     Raises:
-        Refused: a key has no known form, or logs in already as somebody else.
+        Refused: a key has no known form, or is listed in authorized_keys already for other logins.
     """
     _check_keys(root, [key for _, key in request.authorized])
     lines = [_line(root, name, key) for name, key in request.authorized]

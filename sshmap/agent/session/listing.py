@@ -1,4 +1,4 @@
-"""Listings, answered from a cache as long as the ledger's generation stands.
+"""Listings, answered from a cache as long as the ledger's generation stays the same.
 
 Pages are kept as they were sent, so a cached answer costs no query. The cache is bounded by bytes. It belongs to the
 process: the warm agent's serves all sessions, that of an agent process its one session.
