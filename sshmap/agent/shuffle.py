@@ -3,15 +3,16 @@
 The outputs of a fan-out task lie on many hosts, so no host sees whether they are all there. The host of the input keeps
 a record of what each task has put around the cluster (`fanouts`: how many names, and their digest); at the next run
 every host counts what lies in each output directory, by receipt, the client adds the counts up, and the task is
-complete if they equal the record. Counts of other receipts are rivals: they refuse the job, or with ``--replace`` are
-stale and swept when the fresh outputs are there. Counting takes a while in which files arrive, thus this order::
+complete if they equal the record. Counts of other receipts are rivals: because of them the job is refused, or with
+``--replace`` their keys are stale, and are deleted when the fresh outputs are there. Files may arrive while hosts
+count, thus this order::
 
     client                    host of an input                 other hosts
     Open ───────────────────► makes or joins the run (all hosts, before anybody counts)
-           ◄──── Opened ───── its epoch grows: what is in hand now, or ends later, belongs to this run
+           ◄──── Opened ───── its epoch grows: tasks that are unfinished now, or end later, belong to it
     CountOutputs ───────────► ◄─────────── OutputCounts ────── (all hosts)
-    adds up, deals out by the ring
-    Plan, OutputCounts… ────► judges the other tasks by record and counts
+    adds the counts up, sends each host those of its inputs
+    Plan, OutputCounts… ────► judges all other tasks by record and counts
            ◄──── Planned ──── all hosts have planned, none refuses: else nothing is started
     Start, OutputCounts… ───► queues, workers run; a commit puts what belongs here into data/,
                               the rest into the outbox, and the record into `fanouts`
@@ -19,13 +20,13 @@ stale and swept when the fresh outputs are there. Counting takes a while in whic
            ◄──── RunEnded ─── last file arrived: done          out of the outbox
     Sweep ──────────────────► ───────────────────────────────► deletes what is stale (all hosts)
 
-A session that breaks costs a repetition, at each step: Open names the run by the client's id, and is the same run again.
-CountOutputs changes nothing. Plan and Start name run and epoch, so what was done before the break still belongs to the
-run, with its failures, and nothing is judged by counts that are older. A file that is sent twice has an equal receipt
-and digest, which is success. Sweep deletes what is there. A run that was opened and never started is joined by the
-next client that opens the job, and leaves nothing that anybody reads.
+When a session breaks, the client repeats the request, whichever it was. Open names the run by the client's id, so it
+returns the same run. CountOutputs changes nothing. Plan and Start name run and epoch, so tasks that ended before the
+break still belong to the run, failed ones too, and are not judged by counts from before they ended. A file that is
+sent twice has an equal receipt and digest, which is success. Sweep deletes those stale keys that are left. A run that
+was opened and never started is joined by the next client that opens the job.
 
-Rejected: to ask who holds what after the run's tasks were picked (files on their way would be missed or counted twice);
+Rejected: to count after the host has chosen which tasks to run (files on their way would be missed or counted twice);
 to stop all couriers while hosts count (one host that is down would stop the others).
 """
 
@@ -53,14 +54,14 @@ AHEAD = 256
 AHEAD_SIZE = 256 << 20
 #: bytes in the outbox above which no fan-out is begun
 FULL_OUTBOX = 4 << 30
-#: bytes from which on a file of its own is cheaper than a part of the stream
+#: bytes from which on handing the open file over is cheaper than sending its content
 WORTH_HANDING = 64 << 10
 
 
 class Outgoing:
     """A file of the outbox, open for reading.
 
-    Its digest was taken when the command had ended; who receives it compares.
+    Its digest was taken when the command had ended; the receiver compares.
 
     Args:
         root: the host's root.
@@ -75,7 +76,7 @@ class Outgoing:
         self._fd = os.open(root.outbox / str(parcel.id), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def send(self, session: Session) -> None:
-        """Hand it over if the peer is on this machine and the file not tiny, else send its content."""
+        """Hand the file over if the peer is on this machine and the file is not tiny, else send its content."""
         handed = Handed(size=self._parcel.size, digest=self._parcel.digest)
         if self._parcel.size < WORTH_HANDING or not session.writer.message_by(
             handed, lambda frame: session.channel.hand(frame, self._fd)
@@ -93,10 +94,10 @@ class Outgoing:
 
 
 def acknowledge(store: Store, sent: list[Parcel], refused: dict[int, Problem]) -> None:
-    """Take files out of the outbox that have arrived or were refused; the tasks of the latter fail, with all their files."""
+    """Take files out of the outbox that arrived or were refused; a task with a refused file fails, and its other files go too."""
     outbox, tasks = Outbox(store.ledger), Tasks(store.ledger)
     with store.ledger.change():
-        # not those whose task was queued again meanwhile: its next attempt posts others
+        # not files whose task was queued again meanwhile: its next attempt posts its own
         waiting = outbox.held(sent)
         was_full = outbox.size() >= FULL_OUTBOX
         outbox.take_out(waiting)
@@ -113,7 +114,7 @@ def acknowledge(store: Store, sent: list[Parcel], refused: dict[int, Problem]) -
 
 
 def lose(store: Store, parcel: Parcel) -> None:
-    """Have a task run again whose file in the outbox is lost, unless somebody else has brought it to its host meanwhile."""
+    """Queue the task again whose file in the outbox is lost, unless a client has relayed the file meanwhile."""
     with store.ledger.change():
         lost = bool(Outbox(store.ledger).held([parcel]))
         if lost:
@@ -136,7 +137,7 @@ def sweep(store: Store) -> None:
 
 
 def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:
-    """Send what waits for a peer to a client that will carry it there."""
+    """Send the files that wait for a peer to a client, which relays them."""
     count = size = 0
     for parcel in Outbox(store.ledger).parcels(request.peer, AHEAD):
         try:
@@ -163,7 +164,7 @@ def send_parcels(store: Store, request: Relay, writer: FrameWriter) -> None:
 
 
 class Holdings:
-    """What all hosts hold below OUTDIR, by directory and receipt, as far as one host's inputs are concerned."""
+    """How many keys all hosts hold below OUTDIR, by directory and receipt; for the outputs of one host's inputs."""
 
     def __init__(self) -> None:
         self._counts: dict[str, list[OutputCount]] = {}
@@ -172,24 +173,24 @@ class Holdings:
         return bool(self._counts)
 
     def add(self, rows: Iterable[OutputCount]) -> None:
-        """Take some more counts in."""
+        """Add some rows."""
         for row in rows:
             self._counts.setdefault(row.output, []).append(row)
 
     def is_complete(self, output: str, receipt: Receipt, record: tuple[Receipt, int, bytes] | None) -> bool:
-        """Say whether all is there that the record says a task has put around the cluster."""
+        """Say whether the hosts hold all the keys that, by its record, a task has put around the cluster."""
         if record is None or record[0] != receipt:
             return False
         counts = self._counts.get(output, [])
         return record[1:] == next(((row.count, row.names) for row in counts if row.receipt == receipt), (0, bytes(16)))
 
     def rivals(self, output: str, receipt: Receipt) -> list[OutputCount]:
-        """Return the counts of what other work left in a directory."""
+        """Return the counts of keys of other work in a directory."""
         return [row for row in self._counts.get(output, []) if row.receipt != receipt]
 
 
 def count_outputs(outdir: str, keys: Iterable[tuple[str, Receipt | None]]) -> Iterator[OutputCount]:
-    """Sum up keys below OUTDIR, which come in order, by directory and receipt."""
+    """Count keys below OUTDIR, which have to be sorted by name, by directory and receipt."""
     located = (
         (name[: name.find("/", len(outdir)) + 1], name, receipt) for name, receipt in keys if "/" in name[len(outdir) :]
     )

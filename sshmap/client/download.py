@@ -48,7 +48,7 @@ def download(
         conversations: the way to the hosts.
         prefix: what the names start with; empty, or ends in ``/``.
         top: the directory.
-        report: told number and bytes of what has arrived.
+        report: called with the number and bytes of keys that have arrived since.
     """
     transfer = Transfer(failures={})
     guard = threading.Lock()
@@ -74,14 +74,14 @@ def download(
 
 
 class _Part:
-    """What one host has of the keys with a prefix.
+    """Fetches those keys with a prefix that one host has.
 
     Args:
         conversations: the way to the host.
         host: its name.
         prefix: what the names start with.
         directory: where files are made.
-        arrived: told of each key its size, and why it was not written if it was not.
+        arrived: called for each key with its size, and the reason if it was not written.
     """
 
     def __init__(
@@ -94,20 +94,20 @@ class _Part:
     ) -> None:
         self._conversations, self._host, self._prefix = conversations, host, prefix
         self._directory, self._arrived = directory, arrived
-        #: last key that has arrived, or is known not to; after a break, the next one is asked for
+        #: last key that the host has sent or passed over; after a break, the request goes on behind it
         self._last = ""
         #: keys that were passed over because they are large, until they have arrived
         self._large: dict[str, None] = {}
 
     def fetch_all(self) -> None:
-        """Fetch small keys, then large ones over what carries these best."""
+        """Fetch small keys, then large ones through the transport for large content."""
         if not self._conversations.splits_by_size(self._host):
             self._fetch(Get(prefix=self._prefix), bulk=True)
             return
         self._fetch(Get(prefix=self._prefix, limit=BULK))
         if self._large:
             self._fetch(Get(prefix=self._prefix, least=BULK), bulk=True)
-        # those that were swapped for smaller ones meanwhile
+        # keys that were large when they were passed over, and have been swapped for small ones since
         for name in list(self._large):
             with contextlib.suppress(NothingMatched):
                 self._fetch(Get(prefix=name, exact=True), bulk=True)
@@ -136,7 +136,7 @@ class _Part:
         self._arrived(item.name, size, problem)
 
     def _check(self, name: str) -> None:
-        """Hold what a host sends against what was asked for.
+        """Check that the host sends a key that was asked for, in order.
 
         Raises:
             ProtocolError: it sends something else.
@@ -154,7 +154,7 @@ class _Part:
 
 
 def _receive(session: Session, item: Item, create: Callable[[], Target]) -> Received:
-    """Receive one key into a file; of one that cannot be written the content is read and dropped."""
+    """Receive one key into a file; if that cannot be written, its content is read and dropped."""
     try:
         file = create()
     except OSError as exc:
@@ -186,8 +186,8 @@ def receive(session: Session, item: Item, write: Callable[[memoryview], object])
     """Receive a key's content up to its End; it does not count if the host or its digest says so.
 
     Raises:
-        HostLost: the conversation broke, or is none.
-        OSError: the content cannot be written; the rest of it is still to come.
+        HostLost: the conversation broke, or what came is not the protocol.
+        OSError: the content cannot be written; the rest of it has not been read from the session.
     """
     hasher = Hasher()
     while isinstance(frame := session.frame(), memoryview):
@@ -214,7 +214,7 @@ def _drop(session: Session) -> None:
 
 
 def _fetch(conversations: Conversations, name: str, take: Callable[[Session, Item], Received]) -> int:
-    """Have one key sent, over what carries large content unless something else is at hand and it is small; return its size.
+    """Have one key sent and return its size; by the transport for large content unless a session for small content is kept.
 
     Args:
         conversations: the way to the hosts.
@@ -236,7 +236,7 @@ def _fetch(conversations: Conversations, name: str, take: Callable[[Session, Ite
             raise ProtocolError(f"it sent {show(answer.name)} instead of {show(name)}", host=host)
         received = take(session, answer)
         with contextlib.suppress(HostLost):
-            # the content is here; whether the session can be used again matters little
+            # all content has arrived; a break before the last message only means that the session is not kept
             session.expect(Served)
         return received
 

@@ -1,7 +1,7 @@
-"""Carrying fan-out files through the client, for hosts that cannot reach each other.
+"""Relaying fan-out files through the client, for hosts that cannot reach each other.
 
 One thread per host that has such files, as long as the job runs; it serves one peer after the other.
-The host stays their owner: they leave its outbox when the peer has committed them.
+The files stay in the host's outbox until the peer has committed them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Relays:
         self._threads: dict[str, threading.Thread] = {}
         #: peers that files of a host wait for
         self._wanted: dict[str, set[str]] = {}
-        #: those that reach both the host and the peer
+        #: pairs of host and peer of which both were reached at the last try
         self._carrying: set[tuple[str, str]] = set()
         #: whether files were carried
         self.used = False
 
     def ensure(self, host: str, peers: set[str]) -> None:
-        """Have somebody carry a host's files to these peers."""
+        """Have a host's files relayed to these peers, by a thread for the host."""
         if not peers:
             return
         with self._guard:
@@ -52,7 +52,7 @@ class Relays:
                 thread.start()
 
     def carries(self, host: str, peers: Iterable[str]) -> bool:
-        """Whether somebody carries a host's files to one of these peers now."""
+        """Whether a host's files are being relayed to one of these peers."""
         return any((host, peer) in self._carrying for peer in peers)
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class Relays:
             thread.join(PAUSE)
 
     def _carry(self, host: str) -> None:
-        """Carry a host's files to one peer after the other until the job is over."""
+        """Relay a host's files to one peer after the other until the job is over."""
         resting: dict[str, float] = {}
         while not self._over.is_set():
             with self._guard:
@@ -73,13 +73,13 @@ class Relays:
                 self._over.wait(PAUSE)
 
     def _carry_to(self, host: str, peer: str, resting: dict[str, float]) -> int:
-        """Carry what waits for one peer; one that cannot be reached rests for a while."""
+        """Relay the files that wait for one peer; a peer that cannot be reached is not tried again for a while."""
         try:
             with self._conversations.lease(host) as source, self._conversations.lease(peer) as target:
                 self._carrying.add((host, peer))
                 count = carry_some(source, target)
         except SshmapError as exc:
-            # the host itself reports that the files still wait, and for whom
+            # no error: the host itself reports which peers its files still wait for
             self._carrying.discard((host, peer))
             self._conversations.drop(host)
             self._conversations.drop(peer)
@@ -90,7 +90,7 @@ class Relays:
 
 
 def carry_some(source: Session, target: Session) -> int:
-    """Carry what waits on one host for another, a bounded amount at a time; return how many files.
+    """Relay some of the files that wait on one host for another; return how many.
 
     Raises:
         SshmapError: one of the two is lost.

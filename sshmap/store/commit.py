@@ -1,11 +1,11 @@
-"""Files and rows together: the only place where a key comes into being, changes or goes.
+"""Changing files and rows together: the only place where keys are made, swapped and deleted.
 
 Commit: the finished file lies in tmp/, read-only. One transaction moves it into place, notes its
 seal in the row and finishes the task. If the process dies before the transaction ends,
 a file without a row is left, which is invisible and replaced by the next attempt.
 
-Delete: one transaction takes the rows and notes the names as garbage; a second one
-unlinks each file for which no new row has come. Rejected: to unlink after the first
+Delete: one transaction deletes the rows and notes the names as garbage; a second one
+unlinks each file whose name has no new row. Rejected: to unlink after the first
 transaction without a note, which could hit the file of a new key of that name.
 
 Swap: the move cannot be part of the transaction, so the intention is committed first (`swaps`).
@@ -32,7 +32,7 @@ from sshmap.store.swaps import Swaps
 
 
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
-    """A file in tmp/ that is complete and wants to become a key."""
+    """A complete file in tmp/ that is to become a key."""
 
     path: str
     name: str
@@ -45,12 +45,12 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[str, ...] = ()
     #: swap a key that has another receipt or other content
     replace: bool = False
-    #: but none that was copied in
+    #: never swap a key that was copied in, whatever `replace` says
     spares: bool = False
 
 
 class Outcome(enum.Enum):
-    """What became of a file that wanted to become a key."""
+    """What became of a staged file."""
 
     #: it is the key now
     FRESH = "fresh"
@@ -74,14 +74,14 @@ class Store:
         self.files = KeyFiles(root, lambda name: self.keys.get(name) is not None, self.keys.any_below)
         self.swaps = Swaps(self.ledger, self.keys, self.files)
         self.contents = Contents(self.ledger, self.keys, self.files, self.swaps)
-        #: keys found damaged that are about to be committed again, and how their files looked then
+        #: keys that `prepare` found damaged, and the seals of their files at that time
         self._damaged: dict[str, Seal | None] = {}
         #: keys about to be swapped, for which an intention was noted
         self._swapping: dict[str, Staged] = {}
 
     @contextlib.contextmanager
     def committing(self) -> Iterator[None]:
-        """A write transaction that may swap keys; if it fails after a file was moved, its row is put in by another."""
+        """A write transaction that may swap keys; if it fails after a file was moved, another one writes that file's row."""
         try:
             with self.ledger.change():
                 yield
@@ -94,7 +94,7 @@ class Store:
 
     def _settle_own(self) -> None:
         if self.swaps.noted:
-            # the next store that meets such an intention settles it
+            # if this fails, the next store that finds such an intention settles it
             with contextlib.suppress(SshmapError):
                 self.insist(lambda: self._changing(self.swaps.settle_own))
 
@@ -103,10 +103,10 @@ class Store:
             change()
 
     def prepare(self, items: Sequence[Staged]) -> None:
-        """Do what a commit of some files needs beforehand; outside any transaction, with `committing` to follow.
+        """Prepare a commit of some files; outside any transaction, before `committing`.
 
-        Swaps that will happen are noted. Keys that are there already are read, unless their seals hold, as they may be
-        damaged: not in the transaction, for which others wait.
+        Notes an intention for each swap. Keys that exist already may be damaged, so they are read unless their seals hold:
+        here and not in the transaction, as other processes wait for that.
         """
         self._damaged.clear()
         self._swapping.clear()
@@ -174,7 +174,7 @@ class Store:
         return outcome
 
     def _decide(self, row: Row, item: Staged) -> Outcome:
-        """Say what is to become of a file whose key exists."""
+        """Decide about a staged file whose key exists."""
         if item.receipt in (row.receipt, None) and row.digest == item.digest:
             return Outcome.REPAIRED if self._is_damaged(item.name) else Outcome.KEPT
         if item.replace and not (item.spares and row.receipt is None):
@@ -206,7 +206,7 @@ class Store:
             self.ledger.bump()
 
     def insist(self, change: Callable[[], object]) -> None:
-        """Make a small change to the ledger even if the disk is full, in the space kept for that."""
+        """Make a small change to the ledger even if the disk is full, in the space that the ballast reserves for it."""
         try:
             change()
         except NoSpace:
@@ -215,7 +215,7 @@ class Store:
             change()
 
     def collect(self) -> None:
-        """Unlink the files noted as garbage, some at a time so that others get their turn."""
+        """Unlink the files noted as garbage, some in each transaction, so that other processes can write in between."""
         while True:
             with self.ledger.change() as db:
                 names = [name for (name,) in db.execute("SELECT name FROM garbage LIMIT 500")]
@@ -228,7 +228,7 @@ class Store:
                 return
 
     def recover(self) -> None:
-        """Finish or forget what a killed process left half done; safe at any time."""
+        """Finish swaps and deletions that a killed process left half done; safe at any time."""
         if self.ledger.db.execute("SELECT 1 FROM swaps UNION ALL SELECT 1 FROM garbage LIMIT 1").fetchone():
             self._changing(self.swaps.settle_all)
             self.collect()

@@ -1,7 +1,7 @@
-"""What keys hold: a file and its row, opened so that they belong together, and held against each other.
+"""Opening a key's file together with the row that belongs to it, and comparing the two.
 
-The file is opened first, then the row is read. Where that is not the row of this file, or the file is missing, both are
-looked up again under the write lock, as files are moved only by who holds it. So only what is damaged is called that.
+The file is opened first, then the row is read. If the row is another file's, or the file is missing, both are looked up
+again under the write lock, without which no file is moved. So a key is called damaged only if it is.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Contents:
         ledger: an open ledger.
         keys: its keys.
         files: their files.
-        swaps: what is being swapped.
+        swaps: the ledger's intentions.
     """
 
     def __init__(self, ledger: Ledger, keys: Keys, files: KeyFiles, swaps: Swaps) -> None:
         self._ledger, self._keys, self._files, self._swaps = ledger, keys, files, swaps
 
     def open(self, name: str) -> tuple[int, Row]:
-        """Open a key's file and read the row that belongs to it, whatever is swapped meanwhile.
+        """Open a key's file and read the row that belongs to it, also while the key is being swapped.
 
         Raises:
             NothingMatched: there is no such key.
@@ -77,13 +77,13 @@ class Contents:
         return fd, row
 
     def check(self, row: Row) -> Seal:
-        """Find out that a key is what its row, read before, says; return its seal for `recheck`.
+        """Check that a key has the content of a row that was read before; return its file's seal, for `recheck`.
 
         Raises:
             DigestMismatch: it is damaged.
             Refused: it was swapped since the row was read.
         """
-        # a row that was read before its file is looked at may be an older one, whose seal does not hold then
+        # if the key was swapped after the row was read, the row's seal is not that of its file
         now = self._files.seal(row.name)
         if now is not None and now == row.seal and now.fresh:
             return now
@@ -96,7 +96,7 @@ class Contents:
             os.close(fd)
 
     def recheck(self, row: Row, before: Seal) -> None:
-        """Find out whether a key that a command has worked on is still what it was.
+        """Check that a key has not changed while a command read it.
 
         Raises:
             DigestMismatch: something other than sshmap changed or deleted it.
@@ -119,17 +119,17 @@ def is_whole(fd: int, row: Row) -> bool:
     try:
         return seal.size == row.size and digest_fd(fd) == (row.size, row.digest)
     except OSError:
-        # a disk that cannot read its file lacks it
+        # a file that the disk cannot read counts as damaged
         return False
 
 
 def no_such_key(name: str) -> NothingMatched:
-    """Say that there is no key of this name."""
+    """Return the error for a name that is not a key."""
     return NothingMatched(f"no such key: {show(name)}", hint="sshmap ls shows what there is")
 
 
 def damaged(name: str) -> DigestMismatch:
-    """Say that a key is not what it was."""
+    """Return the error for a key whose content does not match its digest."""
     return DigestMismatch(
         f"{show(name)}: content does not match its digest",
         hint=f"sshmap rm {show(name)}, then make or copy it again",

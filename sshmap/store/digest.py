@@ -1,6 +1,6 @@
 """xxh3-128, the digest of everything stored and sent.
 
-It finds damage, not malice: whoever can write below the root can write anything.
+It finds damage, not malice: a process that can write below the root can change digests, too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def digest_fd(fd: int, expected: int = -1) -> tuple[int, Digest]:
 
     Args:
         fd: the file.
-        expected: its size, if the caller has looked; a file of another size is read as well.
+        expected: its size, if the caller knows it; a file of another size is read all the same.
     """
     expected = os.fstat(fd).st_size if expected < 0 else expected
     if expected < CHUNK:

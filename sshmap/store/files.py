@@ -4,8 +4,8 @@ A key's path is walked part by part with O_NOFOLLOW, so a link planted below the
 leads nowhere. Rejected: `os.path.realpath` and compare, which races with whoever plants
 the link; openat2, which Python 3.11 does not offer.
 
-A finished file is put in place by rename. The caller holds the ledger's write lock, so what lies there already is either the
-file to be replaced or a leftover without a row. Rejected: link and unlink, which is a second way for the same.
+A finished file is put in place by rename. The caller holds the ledger's write lock, so a file that lies there already is
+either the one to be replaced or a leftover without a row. Rejected: link and unlink, which is a second way for the same.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class KeyFiles:
 
     Args:
         root: the host's root.
-        is_key: says whether a name has a row; what has none is a leftover and may go.
+        is_key: says whether a name has a row; a file whose name has none is a leftover and may be removed.
         is_above: says whether a key with a row lies below a name.
     """
 
@@ -43,7 +43,7 @@ class KeyFiles:
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def path(self, name: str) -> Path:
-        """Return where the key lies, for a command to read."""
+        """Return the path of a key's file, for a command to read."""
         return self._root.data / name
 
     def open(self, name: str) -> int:
@@ -137,7 +137,7 @@ class KeyFiles:
             os.close(self._open.pop(known))
 
     def unlink(self, name: str) -> None:
-        """Delete a key's file and the directories that get empty by that; missing is fine."""
+        """Delete a key's file, if it is there, and the directories that become empty by that."""
         folder, base = _split(name)
         try:
             os.unlink(base, dir_fd=self._folder(folder))
@@ -198,7 +198,7 @@ class KeyFiles:
 
 
 def mapped_error(exc: OSError, name: str) -> SshmapError:
-    """Say what a failed system call means for a key."""
+    """Return the error that a failed system call on a key's file means."""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"no space left for {show(name)}", hint="free some space, for example with sshmap rm -r")
     if exc.errno in (errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST):

@@ -97,7 +97,7 @@ class Keys:
             after = rows[-1][0]
 
     def level(self, prefix: str, after: str = "") -> Iterator[Entry | str]:
-        """Go through one level below a prefix, behind a row: keys as entries, directories as text ending in ``/``.
+        """Go through one level below a prefix, after the row ``after``: keys as entries, directories as text ending in ``/``.
 
         A directory is skipped as a whole by seeking behind it, so its keys cost nothing.
         """
@@ -162,12 +162,12 @@ class Keys:
         return msgspec.json.decode(row[0], type=Maker) if row else None
 
     def forget_makers(self) -> int:
-        """Forget what no key and no job refers to; within a transaction. Return how many there were."""
+        """Delete the makers that no key and no job refers to; within a transaction. Return how many there were."""
         kept = "SELECT maker FROM jobs UNION SELECT maker FROM keys WHERE maker IS NOT NULL"
         return self._db.execute(f"DELETE FROM makers WHERE id NOT IN ({kept})").rowcount
 
     def remember(self, maker: Maker) -> bytes:
-        """Keep what a maker digest stands for and return the digest; within a transaction."""
+        """Store a maker, so that `maker` finds it by its digest, and return the digest; within a transaction."""
         identity = digest_maker(maker)
         self._db.execute("INSERT OR IGNORE INTO makers VALUES (?, ?)", (identity, msgspec.json.encode(maker)))
         return identity
@@ -207,7 +207,7 @@ def _where(prefix: str, *, exact: bool) -> tuple[str, tuple[str, ...]]:
 
 
 def packed(members: tuple[str, ...]) -> str | bytes | None:
-    """Write names of inputs one a line, compressed where that is smaller; a name holds no line break."""
+    """Encode names of inputs, one a line, compressed where that is smaller; a name holds no line break."""
     if not members:
         return None
     text = "\n".join(members)
@@ -218,7 +218,7 @@ def packed(members: tuple[str, ...]) -> str | bytes | None:
 
 
 def unpacked(names: str | bytes | None) -> tuple[str, ...]:
-    """Read names of inputs again."""
+    """Decode names of inputs that `packed` has encoded."""
     text = zlib.decompress(names).decode() if isinstance(names, bytes) else names
     return tuple(text.split("\n")) if text else ()
 
@@ -231,7 +231,7 @@ def receipt_of(maker: bytes | None, inputs: bytes | None) -> Receipt | None:
 def merge_group(name: str) -> str:
     """Return the group a key is merged in: its numeric prefix, else its base name.
 
-    A group by prefix is marked, so that it cannot meet a base name that looks alike.
+    A group by prefix ends in a line break, so that it differs from that of a base name of the same digits.
     """
     base = name.rsplit("/", 1)[-1]
     digits = numeric_prefix(base)

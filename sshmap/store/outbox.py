@@ -1,4 +1,4 @@
-"""Fan-out files on their way: statements on the ledger's ``outbox``, ``stuck`` and ``fanouts``.
+"""Fan-out files that have to be sent to other hosts: statements on the ledger's ``outbox``, ``stuck`` and ``fanouts``.
 
 What becomes of the files themselves, and of the tasks that made them, is in `sshmap.agent.shuffle`.
 """
@@ -80,7 +80,7 @@ class Outbox:
         return int(self._db.execute("SELECT value FROM meta WHERE name = 'outbox'").fetchone()[0])
 
     def held(self, parcels: Iterable[Parcel]) -> list[Parcel]:
-        """Return those that still wait: their task may have been queued again, or somebody else has brought them."""
+        """Return those that are still in the outbox: a task may have been queued again, or a client has relayed its files."""
         some = list(parcels)
         numbers = ",".join(str(parcel.id) for parcel in some)
         there = {number for (number,) in self._db.execute(f"SELECT id FROM outbox WHERE id IN ({numbers})")}
@@ -91,7 +91,7 @@ class Outbox:
         self._db.executemany("DELETE FROM outbox WHERE id = ?", [(parcel.id,) for parcel in parcels])
 
     def note_stuck(self, peer: str, kind: str, why: str) -> None:
-        """Note that a peer cannot be reached: the class of the error, and its words."""
+        """Note that a peer cannot be reached, with the class and the message of the error."""
         with self._ledger.change() as db:
             db.execute("INSERT OR REPLACE INTO stuck VALUES (?, ?, ?)", (peer, kind, why))
 
@@ -119,7 +119,7 @@ class Outbox:
         return dict(self._db.execute(query, (run,)))
 
     def barred(self) -> list[str]:
-        """Peers whose host key was refused; nobody carries files there until that is mended."""
+        """Peers whose host key was refused; no client relays files to them."""
         return [peer for (peer,) in self._db.execute("SELECT peer FROM stuck WHERE kind = 'HostKeyRefused'")]
 
     def why_stuck(self, peer: str) -> str:
@@ -128,14 +128,14 @@ class Outbox:
         return str(row[0]) if row else ""
 
     def record_fanout(self, output: str, receipt: Receipt, count: int, names: bytes) -> None:
-        """Remember what a fan-out task has put around the cluster; within a transaction."""
+        """Record how many files a fan-out task has put around the cluster, and their names' digest; within a transaction."""
         self._db.execute(
             "INSERT OR REPLACE INTO fanouts VALUES (?, ?, ?, ?, ?)",
             (output, receipt.maker, receipt.inputs, count, names),
         )
 
     def fanouts(self, outputs: list[str]) -> dict[str, tuple[Receipt, int, bytes]]:
-        """Return what fan-out tasks have put around the cluster, by their directories; not of more than some hundred at once."""
+        """Return the records of fan-out tasks by their output directories, of which at most some hundred are given."""
         marks = ",".join("?" * len(outputs))
         rows = self._db.execute(
             f"SELECT output, maker, inputs, count, names FROM fanouts WHERE output IN ({marks})", outputs

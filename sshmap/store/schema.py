@@ -1,4 +1,4 @@
-"""The tables of a ledger, and the steps by which an older ledger becomes one of today.
+"""The tables of a ledger, and the steps that migrate an older ledger to them.
 
 A change of the tables raises `VERSION`, adds the step from the version before to `STEPS`, and stores
 a ledger of the version before with the tests. A released version's step never changes.
@@ -9,7 +9,7 @@ from __future__ import annotations
 VERSION = 11
 #: the oldest version that can be brought up to date
 OLDEST = 10
-#: statements that make a version out of the one before, by its number; each ends with its line
+#: by version: the statements that migrate a ledger to it from the version before; each statement ends at a line end
 STEPS: dict[int, str] = {
     11: """
 DROP INDEX tasks_active;

@@ -1,7 +1,7 @@
 """The tasks of one host: the queue that sessions fill and workers empty; statements on ``tasks`` and ``attempts``.
 
-The states are drawn in `sshmap.model`. Each execution of a task is an attempt with a number that never comes back; the
-row that says what became of it is added in the transaction that ends it.
+The states are drawn in `sshmap.model`. Each execution of a task is an attempt with a number that is never used again; the
+attempt's row is added in the transaction that ends it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sshmap.model import AttemptEnd, Receipt, Verb
 from sshmap.store.jobs import Run
 from sshmap.store.ledger import Ledger
 
-#: attempts that end with the worker's death before a task is given up
+#: attempts whose workers died after which a task fails
 MAX_LOST = 5
 _BATCH = 500
 _AT_WORK = "state IN ('running', 'sending')"
-#: conditions that the index of unfinished tasks answers; the state alone would have SQLite go through all tasks
+#: conditions for which SQLite uses the index of unfinished tasks; by the state alone it would read all tasks
 _QUEUED, _RUNNING = "epoch = 0 AND state = 'queued'", "epoch = 0 AND state = 'running'"
 
 
@@ -73,7 +73,7 @@ class Tasks:
         self._db = ledger.db
 
     def enqueue(self, run: Run, tasks: Iterable[NewTask]) -> None:
-        """Queue tasks that are not in the run yet, and again those that ended before the client came; within a transaction.
+        """Queue tasks that are not in the run yet or ended before the client opened it; within a transaction.
 
         Tasks that are unfinished or have ended since then stay as they are, unless their inputs have changed.
         """
@@ -89,7 +89,7 @@ class Tasks:
         )
 
     def _overtake(self, rows: list[tuple[int, str, str, bytes, bool, int]]) -> None:
-        """End the attempts whose input is another now."""
+        """End the attempts of tasks whose inputs have changed."""
         for run, output, _, inputs, *_ in rows:
             values = {"run": run, "output": output, "inputs": inputs}
             where = f"run = :run AND output = :output AND inputs <> :inputs AND {_AT_WORK}"
@@ -110,7 +110,7 @@ class Tasks:
         return found
 
     def any_of(self, run: Run) -> bool:
-        """Say whether tasks of a run are there."""
+        """Say whether a run has tasks."""
         return self._db.execute("SELECT 1 FROM tasks WHERE run = ? LIMIT 1", (run.seq,)).fetchone() is not None
 
     def backlog(self, limit: int) -> int:
@@ -171,7 +171,7 @@ class Tasks:
         return count
 
     def give_back(self, slot: int) -> None:
-        """Give back the tasks of a worker that is told to stop, which is no fault of theirs."""
+        """Give back the tasks of a worker that is told to stop, which does not count against them."""
         with self._ledger.change() as db:
             where = f"{_RUNNING} AND slot = :slot"
             self._note(where, {"slot": slot}, AttemptEnd.RETURNED)
@@ -188,14 +188,14 @@ class Tasks:
         return [slot for (slot,) in self._db.execute(f"SELECT DISTINCT slot FROM tasks WHERE {_RUNNING}")]
 
     def owned(self, tasks: Iterable[Task]) -> list[Task]:
-        """Return those whose attempt is still the one that counts; within a transaction."""
+        """Return the tasks whose attempts are still the present ones; within a transaction."""
         claimed = list(tasks)
         query = f"SELECT id, attempt FROM tasks WHERE state = 'running' AND {_one_of(task.id for task in claimed)}"
         present = set(self._db.execute(query))
         return [task for task in claimed if (task.id, task.attempt) in present]
 
     def was_lost(self, task: Task) -> bool:
-        """Say whether a worker died over an earlier attempt."""
+        """Say whether a worker died during an earlier attempt."""
         query = "SELECT 1 FROM attempts WHERE task = ? AND outcome = ? LIMIT 1"
         return self._db.execute(query, (task.id, AttemptEnd.LOST.value)).fetchone() is not None
 
@@ -209,12 +209,12 @@ class Tasks:
         )
 
     def send(self, sizes: dict[int, int]) -> None:
-        """Record that running tasks are finished but for the files of theirs in the outbox; within that transaction."""
+        """Record that running tasks only wait for their files in the outbox to arrive; within the same transaction."""
         change = "UPDATE tasks SET state = 'sending', size = ? WHERE id = ?"
         self._db.executemany(change, [(size, task) for task, size in sizes.items()])
 
     def finish_sent(self, tasks: Iterable[int]) -> None:
-        """Record that all files of some tasks have arrived, if none of them is in the outbox any more; within a transaction."""
+        """Record those of some tasks as done that have no file in the outbox any more; within a transaction."""
         query = f"SELECT id, size FROM tasks WHERE {_one_of(tasks)} AND state = 'sending' AND NOT EXISTS (SELECT 1 FROM outbox WHERE task = tasks.id)"
         self.finish(dict(self._db.execute(query)))
 
@@ -227,12 +227,12 @@ class Tasks:
         )
 
     def rewind(self, task: int) -> None:
-        """Run a task again whose files in the outbox were lost; within a transaction."""
+        """Queue a task again whose files in the outbox were lost; within a transaction."""
         self._note("id = :id AND state = 'sending'", {"id": task}, AttemptEnd.LOST)
         self._db.execute("UPDATE tasks SET state = 'queued', size = 0 WHERE id = ? AND state = 'sending'", (task,))
 
     def _note(self, where: str, values: dict[str, object], outcome: AttemptEnd, *why: object) -> None:
-        """Add the rows of attempts that end; kind, message and exit code say why one failed."""
+        """Add the rows of attempts that end; ``why`` is kind, message and exit code of one that failed."""
         kind, message, code = why or (None, None, None)
         self._db.execute(
             "INSERT INTO attempts SELECT id, attempt, slot, began, :now, :outcome, :kind, :message, :code "
@@ -241,7 +241,7 @@ class Tasks:
         )
 
     def failed(self, run: Run, limit: int) -> Iterator[Failed]:
-        """Go through the first tasks that have failed since the client came."""
+        """Go through the first tasks that have failed since the client opened the run."""
         rows = self._db.execute(
             "SELECT members, output, attempt, kind, message, exit_code FROM tasks JOIN attempts ON task = id AND number = attempt "
             "WHERE run = ? AND epoch >= ? AND state = 'failed' ORDER BY id LIMIT ?",
@@ -268,5 +268,5 @@ class Tasks:
 
 
 def _one_of(tasks: Iterable[int]) -> str:
-    """Write the condition that a task is one of some."""
+    """Return the SQL condition that a row is one of some tasks."""
     return f"id IN ({','.join(map(str, tasks))})"

@@ -1,7 +1,7 @@
-"""Writing the content of files.
+"""Writing and copying the content of files.
 
 In pieces of less than 64 KiB: for more at once Linux takes larger blocks of free memory, and on
-a virtual machine those may have gone back to the machine below, which is slow to return them.
+a virtual machine those may have been given back to the host machine, which is slow to return them.
 On one such machine 700 MB took 2.2 s in pieces of 1 MiB, 1.5 s of 64 KiB and 0.26 s of 48 KiB.
 """
 
@@ -16,7 +16,7 @@ PIECE = 48 * 1024
 
 
 def write_all(fd: int, content: memoryview) -> None:
-    """Write all of some content where the file stands.
+    """Write all of some content at the file's offset.
 
     Raises:
         OSError: the disk refuses.

@@ -34,7 +34,7 @@ class Session:
 
     Args:
         channel: an open channel; closed with the session.
-        hello: who is meant and what the cluster looks like.
+        hello: the first message, without the versions of the protocol.
 
     Raises:
         SshmapError: the agent cannot be talked to, or refuses.
@@ -45,7 +45,7 @@ class Session:
         self.host = hello.host
         self.reader = FrameReader(channel)
         self.writer = FrameWriter(channel)
-        #: messages that end the request under way; none if there is none, so that the session can be used for another
+        #: messages that end the request under way; empty if none is under way, so that the session can be used again
         self._last: tuple[type[Message], ...] = ()
         marker = new_marker()
         try:
@@ -71,7 +71,7 @@ class Session:
         self.writer.message(request, flush=flush)
 
     def expect_end(self, *last: type[Message]) -> None:
-        """Note that messages will be sent that are answered as they come; one of these messages ends that."""
+        """Note that requests are under way that the caller sends itself; one of these messages ends them."""
         assert self.idle, "one request at a time"
         self._last = last
 

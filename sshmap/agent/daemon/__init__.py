@@ -1,1 +1,6 @@
-"""What a host's daemon does: `worker` turns tasks into keys, `courier` brings fan-out files to their hosts."""
+"""What works on a host without a client.
+
+- `worker` claims tasks and turns them into keys: `attempt` runs one task, in a `task_directory` with the `shipped`
+  files, `outputs` takes what its command made, `commits` makes that keys.
+- `courier` brings fan-out files to their hosts.
+"""

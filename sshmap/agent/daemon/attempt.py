@@ -1,4 +1,4 @@
-"""One attempt at a task: its inputs are checked, its command is run, its outputs are taken."""
+"""One attempt at a task: check its inputs, have its command run, take its outputs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from sshmap.store.layout import BALLAST
 from sshmap.store.receipts import digest_inputs
 from sshmap.store.tasks import Task
 
-#: bytes; more than the ballast, so that what is given up for the ledger is not taken by the next command
+#: bytes of free space below which nothing is begun: more than the ballast, whose space the ledger gets, not a command
 _NEARLY_FULL = 2 * BALLAST
 _LAST_SIGNAL = 64
-#: bytes that no commands fill within so many seconds
+#: with so many bytes of free space, the disk is not looked at again for so many seconds
 _ROOM, _ROOM_LOOK = 4 << 30, 0.1
 
 
@@ -32,7 +32,7 @@ class Attempts:
     Args:
         store: the host's keys.
         executor: runs the commands.
-        directory: where they work.
+        directory: where commands work.
     """
 
     def __init__(self, store: Store, executor: Executor, directory: TaskDirectory) -> None:
@@ -40,11 +40,11 @@ class Attempts:
         self._shipped = ShippedFiles(store.root, directory)
         self._makers: dict[bytes, Maker] = {}
         self._rows: dict[str, Row] = {}
-        #: until when there is surely room on the disk
+        #: time until which the disk need not be looked at
         self._roomy = 0.0
 
     def look_up(self, tasks: list[Task]) -> None:
-        """Look up the inputs of tasks that are about to be made, those with one input with one look at the ledger."""
+        """Read the rows of the inputs of tasks that are about to be run, all at once; those of a merge are read when it is run."""
         self._rows = self._store.keys.rows([task.members[0] for task in tasks if len(task.members) == 1])
 
     def make(self, task: Task, meanwhile: Callable[[], None]) -> Made:
@@ -52,7 +52,7 @@ class Attempts:
 
         Args:
             task: a claimed task.
-            meanwhile: what the executor does while a command takes longer.
+            meanwhile: called by the executor once if the command takes long.
 
         Raises:
             SshmapError: the command failed, an input is not what it was, the disk is full.
@@ -62,7 +62,7 @@ class Attempts:
         try:
             return self._made(task, meanwhile)
         except BaseException:
-            # at once, as the disk may be full
+            # now, as the disk may be full
             discard(self._directory.taken())
             self._directory.empty()
             raise
@@ -78,7 +78,7 @@ class Attempts:
         changed = self._shipped.changed()
         if result.exit_code:
             raise self._failure(result)
-        # outputs that took the ledger's room are given up: what is committed never leaves less
+        # outputs that fill the disk are dropped, not committed, so that the ledger keeps its room
         self._check_space("")
         if changed:
             raise CommandsFailed(f"the command changed its shipped file {changed!r}; write to a copy of it")
@@ -111,7 +111,7 @@ class Attempts:
         return self._makers[task.receipt.maker]
 
     def _request(self, task: Task, maker: Maker, work: str) -> Request:
-        # what a fan-out prints becomes no key, and neither does the list of a merge's inputs
+        # neither the names that a fan-out prints nor the list of a merge's inputs become keys, so their files are used again
         stdout = self._directory.reused("names") if task.verb is Verb.FANOUT else self._directory.fresh("out")
         if task.verb is Verb.MERGE:
             paths = [f"{self._store.files.path(name)}\n" for name in task.members]
@@ -127,10 +127,10 @@ class Attempts:
         return Request(command=maker.command, folder=work, stdin=stdin, stdout=stdout, variables=variables)
 
     def _check_space(self, said: str) -> None:
-        """Refuse to begin, to keep outputs, or to blame a command, where the disk is so full that the ledger's room is at stake.
+        """Check that the disk has room, before a command, before its outputs are kept, and before a command is blamed for failing.
 
         Raises:
-            NoSpace: it is.
+            NoSpace: it has so little that the ledger could run out of it, or the command said that it had none.
         """
         now = time.monotonic()
         if now < self._roomy and not said:
@@ -139,7 +139,7 @@ class Attempts:
         free = disk.f_bavail * disk.f_frsize
         self._roomy = now + _ROOM_LOOK if free > _ROOM else 0.0
         full = free < _NEARLY_FULL or (disk.f_files and not disk.f_favail)
-        # what filled it may be gone by now
+        # the command may have deleted what filled the disk, but has said that it was full
         if full or os.strerror(errno.ENOSPC) in said:
             raise NoSpace(
                 f"no space left on the host's disk{': ' * bool(said)}{said[-500:]}",
@@ -156,9 +156,9 @@ class Attempts:
 
 
 def hold_inputs(store: Store, made: Iterable[Made]) -> None:
-    """Find out, in the transaction that commits what commands made, that all their inputs are still what they were.
+    """Check, in the transaction that commits what commands made, that their inputs are the ones they were begun with.
 
-    Commands open them when they like.
+    Checked then, as a command may open its inputs at any time while it runs.
 
     Raises:
         NothingMatched: one was deleted.

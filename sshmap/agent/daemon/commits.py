@@ -42,22 +42,22 @@ class Commits:
         self._cluster = store.root.read_cluster()
         self._ring = Ring(self._cluster.ring)
         self._waiting: list[Made] = []
-        #: files that were moved to where they belong
+        #: paths of files that were moved from there into data/ or the outbox
         self._moved: set[str] = set()
         self._since = 0.0
         #: tasks whose outputs were lost while they waited
         self._repeated: set[int] = set()
 
     def is_suspect(self, task: Task) -> bool:
-        """Say whether a task must not wait for others, nor others for it.
+        """Say whether a task has to be committed by itself, waiting for no others.
 
-        Its worker died, perhaps killed by its command; or its outputs were lost before; or it swaps keys, and a
-        swap that was rolled back cannot be tried again.
+        That is so if a worker died over it, perhaps killed by its command; if its outputs were lost before; or if it swaps
+        keys, as a swap that was rolled back cannot be tried again.
         """
         return task.replaces or task.id in self._repeated or (task.attempt > 1 and self._tasks.was_lost(task))
 
     def add(self, made: Made) -> None:
-        """Take a finished task, and commit it with those that wait if it is time."""
+        """Take a finished task; commit it, with those that wait, if enough wait or have waited long enough."""
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append(made)
@@ -65,7 +65,7 @@ class Commits:
             self.flush()
 
     def flush(self) -> None:
-        """Commit all that waits; what cannot be committed fails by itself."""
+        """Commit the tasks that wait; if they cannot be committed together, commit each by itself, or let it fail."""
         waiting = self._waiting
         if not (len(waiting) > 1 and self._is_committed(waiting)):
             for made in waiting:
@@ -73,7 +73,7 @@ class Commits:
         self.drop()
 
     def drop(self) -> None:
-        """Forget what waits, and delete its files but those that were moved to where they belong."""
+        """Forget the tasks that wait, and delete their files, but not those that were moved into data/ or the outbox."""
         waiting, self._waiting = self._waiting, []
         discard(path for made in waiting for path in made.litter if path not in self._moved)
         self._moved.clear()
@@ -85,7 +85,7 @@ class Commits:
             else:
                 self._repeat(made.task)
         except (SshmapError, OSError) as exc:
-            # first, as the disk may be full
+            # before the failure is recorded, as the disk may be full
             discard([*made.litter, *(item.path for item in made.files)])
             self.fail(made.task, exc)
 
@@ -111,7 +111,7 @@ class Commits:
         self._store.insist(note)
 
     def _is_committed(self, waiting: list[Made]) -> bool:
-        """Commit tasks together; say whether that worked, as one that cannot be committed keeps the others back."""
+        """Commit tasks in one transaction; say whether that worked: one that cannot be committed rolls back all."""
         try:
             self._commit(waiting)
         except (SshmapError, OSError):
@@ -145,7 +145,7 @@ class Commits:
         return "" if owner == self._cluster.host else owner
 
     def _commit_one(self, made: Made, peers: dict[str, str]) -> None:
-        """Make files keys, or post them; within a transaction."""
+        """Make a task's files keys, or put them into the outbox; within a transaction."""
         task = made.task
         for item in made.files:
             if peer := peers[item.path]:

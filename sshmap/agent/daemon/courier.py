@@ -1,7 +1,7 @@
 """The courier: sends the files in the outbox to the hosts where they belong.
 
 One thread and one session per peer, to a bounded number of peers at once. Files are streamed without waiting for each
-answer, a bounded number ahead; a file leaves the outbox when the peer says that it has committed it. Sending one twice
+answer, up to a number of unanswered files; a file leaves the outbox when the peer says that it has committed it. Sending one twice
 is harmless. Where more peers wait than may be served, each has its turn, in the order in which they were served last.
 A peer that does not answer is noted in the ledger, so that a client that follows the job can report it or relay the
 files, and is tried again after a pause.
@@ -28,7 +28,7 @@ from sshmap.transport.session import Session
 
 #: peers that are served at the same time
 MOST_ROUTES = 8
-#: seconds after which a route without files ends, and after which one with files ends if other peers wait
+#: seconds after which a route without files ends, and after which a route with files ends if other peers wait
 IDLE, TURN = 30.0, 1.0
 FIRST_PAUSE, MOST_PAUSE = 0.1, 10.0
 #: seconds between two looks at least: few large steps cost less than many; and between two steps of forgetting
@@ -48,7 +48,7 @@ class Courier:
         self._outbox, self._jobs = Outbox(self._store.ledger), Jobs(self._store.ledger)
         self._sleeper = Sleeper(root, "courier")
         self._routes: dict[Peer, Route] = {}
-        #: when a peer's turn began last, and after a failure when the next may begin and the pause until then
+        #: by peer: when its turn began last; and after a failure, when the next may begin and how long that pause is
         self._began: dict[str, float] = {}
         self._later: dict[Peer, tuple[float, float]] = {}
         self._looked = self._forgot = 0.0
@@ -56,7 +56,7 @@ class Courier:
         self._cluster, self._read = root.read_cluster(), (0, 0)
 
     def look_once(self, seconds: float) -> None:
-        """Start, wake and end routes as the outbox and the cluster's file say; forget a little; then wait to be woken."""
+        """Start, wake and end routes by the outbox and cluster.json, delete some old history, then wait to be woken."""
         time.sleep(max(0.0, self._looked + _LOOK - time.monotonic()))
         self._looked = time.monotonic()
         self._collect()
@@ -86,7 +86,7 @@ class Courier:
         return more
 
     def _send(self, peers: list[Peer]) -> float:
-        """See to it that these peers are served in turn; return the seconds after which another one may be tried."""
+        """Start routes to these peers, as many as are free, and wake those that run; return the seconds until another may be tried."""
         now = time.monotonic()
         idle = [peer for peer in peers if peer not in self._routes]
         ready = sorted(
@@ -103,12 +103,12 @@ class Courier:
         return min((self._next(peer) - now for peer in idle if self._next(peer) > now), default=MOST_PAUSE * 3)
 
     def _next(self, peer: Peer) -> float:
-        """Return when a peer may be tried; at once where a client has come since it failed."""
+        """Return when a peer may be tried; 0 if that is now, as also after a client has opened a job since the peer failed."""
         later = self._later.get(peer, (0.0, 0.0))[0]
         return later if later and self._outbox.is_stuck(peer.name) else 0.0
 
     def _collect(self) -> None:
-        """Take leave of the routes that have ended; a peer that could not be served is tried again after a growing pause."""
+        """Remove the routes that have ended; after a failure, set the pause until the peer is tried again, longer each time."""
         for peer, route in list(self._routes.items()):
             if route.ended:
                 del self._routes[peer]
@@ -153,7 +153,7 @@ class Route:
         return not self._thread.is_alive()
 
     def go_on(self, *, crowded: bool, leave: bool) -> None:
-        """Look for files again.
+        """Wake the route, so that it looks for files.
 
         Args:
             crowded: other peers wait for their turn.
@@ -214,6 +214,6 @@ class Route:
         untold = [problem for problem in problems.values() if problem.kind == HostNotReady.__name__]
         acknowledge(store, [parcel for parcel in sent if problems.get(parcel.id) not in untold], problems)
         if untold:
-            # they stay, as the peer takes them when a client has told it of the job
+            # these files stay in the outbox: the peer takes them once a client has opened the job there
             raise untold[0].error(self._peer.name)
         return len(sent)

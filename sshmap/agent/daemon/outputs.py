@@ -1,4 +1,4 @@
-"""What a command made: its stdout, or the files whose names a fan-out printed, made fit to become keys."""
+"""Taking what a command made (its stdout, or the files whose names a fan-out printed) and preparing it to become keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sshmap.store.writing import copy
 
 
 class Made(msgspec.Struct, frozen=True):
-    """A task whose command has ended well, and its outputs, which are no keys yet."""
+    """A task whose command has succeeded, and its outputs, which are not keys yet."""
 
     task: Task
     #: rows of the inputs, as they were before the command
@@ -30,7 +30,7 @@ class Made(msgspec.Struct, frozen=True):
 
 
 def made_by(task: Task, inputs: list[Row], stdout: str, work: str, directory: TaskDirectory) -> Made:
-    """Take what a command made out of its reach.
+    """Move what a command made out of its working directory, and seal and digest it.
 
     Args:
         task: the task.
@@ -59,14 +59,14 @@ def _printed_files(task: Task, stdout: str, work: str, directory: TaskDirectory)
 
 
 def _finished(path: str, name: KeyName, task: Task, directory: TaskDirectory) -> Staged:
-    """Make a command's output fit to become a key: a plain file of its own, sealed, digested."""
+    """Seal and digest a command's output, so that it can become a key; a file with other names is copied first."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise CommandsFailed("the command replaced its output by something that is not a plain file")
         if status.st_nlink > 1:
-            # no later write through one of its other names shall reach the key
+            # a later write through one of the file's other names must not change the key
             fresh = directory.own("copy")
             copy(fd, fresh)
             return _finished(fresh, name, task, directory)
@@ -81,7 +81,7 @@ def _finished(path: str, name: KeyName, task: Task, directory: TaskDirectory) ->
 
 
 def printed_names(stdout: str, work: str) -> list[str]:
-    """Read which files a fan-out command wants to keep.
+    """Return the names of files that a fan-out command has printed.
 
     Raises:
         CommandsFailed: a name leads out of the directory, is missing, not a plain file, or printed twice.

@@ -27,7 +27,7 @@ _FICLONE = 0x40049409
 
 
 class _Lent(msgspec.Struct, frozen=True):
-    """A copy that is linked into a working directory."""
+    """A copy that is linked into the present task's working directory, and its state at that time."""
 
     file: Shipped
     path: Path
@@ -63,7 +63,7 @@ class ShippedFiles:
                 self._lent.append(_Lent(file, copy, _state(copy)))
 
     def changed(self) -> str:
-        """Return the name of a file that the task has changed, if any; such a copy is not used again."""
+        """Return the name of a shipped file that the task has changed, or an empty text; that copy is not used again."""
         touched = [lent for lent in self._lent if not _is_untouched(lent)]
         for lent in touched:
             self._copies.pop(lent.file, None)
@@ -132,7 +132,7 @@ def _is_untouched(lent: _Lent) -> bool:
 
 
 def _digest(path: Path) -> bytes:
-    """Digest a file; that of one that is gone is nothing."""
+    """Return the digest of a file; empty if the file is gone."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -1,9 +1,9 @@
-"""Where tasks do their work, and where the worker's own files lie: apart, so that a command does not meet them.
+"""The directories that tasks work in and those of the worker's own files: apart, so that commands do not find these.
 
 A command's working directory is ``tmp/<owner>/<random>/work``, empty when it begins. The worker's
 own files (stdout, the input list of a merge, finished fan-out files, its copies of shipped files) lie
 below another ``tmp/<owner>``. A command that removes what it reaches by ``..`` hits neither them nor
-another task; whatever it removed is made again for the next task.
+another task; directories that it removed are made again for the next task.
 
 Paths are text here, as `pathlib` takes a tenth of a worker's time for a task.
 """
@@ -29,7 +29,7 @@ _TICK = 20_000_000
 
 
 class TaskDirectory:
-    """The working directory of one worker's tasks, and the place of its own files. Makes nothing before it is needed.
+    """The working directory of one worker's tasks, and the directory of its own files; each is made when first needed.
 
     Args:
         root: the host's root.
@@ -41,13 +41,13 @@ class TaskDirectory:
         self._scratch = ""
         self._work = ""
         self._inode = 0
-        #: when the working directory and the one around it were changed last, if they were found empty since
+        #: times of change (ctime) of the working directory and the one around it, when they were found empty
         self._empty = (0, 0)
         self._files: list[str] = []
         self._count = 0
 
     def ready(self) -> str:
-        """Return an empty working directory, and see to it that the worker's own files have a place.
+        """Return an empty working directory, and make the directory of the worker's own files if it is missing.
 
         Raises:
             OSError: the disk refuses.
@@ -59,21 +59,21 @@ class TaskDirectory:
         return self._work
 
     def own(self, name: str) -> str:
-        """Return a path for a file of the present task's."""
+        """Return a new path among the worker's own files, for a file of the present task."""
         path = self.kept(name)
         self._files.append(path)
         return path
 
     def fresh(self, name: str) -> str:
-        """Make an empty file of the present task's."""
+        """Make an empty file of the present task, and return its path."""
         path = self.own(name)
         os.close(os.open(path, _FRESH, 0o600))
         return path
 
     def reused(self, name: str, content: bytes = b"") -> str:
-        """Fill a file that the tasks use one after the other; none that a command has put in its place.
+        """Write content to a file that each task uses in turn, and return its path; made anew if a command replaced it.
 
-        So that no file has to be made and deleted for each task, which costs more than all else about it.
+        Making and deleting a file for each task would take longer than everything else that is done for it.
         """
         path = f"{self._own}/{name}"
         fd = self._opened(path)
@@ -96,18 +96,18 @@ class TaskDirectory:
         return os.open(path, _FRESH, 0o600)
 
     def kept(self, name: str) -> str:
-        """Return a path for a file of the worker's that several tasks use."""
+        """Return a new path among the worker's own files, for a file that several tasks use."""
         assert self._own, "ready comes first"
         self._count += 1
         return f"{self._own}/{name}.{self._count}"
 
     def taken(self) -> list[str]:
-        """Return the present task's files, for the caller to delete, and begin with the next task."""
+        """Return the paths of the present task's files, for the caller to delete, and forget them: the next task begins."""
         files, self._files = self._files, []
         return files
 
     def empty(self) -> None:
-        """Delete what a command left in its working directory; what cannot go now goes before the next one begins."""
+        """Delete what a command left in its working directory; `ready` tries again if that fails."""
         if self._inode and not self._is_emptied():
             with contextlib.suppress(OSError):
                 self._remove()
@@ -115,7 +115,7 @@ class TaskDirectory:
     def _is_empty(self) -> bool:
         """Say whether the working directory is as it was made, with nothing in it and nothing beside it.
 
-        Not listed again as long as neither has changed.
+        The two directories are not listed again while their times of change stay the same.
         """
         try:
             status, around = os.lstat(self._work), os.lstat(os.path.dirname(self._work))
@@ -141,7 +141,7 @@ class TaskDirectory:
             self._inode = os.lstat(self._work).st_ino
 
     def _is_emptied(self) -> bool:
-        """Empty a working directory that holds nothing but files, as that of a fan-out does; say whether it is fit again."""
+        """Delete the files in a working directory, as fan-outs leave them; say whether it is empty and as it was made now."""
         if self._inode:
             try:
                 for entry in os.scandir(self._work):
@@ -165,12 +165,12 @@ class TaskDirectory:
 
 
 def discard(paths: Iterable[str]) -> None:
-    """Delete files of the worker's own; a command may have put directories in their places."""
+    """Delete some of the worker's own files, also where a command has put a directory in the place of one."""
     for path in paths:
         try:
             os.unlink(path)
         except FileNotFoundError:
             continue
         except OSError:
-            with contextlib.suppress(OSError):  # what cannot go now goes with the worker
+            with contextlib.suppress(OSError):  # deleted with the worker's scratch directory
                 remove_tree(Path(path))

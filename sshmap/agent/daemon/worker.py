@@ -23,13 +23,13 @@ from sshmap.store.layout import Root
 from sshmap.store.outbox import Outbox
 from sshmap.store.tasks import Task, Tasks
 
-#: seconds after which an idle worker looks into the ledger without being woken, and has no supervisor any more
+#: seconds after which an idle worker ends its supervisor and looks into the ledger without being woken
 IDLE_LOOK = 30.0
 #: seconds until a worker tries again to claim a task on a full disk
 FULL_LOOK = 1.0
-#: seconds that the tasks take which are claimed together
+#: seconds that the tasks which are claimed together are expected to take
 QUICK = 0.2
-#: seconds for which the size of the outbox is taken as known
+#: seconds for which the size of the outbox is not read again
 _OUTBOX_LOOK = 0.25
 
 
@@ -66,7 +66,7 @@ class Worker:
             self._executor.close()
 
     def _start_over(self) -> None:
-        """Give back what was claimed, as soon as the disk takes a change of the ledger again."""
+        """Wait until the disk has room for a change of the ledger, then give back the claimed tasks."""
         self._commits.drop()
         while True:
             self._sleeper.wait(FULL_LOOK)
@@ -77,8 +77,8 @@ class Worker:
     def work_once(self) -> bool:
         """Claim some tasks and run them; say whether there were any.
 
-        Several are claimed only of a run whose tasks have been quick, and those not begun are given back when they
-        take much longer than that.
+        Several are claimed only of a run whose last tasks were quick. If these take much longer, those not begun are
+        given back.
         """
         tasks = self._claim()
         self._attempts.look_up(tasks)
@@ -104,7 +104,7 @@ class Worker:
         return tasks
 
     def _is_outbox_full(self) -> bool:
-        """Say whether fan-outs have to wait for the courier; the outbox is not summed up for each quick task."""
+        """Say whether fan-outs have to wait for the courier; the size of the outbox is not read for each quick task."""
         now = time.monotonic()
         if now - self._outbox_seen > _OUTBOX_LOOK:
             self._outbox_full, self._outbox_seen = self.outbox.size() >= FULL_OUTBOX, now

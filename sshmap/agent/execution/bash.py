@@ -1,10 +1,10 @@
-"""A long-lived bash that forks a subshell for each command: a third of what starting one costs.
+"""A long-lived bash that forks a subshell for each command, which takes a third of the time of starting a bash.
 
 The loop trusts nothing that a command could have touched. It reads the number of a request from
 fd 3 and the request from fd 6, a file without a name that the supervisor writes over each time:
 NUL-separated, so no name ever becomes shell text, with the number as its first and last field. It
 answers on fd 4 with the number and the exit code. A command's stderr is fd 5. The subshell has none of
-these but the last, as its stderr. Standard library only.
+these open but the last, as its stderr. Standard library only.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Bash:
         self._request = _unnamed_file()
         null = os.open(os.devnull, os.O_RDWR)
         wanted = (null, null, null, ring, reply, stderr, self._request)
-        # in two steps, as one of them may have a number that another one is to get
+        # in two steps, as a descriptor may have the number that another one is to get
         high = [(os.POSIX_SPAWN_DUP2, fd, 100 + to) for to, fd in enumerate(wanted)]
         low = [(os.POSIX_SPAWN_DUP2, 100 + to, to) for to in range(len(wanted))]
         closed = [(os.POSIX_SPAWN_CLOSE, 100 + to) for to in range(len(wanted))]
@@ -101,7 +101,7 @@ class Bash:
         return int(code) if number == command.number and code.strip().isdigit() else None
 
     def end(self) -> None:
-        """Kill it and close what belongs to it."""
+        """Kill this bash and close its pipes and its file."""
         kill(self.pid)
         for fd in (self._ring, self.reply, self._request):
             os.close(fd)

@@ -23,7 +23,7 @@ _LIMIT = 15.0
 class Commands:
     """Runs shell commands below a supervisor that is started with the first of them.
 
-    The process that uses it has to be a child sub-reaper: what a killed supervisor leaves comes to it.
+    The process that uses this class has to be a child sub-reaper: the children of a killed supervisor become its own.
 
     Args:
         environment: what commands start from.
@@ -34,13 +34,13 @@ class Commands:
         self._supervisor: _Supervisor | None = None
 
     def run(self, request: Request, meanwhile: Callable[[], None]) -> Result:
-        """Run one command to its end, and end what it left running; its exit code is 137 if it takes its supervisor down.
+        """Run one command to its end, and end what it left running; the exit code is 137 if the command killed its supervisor.
 
         Raises:
             HostNotReady: no supervisor stays up.
         """
         for _ in range(2):
-            # a supervisor that died after the command before had ended is replaced
+            # tried twice: a supervisor that was killed after the former command had ended is replaced
             if self._supervisor is None:
                 self._supervisor = _Supervisor(self._environment)
             result = self._supervisor.run(request, meanwhile)
@@ -81,20 +81,20 @@ class _Supervisor:
         self.alive = True
 
     def run(self, request: Request, meanwhile: Callable[[], None]) -> Result | None:
-        """Run one command; None if the supervisor was gone before it heard of it."""
+        """Run one command; None if the supervisor ended before it read the request."""
         self._number += 1
         tail = Tail()
         try:
             self._control.sendall(_encode(request, self._number))
             code = self._await_code(tail, meanwhile)
         except (BrokenPipeError, ConnectionResetError):
-            # reset means that what was sent has not been read
+            # a reset means that the supervisor has not read the request
             self.alive = False
             return None
         return Result(exit_code=code, stderr=tail.text())
 
     def _await_code(self, tail: Tail, meanwhile: Callable[[], None]) -> int:
-        """Wait for the exit code; it is KILLED if the supervisor ends without an answer, or answers another request."""
+        """Wait for the exit code; return KILLED if the supervisor ends without an answer, or answers another request."""
         limit: float | None = PATIENCE * 1000
         while self._control.fileno() not in (ready := [fd for fd, _ in self._poll.poll(limit)]):
             if ready:
@@ -102,7 +102,7 @@ class _Supervisor:
             elif limit is not None:
                 meanwhile()
                 limit = None
-        # the socket is looked at before the pipe, and answers when all of the command's stderr has been written
+        # the answer comes after all of the command's stderr was written, so what was ready with it is all there is
         if self._stderr in ready:
             self._drain(tail)
         number, _, code = self._control.recv(64).partition(b" ")
@@ -122,7 +122,7 @@ class _Supervisor:
             tail.add(piece)
 
     def close(self) -> None:
-        """End it and everything below it."""
+        """End the supervisor and everything below it."""
         self._control.close()
         os.close(self._stderr)
         if not self.alive:

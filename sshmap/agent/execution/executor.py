@@ -1,4 +1,4 @@
-"""The seam between a worker and whatever runs the command of a task."""
+"""The seam between a worker and the executor that runs the commands of its tasks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     #: 128 and the signal's number if a signal ended it
     exit_code: int
-    #: its beginning and its end
+    #: its beginning and its end, see `tail`
     stderr: bytes
 
 
@@ -45,7 +45,7 @@ class Executor(Protocol):
         """
 
     def close(self) -> None:
-        """End whatever runs; the next `run` begins anew."""
+        """End all processes that run commands; the next `run` starts them again."""
 
 
 #: seconds

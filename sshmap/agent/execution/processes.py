@@ -1,4 +1,4 @@
-"""The tree of processes below one: who is in it, and how to end it. Standard library only."""
+"""The tree of processes below a process: listing it and killing it. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 
 _SET_CHILD_SUBREAPER = 36
 _LIMIT = 10.0
-#: Python ignores these, and what it ignores its children would ignore
+#: signals that Python ignores: its children would ignore them as well
 RESET = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
@@ -57,7 +57,7 @@ def below(pid: int) -> list[int]:
 
 
 def kill_below(pid: int, spare: tuple[int, ...] = ()) -> int:
-    """Kill all descendants of a process but the spared ones, until none is left; return how many were met.
+    """Kill all descendants of a process but the spared ones, until none is left; return how many were killed.
 
     Gives up after 10 seconds; only a process stuck in the kernel lives that long.
     """
@@ -85,7 +85,7 @@ def kill(pid: int) -> None:
 
 
 def _reap(pid: int) -> None:
-    """Take note of an orphan's end, so that it does not stay as a zombie."""
+    """Wait for a killed process if it is a child of this one, so that it does not stay as a zombie."""
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

@@ -1,4 +1,4 @@
-"""The supervisor at work for a worker: starts one command after the other, and ends what each leaves behind.
+"""The supervisor's work for a worker: start one command after the other, and end what each leaves running.
 
 A request is its length in 4 bytes and the fields of `bash.Command`, each ended by NUL. The answer is a line:
 the number of the request and the exit code. Standard library only.
@@ -25,12 +25,12 @@ LENGTH = 4
 class Server:
     """Runs a worker's commands, one at a time.
 
-    A plain program is started directly; whatever a shell has to look at, and what cannot be started, is left to bash,
-    which says why. After each command everything that it left running is killed.
+    A plain program is started directly. A command that a shell has to read is run by bash; so is a program that
+    cannot be started, as bash then says why. After each command everything that it left running is killed.
 
     Args:
         control: socket to the worker; requests come in, numbers and exit codes go out.
-        stderr: what the commands have as stderr.
+        stderr: descriptor of the commands' stderr.
     """
 
     def __init__(self, control: int, stderr: int) -> None:
@@ -47,7 +47,7 @@ class Server:
         threading.Thread(target=_watch, args=(control,), daemon=True).start()
 
     def serve(self) -> None:
-        """Run what is asked for until the worker is gone."""
+        """Run the commands that the worker asks for, until the worker has ended."""
         while request := self._receive():
             command = Command(request[:-1].split(b"\0"))
             code = self._run(command)
@@ -55,7 +55,7 @@ class Server:
             os.write(self._control, b"%s %d\n" % (command.number, code))
 
     def _receive(self) -> bytes:
-        """Read a request whole; nothing if the worker is gone. None follows before it is answered."""
+        """Read one request; nothing if the worker has ended. The worker sends no other one before it has the answer."""
         content = b""
         while len(content) < LENGTH or len(content) < LENGTH + int.from_bytes(content[:LENGTH], "big"):
             piece = os.read(self._control, 65536)
@@ -69,7 +69,7 @@ class Server:
         return self._await_program(pid) if pid else self._run_in_shell(command)
 
     def _start_program(self, command: Command) -> int:
-        """Start a plain program as bash would, in a process group of its own; 0 if bash has to look at it."""
+        """Start a plain program as bash would, in a process group of its own; 0 if bash has to run it."""
         path = self._find(command.words[0])
         if not path:
             return 0
@@ -89,7 +89,7 @@ class Server:
             return 0
 
     def _find(self, name: bytes) -> bytes:
-        """Look a program up in PATH; nothing if bash has to, as it is not there or PATH is no plain list of directories."""
+        """Look a program up in PATH; nothing if bash has to, as it is missing or PATH is no plain list of directories."""
         if b"/" in name:
             return name
         if not all(folder.startswith(b"/") for folder in self._path):
@@ -125,14 +125,14 @@ class Server:
         return code
 
     def _start_shell(self) -> Bash:
-        """Start a bash, whose end and whose being stopped are heard of from then on."""
+        """Start a bash; from now on SIGCHLD tells when it ends or is stopped."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
         self._shell_ended = None
         return Bash(self._environment, self._stderr)
 
     def _await_shell(self, shell: Bash, command: Command) -> int | None:
-        """Wait for the answer of bash; None if it was killed or stopped, or if it answers to something else."""
+        """Wait for bash's answer; None if bash was killed or stopped, or if it answers another request."""
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
         poll.register(shell.reply, select.POLLIN)
@@ -146,7 +146,7 @@ class Server:
         return None
 
     def _end_shell(self, shell: Bash) -> int:
-        """End a bash that cannot be relied on, and return the exit code of the command that was its last one."""
+        """End a bash that was killed, stopped or gave a wrong answer; return the exit code of its last command."""
         self._reap()
         status = self._shell_ended
         shell.end()
@@ -155,7 +155,7 @@ class Server:
         return KILLED if status is None else exit_code(status) or KILLED
 
     def _reap(self) -> bool:
-        """Take note of children that have ended or stopped, among them orphans of commands; say whether one is left."""
+        """Reap children that have ended, among them orphans of commands; say whether a child is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
@@ -188,12 +188,12 @@ def _on_term(*_: object) -> None:
 
 
 def _watch(control: int) -> None:
-    """Have the main thread end all, whatever it waits for, as soon as the worker is gone."""
+    """Wait until the worker has ended, then send the main thread SIGTERM, which makes it call `end_all`."""
     poll = select.poll()
     poll.register(control, 0)
     poll.poll()
     while True:
-        # again, as it may have been about to wait when the signal came
+        # again and again, as the main thread may have been about to wait when the signal came
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
         time.sleep(0.02)
 

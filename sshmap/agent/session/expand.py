@@ -1,4 +1,4 @@
-"""A job and a listing become tasks. Pure: what the three verbs differ in is all here.
+"""Making tasks from a job and a listing of keys, and deciding about them. Pure; the three verbs differ only here.
 
 map      each input                  → one task, output OUTDIR + path below INDIR
 fanout   each input                  → one task, outputs below OUTDIR + base name + /
@@ -26,7 +26,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     task: NewTask
     #: its outputs are there already
     kept: bool = False
-    #: the receipt of other work that stands in the way; None for content without one
+    #: the receipt of other work at its output; None if there is none, or the key there has no receipt
     rival: Receipt | None = None
     refused: bool = False
     #: another input of the job would write to the same place

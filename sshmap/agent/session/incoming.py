@@ -1,4 +1,4 @@
-"""Content on its way in: written to a file while it is digested, or an open file that was handed over.
+"""Receiving content: writing it to a file while digesting it, or taking an open file that was handed over.
 
 Whatever goes wrong with the file, the content is read up to its End, so that the session stays in step.
 """
@@ -19,9 +19,9 @@ from sshmap.store.digest import Hasher, digest_fd
 from sshmap.store.seal import Seal, seal
 from sshmap.store.writing import link_or_copy, write_all
 
-#: bytes of free space that nothing which is sent here takes, on a small disk this share of it
+#: free space that received content must leave: so many bytes, or on a small disk this share of it
 FLOOR, FLOOR_SHARE = 64 << 20, 0.05
-#: bytes between two looks at the free space
+#: bytes after which the free space is looked at again
 _LOOK = 16 << 20
 
 
@@ -35,22 +35,22 @@ class Content(NamedTuple):
 
 
 class Incoming:
-    """The content that follows a message, up to and with its End or what stands for it.
+    """The content that follows a message, up to and with the End, Handed or Unsent that ends it.
 
     Args:
-        reader: what the client says.
-        take: gives the next open file that came with a message.
+        reader: reads the client's frames.
+        take: returns the descriptor of the next file that was handed over.
     """
 
     def __init__(self, reader: FrameReader, take: Callable[[], int]) -> None:
         self._reader, self._take = reader, take
-        #: what was read last; nothing before the first
+        #: the frame that was read last; None before the first
         self._frame: Message | memoryview | None = None
-        #: whether it was broken off, so that nobody can say what comes next
+        #: whether the stream was broken off, so that the next frame cannot be understood
         self.broken = False
 
     def save(self, path: str) -> Content:
-        """Write the content to a new file, which is sealed; if that fails there is none.
+        """Write the content to a new file and seal it; if that fails, no file is left.
 
         Raises:
             DigestMismatch: it is not what was announced.
@@ -67,7 +67,7 @@ class Incoming:
             raise
 
     def drain(self) -> None:
-        """Read and drop what is left."""
+        """Read the rest of the content and drop it."""
         if self._frame is None:
             self._next()
             if isinstance(self._frame, Handed):
@@ -103,7 +103,7 @@ class Incoming:
         return _checked(content, self._frame)
 
     def _adopt(self, handed: Handed, path: str) -> Content:
-        """Give a file that was handed over a name here too; one that can still be written to is copied."""
+        """Link a file that was handed over to a path; a file that can still be written to is copied."""
         fd = self._taken()
         try:
             link_or_copy(fd, path)
@@ -118,10 +118,10 @@ class Incoming:
 
 
 def _check_room(fd: int) -> None:
-    """Refuse to write more where that would leave the host too little: its ledger and its commands need some.
+    """Check that the disk keeps the free space that the host's ledger and commands need.
 
     Raises:
-        OSError: it would.
+        OSError: it has less.
     """
     disk = os.fstatvfs(fd)
     if disk.f_bavail * disk.f_frsize < min(FLOOR, FLOOR_SHARE * disk.f_blocks * disk.f_frsize):

@@ -1,7 +1,7 @@
 """A job on one host, from its plan until all its tasks are queued.
 
-Both go through the same decisions, one by one, so that memory does not grow with the number of tasks. Keys are read on
-a connection of their own: a snapshot that is older than the newest commit could not be written from.
+Planning and queueing go through the same decisions, one by one, so that memory does not grow with the number of tasks.
+Keys are read on a connection of their own: SQLite refuses a write on one that reads an older snapshot.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from sshmap.store.receipts import digest_maker, job_id
 from sshmap.store.tasks import NewTask, Tasks
 
 T = TypeVar("T")
-#: tasks judged with one look at the ledger
+#: tasks that are judged together, with one query each
 _BATCH = 500
-#: tasks queued in one transaction: the first few at once, so that work begins
+#: tasks queued in the first transaction, few so that workers begin soon, and in each later one
 _FIRST, _STEP = 200, 1000
-#: seconds for which others are let in between two transactions, at most
+#: most seconds between two transactions, in which other processes can write to the ledger
 _MOST_PAUSE = 0.1
 _MOST_PROBLEMS = 100
 
@@ -43,7 +43,7 @@ class Planning:
         store: the host's store.
         spec: the job.
         run: its run, opened before the holdings were counted.
-        holdings: for a fan-out, what all hosts hold below OUTDIR, as far as this host's inputs are concerned.
+        holdings: for a fan-out, what all hosts hold of the outputs of this host's inputs.
     """
 
     def __init__(self, store: Store, spec: JobSpec, run: Run, holdings: Holdings) -> None:
@@ -74,9 +74,9 @@ class Planning:
         )  # fmt: skip
 
     def _counted_fresh(self) -> Planned | None:
-        """Count the tasks of a job of which nothing is there yet, which takes a tenth of the time; None if it is another.
+        """Plan a job without tasks and outputs yet by counting, which takes a tenth of the time; None if it has some.
 
-        Rejected: to let the first tasks run while the others are judged. Nothing may run of a job that is refused.
+        Rejected: to let the first tasks run while the others are judged, since no task of a refused job may run.
         """
         if self._holdings or self._store.keys.any_below(self._outdir.removesuffix("/")) or self._tasks.any_of(self.run):
             return None
@@ -88,7 +88,7 @@ class Planning:
         return Planned(job=job_id(self.spec), inputs=inputs, fresh=tasks, kept=0)
 
     def queue(self) -> Generator[None, None, None]:
-        """Queue what is not there yet in small steps, waking the workers after each; others get the ledger in between."""
+        """Queue the tasks whose outputs are missing, in small steps; after each, wake the workers and let others write."""
         with self._store.ledger.change():
             self._jobs.begin_queueing(self.run)
         decisions = self._decisions()
@@ -107,7 +107,7 @@ class Planning:
             self._jobs.end_queueing(self.run, self.kept)
 
     def kept_stale(self) -> Iterator[tuple[str, Receipt]]:
-        """Go through fan-out directories that were complete already, but with keys of other work beside them."""
+        """Go through output directories of kept tasks that also hold keys of other work, and the receipts to keep."""
         if self.spec.replace and self._holdings:
             for decision in self._decisions():
                 if decision.kept and decision.task.stale:
@@ -129,7 +129,7 @@ class Planning:
         return make(source, self._outdir, inputs)
 
     def _judged(self, tasks: list[NewTask]) -> Iterator[expand.Decision]:
-        """Decide about tasks; one that is unfinished, or has ended since the client opened the run, stays part of the run."""
+        """Decide about tasks; one that is in the run and unfinished, or ended since the client opened it, is neither kept nor refused."""
         outputs = [task.output for task in tasks]
         inputs_in_run = self._tasks.inputs_in_run(self.run, outputs)
         judge = self._judge_fanouts(outputs) if self.spec.maker.verb is Verb.FANOUT else self._judge_keys(outputs)
@@ -153,7 +153,7 @@ class Planning:
 
     @staticmethod
     def _once(decision: expand.Decision, outputs: set[str]) -> expand.Decision:
-        """Refuse a fan-out that would write where another one of this job does."""
+        """Refuse a fan-out task that has the same output directory as an earlier one of the job."""
         if decision.task.output in outputs:
             return expand.Decision(task=decision.task, refused=True, doubled=True)
         outputs.add(decision.task.output)

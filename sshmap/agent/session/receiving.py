@@ -1,7 +1,6 @@
 """Receiving keys: content into temporary files, then many commits in one transaction.
 
-Thousands of small keys share a transaction; results go back with it. Nothing is promised
-before its transaction has ended, and every Put has one result.
+Many small keys share a transaction. Their results are sent when it has ended, not before; each Put has one result.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ class Receiver:
 
     Args:
         store: the session's store.
-        take: gives the next open file that came with a message.
-        deliveries: says which fan-out files may come.
+        take: returns the descriptor of the next file that was handed over.
+        deliveries: refuses files that neither a client copies in nor a fan-out brings here.
     """
 
     def __init__(self, store: Store, take: Callable[[], int], deliveries: Deliveries) -> None:
@@ -43,7 +42,7 @@ class Receiver:
         self._size = 0
 
     def receive(self, put: Put, reader: FrameReader) -> Stored | None:
-        """Receive one key; return results if it is time for a commit."""
+        """Receive one key; if enough keys wait, commit them and return their results."""
         incoming = Incoming(reader, self._take)
         try:
             item: Staged | PutResult = self._staged(put, incoming)
@@ -58,7 +57,7 @@ class Receiver:
         return None
 
     def receive_file(self, path: Path, digest: bytes, reader: FrameReader) -> None:
-        """Receive a file that is not a key; all of its content is read in any case.
+        """Receive a file that is not a key; its content is read to the end also if it cannot be written.
 
         Raises:
             DigestMismatch: it is not what was announced.
@@ -79,7 +78,7 @@ class Receiver:
             raise host_error(exc, path) from exc
 
     def flush(self) -> Iterator[Stored]:
-        """Commit what waits."""
+        """Commit the keys that wait, if any, and go through the results."""
         if self._waiting:
             yield self._commit()
 
@@ -111,13 +110,13 @@ class Receiver:
         except SshmapError as exc:
             results = iter([refused(exc, item.name) for item in items])
         for item in items:
-            # what has become a key has another name
+            # a file that has become a key was moved away
             if os.path.exists(item.path):
                 os.unlink(item.path)
         return Stored(results=tuple(next(results) if isinstance(item, Staged) else item for item in waiting))
 
     def _committed(self, items: list[Staged]) -> list[PutResult]:
-        """Commit all that can be; if the transaction fails, none is."""
+        """Commit those keys that can be committed, in one transaction; if that fails, none is committed."""
         self._store.prepare(items)
         with self._store.committing():
             results = [self._result(item) for item in items]

@@ -1,7 +1,6 @@
-"""One session: reads requests, answers them. The whole of what a client can ask of a host.
+"""One session: the opening exchange, then reading requests and passing each to what answers it. Lists all requests.
 
-A request's work is in the module of its noun (`receiving`, `sending`, `listing`, `jobs`, `adhoc`);
-here is the opening exchange, the dispatch and the sign of life.
+What a request does is in the module of its noun (`receiving`, `sending`, `listing`, `jobs`, `adhoc`).
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def serve(root: Root, channel: Channel, *, warm: bool = False, peer: str = "") -
         try:
             hello = _greeting(reader)
             check_root(root.path)
-            # a peer that says so is served like any other, and refused when it asks
+            # only for clients: a peer is served as usual, and refused when it asks to stop the daemon
             if hello.ending and not peer and not hello.caller:
                 serve_end(root, hello, reader, writer, warm=warm)
                 return
@@ -92,7 +91,7 @@ def _greeting(reader: FrameReader) -> m.Hello:
 
 @contextlib.contextmanager
 def _heartbeat(writer: FrameWriter) -> Iterator[None]:
-    """Say now and then that the agent lives, while it says nothing else."""
+    """Send a sign of life whenever nothing else was sent for `HEARTBEAT` seconds."""
     over = threading.Event()
 
     def beat() -> None:
@@ -111,7 +110,7 @@ def _heartbeat(writer: FrameWriter) -> Iterator[None]:
         yield
     finally:
         over.set()
-        # the channel's descriptors will be another's soon
+        # before the channel is closed: its descriptors may be used again for another session
         beating.join(HEARTBEAT)
 
 
@@ -119,7 +118,7 @@ class ServedSession:
     """The agent's side of a session.
 
     Raises:
-        SshmapError: the client is not served here.
+        SshmapError: the client is not admitted.
     """
 
     def __init__(
@@ -159,7 +158,7 @@ class ServedSession:
             self._note_use()
 
     def _note_use(self) -> None:
-        """Remember that the host is in use, which nobody needs to know to the second."""
+        """Note that the host is in use, at most once a second."""
         if (now := time.monotonic()) - self._noted > 1.0:
             self._noted = now
             lifecycle.note_use(self._root)
@@ -169,7 +168,7 @@ class ServedSession:
         try:
             self._answer(request)
         except ProtocolError as exc:
-            # what comes next cannot be told apart from what was meant to belong to this
+            # the next frames may belong to the request that failed, so none can be read as a request
             self.writer.message(m.Problem.of(exc))
             return False
         except HostLost:
@@ -183,7 +182,7 @@ class ServedSession:
         return True
 
     def _unforeseen(self, exc: OSError) -> m.Problem:
-        """Say what the system refused; where that is neither about a file nor about space, it is a bug of ours."""
+        """Return the Problem for a failed system call; one that is neither about a file nor about space is a bug."""
         if exc.filename is None and exc.errno not in (errno.ENOSPC, errno.EDQUOT):
             return _bug()
         return m.Problem.of(host_error(exc, self._root.path))
@@ -204,7 +203,7 @@ class ServedSession:
         self._listings.answer(self.store, request, self.writer)
 
     def put(self, request: m.Put) -> None:
-        """Receive a key; its result comes with those of its neighbours."""
+        """Receive a key; its result is sent with those of the other keys of its transaction."""
         result = self.receiver.receive(request, self.reader)
         if result is not None:
             self.writer.message(result)
@@ -228,7 +227,7 @@ class ServedSession:
         self.writer.message(m.Removed(count=count, size=size))
 
     def ship(self, request: m.Ship) -> None:
-        """Take a file for a job, unless it is here; one that another client brings meanwhile is taken nevertheless."""
+        """Receive a file for a job, unless it is here already; also if another client sends the same file at the same time."""
         path = self._root.shipped / request.file.digest.hex()
         wanted = not path.exists()
         self.writer.message(m.Wanted(wanted=wanted))
@@ -245,17 +244,17 @@ class ServedSession:
         serve_command(self.store, request.command, "", self._channel, self.writer)
 
     def get_status(self, _: m.GetStatus) -> None:
-        """Tell the host's status."""
+        """Send the host's status."""
         self.writer.message(status(self.store))
 
     def diagnose(self, _: m.Diagnose) -> None:
-        """Find out what only the host can."""
-        from sshmap.agent.host.doctor import diagnose  # brings the courier with it
+        """Find out what only the host itself can, and send it."""
+        from sshmap.agent.host.doctor import diagnose  # imports much that no other request needs
 
         self.writer.message(diagnose(self._root))
 
     def jobs(self, _: m.Jobs) -> None:
-        """Tell the jobs."""
+        """Send the runs that this host knows."""
         self.writer.message(m.JobList(jobs=job_rows(self.store)))
 
     def start_daemon(self, _: m.StartDaemon) -> None:
@@ -266,7 +265,7 @@ class ServedSession:
         self.writer.message(msgspec.structs.replace(seen, findings=seen.findings + told))
 
     def set_peers(self, request: m.SetPeers) -> None:
-        """Learn about the other hosts."""
+        """Write down what the client says about the other hosts."""
         set_peers(self._root, request)
         self.writer.message(m.PeersSet())
 
