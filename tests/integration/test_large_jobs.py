@@ -89,6 +89,27 @@ def test_run_whose_session_was_killed_while_it_queued_is_completed_by_the_same_c
     assert len(end_all(store)) == KEYS - len(claimed)
 
 
+@pytest.mark.parametrize("indir", ["sm://in/", "sm://in/d3/", "sm://in/*/k*7", "sm://nothing/"])
+@pytest.mark.parametrize("verb", Verb)
+def test_job_of_which_nothing_is_there_is_counted_as_it_would_be_judged(
+    store: Store, monkeypatch: pytest.MonkeyPatch, verb: Verb, indir: str
+) -> None:
+    spec = JobSpec(indir=indir, outdir="sm://out/", maker=Maker(verb=verb, command="cat"))
+    planning = Planning(store, spec, Jobs(store.ledger).open(spec, RunId("1")), Holdings())
+    counted = planning.plan()
+    monkeypatch.setattr(Planning, "_counted_fresh", lambda _: None)
+    assert counted == planning.plan()
+
+
+@pytest.mark.parametrize("there", ["out/d1/k1", "out/x"])
+def test_job_of_which_something_is_there_is_judged(store: Store, there: str) -> None:
+    """By what the key is: here it was copied in, and stands in the way only where the job would write."""
+    with store.ledger.change():
+        store.keys.insert(Row(there, 1, b"d" * 16, 1_700_000_000, None))
+    plan = planned(store, "1").plan()
+    assert (plan.fresh, plan.refused) == ((KEYS - 1, 1) if there == "out/d1/k1" else (KEYS, 0))
+
+
 def test_others_get_their_turn_while_a_job_is_queued(store: Store) -> None:
     waits: list[float] = []
     over = threading.Event()
