@@ -121,23 +121,34 @@ class Commits:
     def _commit(self, waiting: list[Made]) -> None:
         if any(made.task.verb is Verb.FANOUT for made in waiting):
             self._read_ring()
-        peers = {item.path: self._peer(made.task, item) for made in waiting for item in made.files}
-        self._store.prepare([item for made in waiting for item in made.files if not peers[item.path]])
-        done: dict[int, int] = {}
-        sending: dict[int, int] = {}
+        peers = self._prepare(waiting)
         with self._store.committing():
             ours = {task.id for task in self._tasks.owned(made.task for made in waiting)}
             counted = [made for made in waiting if made.task.id in ours]
             hold_inputs(self._store, counted)
             for made in counted:
-                away = any(peers[item.path] for item in made.files)
-                (sending if away else done)[made.task.id] = sum(item.size for item in made.files)
                 self._commit_one(made, peers)
-            self._tasks.finish(done)
-            self._tasks.send(sending)
+            are_posted = self._end(counted, peers)
             self._store.ledger.bump()
-        if sending:
+        if are_posted:
             wake(self._store.root, "courier")
+
+    def _prepare(self, waiting: list[Made]) -> dict[str, str]:
+        """Prepare the commit of what stays here; return for each file the host that it has to be sent to, or nothing."""
+        peers = {item.path: self._peer(made.task, item) for made in waiting for item in made.files}
+        self._store.prepare([item for made in waiting for item in made.files if not peers[item.path]])
+        return peers
+
+    def _end(self, counted: list[Made], peers: dict[str, str]) -> bool:
+        """Record that tasks have ended, but for those with files in the outbox; say whether there are any of these."""
+        done: dict[int, int] = {}
+        sending: dict[int, int] = {}
+        for made in counted:
+            ended = sending if any(peers[item.path] for item in made.files) else done
+            ended[made.task.id] = sum(item.size for item in made.files)
+        self._tasks.finish(done)
+        self._tasks.send(sending)
+        return bool(sending)
 
     def _peer(self, task: Task, item: Staged) -> str:
         """Return the host that an output has to be sent to; nothing if it belongs here, as those of map and merge always do."""
