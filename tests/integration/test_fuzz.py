@@ -75,9 +75,16 @@ def send_anything(tmp_path: Path, sessions: int) -> None:
 def test_client_takes_any_frames_without_a_bug(
     tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch, request_kind: type[m.Message]
 ) -> None:
+    answer_anything(tmp_path, canary, monkeypatch, request_kind, SESSIONS // 4)
+
+
+def answer_anything(
+    tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch, request_kind: type[m.Message], sessions: int
+) -> None:
+    """Have a client make calls whose requests of a kind are answered by any frames."""
     out = tmp_path / "out"
 
-    @settings(QUIET, max_examples=SESSIONS // 4)
+    @settings(QUIET, max_examples=sessions)
     @given(st.data())
     def answer(data: st.DataObject) -> None:
         frames = data.draw(fuzz.ANSWERS)
