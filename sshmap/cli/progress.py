@@ -90,7 +90,7 @@ def _display(*, rated: bool = True) -> Any:  # noqa: ANN401  # rich is not impor
             return Text(f"{human_size(size)} {human_size(size / max(task.elapsed or 0, 0.1))}/s")
 
     return Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn(),
         *((Rate(), TimeRemainingColumn()) if rated else ()),
         console=Console(stderr=True), transient=True, refresh_per_second=_REFRESH,
     )  # fmt: skip

@@ -17,8 +17,8 @@ DEFAULT_ROOT = "~/.sshmap"
 LOCAL_IDLE_STOP = 900.0
 #: What may stand in names, users and addresses: nothing a shell or ssh would read as more.
 _SAFE = re.compile(r"[A-Za-z0-9_.:@%+][A-Za-z0-9_.:@%+\-]*")
-#: What may stand in a root, which comes into shell lines, forced commands and options of ssh.
-_ROOT_CHARACTERS = re.compile(r"[A-Za-z0-9_./+@~\-]")
+#: What may stand in the path of a root or a Python, which come into shell lines, forced commands and options of ssh.
+_PATH_CHARACTERS = re.compile(r"[A-Za-z0-9_./+@~\-]")
 #: One host to go through, as ``user@host:port``; a literal address of IPv6 stands in brackets.
 _HOP = re.compile(
     r"([A-Za-z0-9_.%+][A-Za-z0-9_.%+\-]*@)?(\[[0-9A-Za-z:.%]+\]|[A-Za-z0-9_.][A-Za-z0-9_.\-]*)(:(?P<port>[0-9]{1,5}))?"
@@ -169,8 +169,6 @@ def _root_problem(root: str) -> str:
         return ""
     if not root.startswith(("/", "~/")):
         return f"root: {root!r} is not an absolute path"
-    if strange := _ROOT_CHARACTERS.sub("", root):
-        return f"root: {root!r} holds {strange[0]!r}; letters, digits and _ . / + @ ~ - may stand in it"
     if os.path.normpath(root).strip("/") in ("", "~"):
         return (
             f"root: {root!r} is not a directory for sshmap alone, whose files `down --purge` deletes; name one below it"
@@ -183,6 +181,10 @@ def _path_problem(host: Host) -> str:
         value = getattr(host, field)
         if value.startswith("-") or any(ord(char) < 32 for char in value):
             return f"{field}: {value!r} begins with '-' or holds a control character"
+    for field in ("root", "python"):
+        value = getattr(host, field)
+        if strange := _PATH_CHARACTERS.sub("", value):
+            return f"{field}: {value!r} holds {strange[0]!r}; letters, digits and _ . / + @ ~ - may stand in it"
     return _root_problem(host.root) or _gateway_problem(host.gateway)
 
 

@@ -195,6 +195,14 @@ def test_root_may_hold_what_no_shell_takes_for_more(root: str) -> None:
     assert loaded(f'[[hosts]]\nname = "h1"\nroot = "{root}"').hosts[0].root == root
 
 
+@pytest.mark.parametrize(
+    "python", ["$(touch x)", "/opt/my python/bin/python3", "python3;reboot", "`id`", "python3 -c x"]
+)
+def test_python_may_hold_nothing_that_a_shell_takes_for_more(python: str) -> None:
+    with pytest.raises(InvalidInventory, match=r"python: .* holds"):
+        loaded(f'[[hosts]]\nname = "h1"\npython = "{python}"')
+
+
 def test_hosts_may_share_an_address_if_their_roots_differ() -> None:
     text = '[[hosts]]\nname = "h1"\naddress = "x"\nroot = "/1"\n[[hosts]]\nname = "h2"\naddress = "x"\nroot = "/2"'
     assert names(loaded(text).hosts) == ["h1", "h2"]
