@@ -18,6 +18,8 @@ from sshmap.errors import HostNotReady
 
 #: seconds that a supervisor may take to end what runs below it
 _LIMIT = 15.0
+#: seconds between two looks whether the supervisor was stopped, during a command that takes long
+_STOPPED_LOOK = 1.0
 
 
 class Commands:
@@ -95,13 +97,16 @@ class _Supervisor:
 
     def _await_code(self, tail: Tail, meanwhile: Callable[[], None]) -> int:
         """Wait for the exit code; return KILLED if the supervisor ends without an answer, or answers another request."""
-        limit: float | None = PATIENCE * 1000
+        limit = PATIENCE * 1000
         while self._control.fileno() not in (ready := [fd for fd, _ in self._poll.poll(limit)]):
             if ready:
                 self._drain(tail)
-            elif limit is not None:
+            elif limit == PATIENCE * 1000:
                 meanwhile()
-                limit = None
+                limit = _STOPPED_LOOK * 1000
+            elif self._is_stopped():
+                self.alive = False
+                return KILLED
         # the answer comes after all of the command's stderr was written, so what was ready with it is all there is
         if self._stderr in ready:
             self._drain(tail)
@@ -110,6 +115,11 @@ class _Supervisor:
             return int(code)
         self.alive = False
         return KILLED
+
+    def _is_stopped(self) -> bool:
+        """Say whether a signal, which its command may have sent, keeps the supervisor from going on."""
+        found = os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        return found is not None and found.si_code == os.CLD_STOPPED
 
     def _drain(self, tail: Tail) -> None:
         for _ in range(64):
