@@ -10,6 +10,7 @@ these open but the last, as its stderr. Standard library only.
 from __future__ import annotations
 
 import os
+import select
 import sys
 
 from sshmap.agent.execution.processes import RESET, kill
@@ -73,6 +74,9 @@ class Bash:
         )  # fmt: skip
         for fd in (ring, reply, null):
             os.close(fd)
+        #: where its answers are awaited, and what else its owner waits for
+        self.poll = select.poll()
+        self.poll.register(self.reply, select.POLLIN)
 
     def begin(self, command: Command) -> None:
         """Hand over a command.

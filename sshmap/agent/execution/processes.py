@@ -23,18 +23,32 @@ def become_subreaper() -> None:
 def children(pid: int) -> list[int]:
     """Return the child processes of a process, those that its other threads started too."""
     try:
-        return [int(word) for thread in os.listdir(f"/proc/{pid}/task") for word in children_of_thread(pid, thread)]
+        return [int(word) for thread in os.listdir(f"/proc/{pid}/task") for word in _children_of_thread(pid, thread)]
     except OSError:
         return []
 
 
-def children_of_thread(pid: int, thread: str) -> list[bytes]:
+def _children_of_thread(pid: int, thread: str) -> list[bytes]:
     """Return the child processes that a thread of a process has started, or adopted, as words."""
     try:
         with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
             return file.read().split()
     except OSError:
         return []
+
+
+class OwnChildren:
+    """The children that the main thread of this process has started, or adopted; looked at often, so the file stays open."""
+
+    def __init__(self) -> None:
+        try:
+            self._fd = os.open(f"/proc/{os.getpid()}/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+
+    def pids(self) -> list[int]:
+        """Return them, those that wait to be reaped included; none where the system does not show them."""
+        return [int(word) for word in os.pread(self._fd, 1 << 20, 0).split()] if self._fd >= 0 else []
 
 
 def processes() -> list[int]:

@@ -13,7 +13,7 @@ import threading
 import time
 
 from sshmap.agent.execution.bash import Bash, Command
-from sshmap.agent.execution.processes import RESET, children_of_thread, exit_code, kill_below
+from sshmap.agent.execution.processes import RESET, OwnChildren, exit_code, kill_below
 
 #: exit code of a command whose shell was killed with it
 KILLED = 128 + signal.SIGKILL
@@ -40,6 +40,7 @@ class Server:
         self._woken, self._waking = os.pipe()
         for fd in (self._woken, self._waking):
             os.set_blocking(fd, False)
+        self._children = OwnChildren()
         self._shell: Bash | None = None
         #: wait status of bash, if it has ended or stopped
         self._shell_ended: int | None = None
@@ -129,15 +130,14 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
         self._shell_ended = None
-        return Bash(self._environment, self._stderr)
+        shell = Bash(self._environment, self._stderr)
+        shell.poll.register(self._woken, select.POLLIN)
+        return shell
 
     def _await_shell(self, shell: Bash, command: Command) -> int | None:
         """Wait for bash's answer; None if bash was killed or stopped, or if it answers another request."""
-        poll = select.poll()
-        poll.register(self._woken, select.POLLIN)
-        poll.register(shell.reply, select.POLLIN)
         while self._shell_ended is None:
-            ready = [fd for fd, _ in poll.poll()]
+            ready = [fd for fd, _ in shell.poll.poll()]
             if self._woken in ready:
                 os.read(self._woken, 4096)
                 self._reap()
@@ -178,7 +178,7 @@ class Server:
         if not self._reap():
             return
         spare = (self._shell.pid,) if self._shell else ()
-        if thorough or [int(pid) for pid in children_of_thread(os.getpid(), str(os.getpid()))] != [*spare]:
+        if thorough or self._children.pids() != [*spare]:
             kill_below(os.getpid(), spare)
 
 
