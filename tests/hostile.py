@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from pathlib import Path
 
+from sshmap.client.runtime import here
 from sshmap.errors import HostLost
 from sshmap.inventory import Host
+from sshmap.model import Receipt
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
+from sshmap.store.digest import digest_of
 from sshmap.transport import memory
 from sshmap.transport.channel import Channel
 
@@ -18,12 +23,52 @@ from sshmap.transport.channel import Channel
 Said = m.Message | bytes | bytearray
 #: what is answered to which request
 Answers = Mapping[type[m.Message], Iterable[Said]]
+CONTENT = b"content"
+END = m.End(size=len(CONTENT), digest=digest_of(CONTENT))
+RECEIPT = Receipt(b"m" * 16, b"i" * 16)
+
+
+class Endless:
+    """Answers of which the last is said for ever; may be gone through more than once."""
+
+    def __init__(self, *said: Said) -> None:
+        self._said = said
+
+    def __iter__(self) -> Iterator[Said]:
+        return itertools.chain(self._said, itertools.repeat(self._said[-1]))
+
+
+class Made:
+    """Answers that a function makes, each time anew."""
+
+    def __init__(self, make: Callable[[], Iterator[Said]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[Said]:
+        return self._make()
+
+
+def status(**fields: object) -> m.Status:
+    """Return the status of a host that is up."""
+    kind = (f"{here().version[0]}.{here().version[1]}", here().machine, here().libc)
+    told = {
+        "host": "h",
+        "keys": 0,
+        "size": 0,
+        "free": 0,
+        "cores": 1,
+        "workers": 1,
+        "daemon": True,
+        "platform": kind,
+        **fields,
+    }
+    return m.Status(**told)  # type: ignore[arg-type]
+
 
 HONEST: Answers = {
     m.Ping: [m.Served()],
     m.Ls: [m.Listed(generation="g")],
     m.Get: [m.Served()],
-    m.Sync: [m.Synced()],
     m.Remove: [m.Removed(count=1, size=1)],
     m.Open: [m.Opened(run="run", epoch=1)],
     m.CountOutputs: [m.OutputCounts(rows=()), m.Served()],
@@ -31,7 +76,14 @@ HONEST: Answers = {
     m.Start: [m.RunEnded(done=1, failed=0, size=0, kept=0)],
     m.Sweep: [m.Removed(count=0, size=0)],
     m.Jobs: [m.JobList(jobs=())],
-    m.GetStatus: [m.Status(host="h", keys=0, size=0, free=0, cores=1, workers=1, daemon=True)],
+    m.GetStatus: [status()],
+    m.Diagnose: [m.Diagnosis()],
+    m.StartDaemon: [status()],
+    m.SetPeers: [m.PeersSet()],
+    m.StopDaemon: [m.DaemonStopped(was_running=True)],
+    m.Ship: [m.Wanted(wanted=False)],
+    m.Relay: [m.RelayItem(id=1, name="b/000_k", receipt=RECEIPT), CONTENT, END, m.Served(count=1)],
+    m.Delivered: [m.Served()],
     m.Exec: [m.Exited(code=0)],
     m.Eval: [m.Exited(code=0)],
 }
@@ -47,12 +99,16 @@ def speak(channel: Channel, answers: Answers) -> None:
         writer.message(m.welcome(hello))
         chosen = {**HONEST, **answers}
         waits: m.Message | None = None
+        puts: list[m.PutResult] = []
         while (request := reader.read()) is not None:
             if isinstance(request, m.Plan | m.Start):
                 waits = request
                 continue
+            if isinstance(request, m.Put):
+                puts.append(m.PutResult(request.name))
             asked = waits if isinstance(request, m.Counted) else request
-            _say(channel, writer, chosen.get(type(asked), ()) if isinstance(asked, m.Message) else ())
+            honest = [m.Stored(results=tuple(puts)), m.Synced()] if isinstance(asked, m.Sync) else ()
+            _say(channel, writer, chosen.get(type(asked), honest) if isinstance(asked, m.Message) else ())
 
 
 def _say(channel: Channel, writer: FrameWriter, answers: Iterable[Said]) -> None:
@@ -83,3 +139,18 @@ class Hosts:
 
     def _serve(self, answers: Answers) -> Callable[[Channel], None]:
         return lambda channel: speak(channel, answers)
+
+
+@contextlib.contextmanager
+def bounded_memory(limit: int) -> Generator[None]:
+    """Have what is done take no more than so many bytes of memory at any time beyond what there was before."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = _memory("VmRSS")
+    yield
+    grown = _memory("VmHWM") - before
+    assert grown < limit, f"it took {grown >> 20} MiB"
+
+
+def _memory(field: str) -> int:
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(text.split(f"{field}:")[1].split()[0]) << 10

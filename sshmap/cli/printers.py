@@ -112,7 +112,7 @@ class HumanPrinter:
         """Show failures, equal ones once, and the last line of a copy."""
         _say_failures(result)
         _say(
-            f"done: {result.fresh} ok, {len(result.failures)} failed, {result.kept} kept, "
+            f"done: {result.fresh} ok, {result.failed} failed, {result.kept} kept, "
             f"{f'{result.repaired} repaired, ' if result.repaired else ''}{human_size(result.size)}, {human_time(seconds)}"
         )
 
@@ -162,7 +162,7 @@ class JsonPrinter(HumanPrinter):
 
     def transfer(self, result: Transfer, seconds: float) -> None:
         """Show the counts."""
-        counts = {"ok": result.fresh, "failed": len(result.failures), "kept": result.kept, "repaired": result.repaired}
+        counts = {"ok": result.fresh, "failed": result.failed, "kept": result.kept, "repaired": result.repaired}
         sys.stdout.write(_json({**counts, "bytes": result.size, "seconds": round(seconds, 3)}) + "\n")
 
 
@@ -212,6 +212,8 @@ def _say_failures(result: Transfer) -> None:
         _say(f"error: {group[0]}" if len(group) == 1 else f"error: {len(group)} times: {reason} (first: {group[0]})")
     if len(groups) > MOST_LINES:
         _say(f"error: and {len(groups) - MOST_LINES} more kinds of failure")
+    if result.more_failures:
+        _say(f"error: and {result.more_failures} more")
 
 
 def folded(failures: Sequence[TaskFailure]) -> list[str]:

@@ -135,13 +135,13 @@ def find_python(host: Host, noise: bytearray | None = None) -> Python:
     script = _PROBE.format(candidates=" ".join(candidates), marker=marker)
     with contextlib.closing(open_command(host, ["sh", "-c", script])) as channel:
         found: dict[str, Python] = {}
-        for line in marked(channel, marker, noise):
+        for number, line in enumerate(marked(channel, marker, noise)):
             if line == "end":
                 break
+            if number == len(candidates):
+                raise ProtocolError("it tells of more interpreters than it was asked for", host=host.name)
             python = _python(line)
             found[python.path] = python
-            if len(found) > len(candidates):
-                raise ProtocolError("it tells of more interpreters than it was asked for", host=host.name)
     for python in found.values():
         if python.usable:
             return python
@@ -184,18 +184,21 @@ def install(host: Host, python: str, runtime: Runtime) -> Facts:
         _check(facts)
         archive = b"" if facts.have else runtime.archive()
         channel.send(b"%d\n" % len(archive) + archive)
-        answer = json.loads(next(answers))
-    if "unsafe" in answer:
-        raise unsafe(answer["unsafe"])
-    if "error" in answer:
-        raise HostNotReady(f"cannot set up {facts.root}: {answer['error']}")
+        answer = _decode(next(answers), _Installed)
+    if answer.unsafe:
+        raise unsafe(answer.unsafe)
+    if answer.error:
+        raise HostNotReady(f"cannot set up {facts.root}: {answer.error}")
     return facts
 
 
 class _Installed(msgspec.Struct, frozen=True, kw_only=True):
     """The installer's last answer."""
 
+    #: why the root could not be set up; empty if it was
     error: str = ""
+    #: why others could alter it; empty if they could not
+    unsafe: str = ""
 
 
 def _decode(line: str, kind: type[Answer]) -> Answer:

@@ -120,10 +120,11 @@ class Cluster:
         return upload(self._conversations, chosen, report)
 
     def get(self, key: str) -> bytes:
-        """Return a key's content.
+        """Return a key's content; one of more than 1 GiB is left to `get_file` and `cat`.
 
         Raises:
             NothingMatched: there is no such key.
+            UsageError: it is larger.
             DigestMismatch: its content is damaged.
         """
         return download.fetch_bytes(self._conversations, check_name(parse_name(key)))

@@ -35,6 +35,10 @@ from sshmap.protocol.messages import End, Get, Item, Passed, Problem, Served, Un
 from sshmap.store.digest import Hasher
 from sshmap.transport.session import Session
 
+#: bytes of a key that is returned as a whole: whatever a host announces, no more is held in memory
+MOST_BYTES = 1 << 30
+#: large keys that are remembered while small ones are fetched
+MOST_LARGE = 10_000
 #: bytes of a key, and why they do not count if they do not
 Received = tuple[int, SshmapError | None]
 
@@ -56,7 +60,7 @@ def download(
     def arrived(name: str, size: int, problem: SshmapError | None) -> None:
         with guard:
             if problem:
-                transfer.failures[name] = problem
+                transfer.fail(name, problem)
             else:
                 transfer.fresh += 1
                 transfer.size += size
@@ -96,46 +100,64 @@ class _Part:
         self._directory, self._arrived = directory, arrived
         #: last key that the host has sent or passed over; after a break, the request goes on behind it
         self._last = ""
-        #: keys that were passed over because they are large, until they have arrived
+        #: keys that were passed over because they are large, until they have arrived; `MOST_LARGE` at most
         self._large: dict[str, None] = {}
 
     def fetch_all(self) -> None:
-        """Fetch small keys, then large ones through the transport for large content."""
+        """Fetch small keys, then large ones through the transport for large content; some at a time, if there are very many."""
         if not self._conversations.splits_by_size(self._host):
             self._fetch(Get(prefix=self._prefix), bulk=True)
             return
-        self._fetch(Get(prefix=self._prefix, limit=BULK))
+        start, whole = "", False
+        while not whole:
+            whole = self._fetch(Get(prefix=self._prefix, limit=BULK, after=start))
+            end = self._last
+            self._fetch_large(start, "" if whole else end)
+            start = end
+
+    def _fetch_large(self, start: str, end: str) -> None:
+        """Fetch what was passed over; all that is large behind a name, up to another if one is given."""
         if self._large:
-            self._fetch(Get(prefix=self._prefix, least=BULK), bulk=True)
+            self._fetch(Get(prefix=self._prefix, least=BULK, after=start), end, bulk=True)
         # keys that were large when they were passed over, and have been swapped for small ones since
         for name in list(self._large):
             with contextlib.suppress(NothingMatched):
                 self._fetch(Get(prefix=name, exact=True), bulk=True)
+        self._large.clear()
 
-    def _fetch(self, request: Get, *, bulk: bool = False) -> None:
-        self._last = ""
-        self._conversations.ask(
-            self._host, lambda session: self._converse(session, request), bulk=bulk, progress=lambda: self._last
+    def _fetch(self, request: Get, end: str = "", *, bulk: bool = False) -> bool:
+        """Fetch keys, up to a name if one is given; say whether that was all the host has, which it is not if many large ones were passed over."""
+        self._last = request.after
+        return self._conversations.ask(
+            self._host, lambda session: self._converse(session, request, end), bulk=bulk, progress=lambda: self._last
         )
 
-    def _converse(self, session: Session, request: Get) -> None:
+    def _converse(self, session: Session, request: Get, end: str) -> bool:
         session.begin(msgspec.structs.replace(request, after=self._last), Served, Problem)
         while not isinstance(answer := session.next(), Served):
             if not isinstance(answer, Item | Passed):
                 raise ProtocolError(f"{type(answer).__name__} came instead of a key", host=self._host)
-            self._check(answer.name)
+            self._check(answer.name, request)
+            if end and answer.name > end:
+                return True
             if isinstance(answer, Item):
                 self._take(session, answer)
-            else:
+            elif request.limit:
                 self._large[answer.name] = None
+            else:
+                raise ProtocolError(f"it does not send {show(answer.name)}", host=self._host)
             self._last = answer.name
+            if len(self._large) == MOST_LARGE and request.limit:
+                # what comes next is asked for again when these are here; the session is closed, as more is to come on it
+                return False
+        return True
 
     def _take(self, session: Session, item: Item) -> None:
         size, problem = _receive(session, item, lambda: self._directory.create(item.name[len(self._prefix) :]))
         self._large.pop(item.name, None)
         self._arrived(item.name, size, problem)
 
-    def _check(self, name: str) -> None:
+    def _check(self, name: str, request: Get) -> None:
         """Check that the host sends a key that was asked for, in order.
 
         Raises:
@@ -145,7 +167,7 @@ class _Part:
             check_name(name)
         except InvalidKey as exc:
             raise ProtocolError(f"it sent a bad name: {exc.message}", host=self._host) from exc
-        if not name.startswith(self._prefix):
+        if not name.startswith(self._prefix) or (request.exact and name != request.prefix):
             raise ProtocolError(f"it sent {show(name)}, which was not asked for", host=self._host)
         if name <= self._last:
             raise ProtocolError(f"it sent {show(name)} after {show(self._last)}: out of order", host=self._host)
@@ -257,11 +279,18 @@ def fetch_bytes(conversations: Conversations, name: str) -> bytes:
 
     Raises:
         NothingMatched: there is no such key.
+        UsageError: it is larger than `MOST_BYTES`.
         DigestMismatch: its content is damaged.
     """
     content = bytearray()
 
     def take(session: Session, item: Item) -> Received:
+        if item.size > MOST_BYTES:
+            raise UsageError(
+                f"{show(name)} is said to have {item.size} bytes, more than get returns ({MOST_BYTES})",
+                hint="copy it to a file: sshmap cp, or get_file",
+                host=session.host,
+            )
         content.clear()
         return receive(session, item, content.extend)
 

@@ -5,24 +5,68 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sshmap.errors import ProtocolError
+from sshmap.model import Receipt
 from sshmap.placement import Ring
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
+
+#: rows about directories of outputs that a host may send: they are held in memory
+MOST_ROWS = 1_000_000
 
 
 def counted(session: Session, outdir: str) -> Iterator[m.OutputCount]:
     """Go through the fan-out outputs that a host says it holds below OUTDIR.
 
     Raises:
-        ProtocolError: it names keys elsewhere, or answers something else.
+        ProtocolError: it names keys elsewhere, counts without end, or answers something else.
     """
+    rows = _Rows(session.host, outdir)
     for page in session.stream(m.CountOutputs(outdir=outdir), m.Served):
         if isinstance(page, m.OutputCounts):
-            if any(not row.output.startswith(outdir) for row in page.rows):
-                raise ProtocolError("it counts outputs that were not asked for", host=session.host)
+            rows.take(page)
             yield from page.rows
         elif not isinstance(page, m.Served):
             raise ProtocolError(f"{type(page).__name__} came instead of counts", host=session.host)
+
+
+class _Rows:
+    """Holds the rows of one answer against what was asked: directories below OUTDIR, in order, each receipt once.
+
+    Args:
+        host: whose answer it is.
+        outdir: what was asked for.
+    """
+
+    def __init__(self, host: str, outdir: str) -> None:
+        self._host, self._outdir = host, outdir
+        self._count = 0
+        #: an empty page is the last one
+        self._ended = False
+        self._directory = ""
+        self._receipts: set[Receipt | None] = set()
+
+    def take(self, page: m.OutputCounts) -> None:
+        """Check the next page.
+
+        Raises:
+            ProtocolError: a row is of something else, or there is no end of them.
+        """
+        self._count += len(page.rows)
+        if self._ended or self._count > MOST_ROWS:
+            raise ProtocolError("its counts of outputs do not end", host=self._host)
+        self._ended = not page.rows
+        for row in page.rows:
+            self._check(row)
+
+    def _check(self, row: m.OutputCount) -> None:
+        base = row.output.removeprefix(self._outdir).removesuffix("/")
+        if row.output != f"{self._outdir}{base}/" or not base or "/" in base:
+            raise ProtocolError("it counts outputs that were not asked for", host=self._host)
+        if row.output > self._directory:
+            self._directory, self._receipts = row.output, set()
+        if row.output < self._directory or row.receipt in self._receipts:
+            raise ProtocolError("its counts of outputs are out of order", host=self._host)
+        self._receipts.add(row.receipt)
 
 
 def check_plan(host: str, plan: m.Planned) -> m.Planned:
@@ -48,11 +92,13 @@ def check_peers(host: str, message: m.Progress | m.RunEnded, ring: Ring) -> None
 
 
 def check_directories(host: str, stale: m.StaleOutputs, outdir: str, ring: Ring) -> None:
-    """Refuse directories that no input on a host has outputs in, as keys in them are going to be deleted on all hosts.
+    """Refuse pages without rows, and directories that no input on a host has outputs in, as keys in them are going to be deleted on all hosts.
 
     Raises:
         ProtocolError: there are some.
     """
+    if not stale.directories:
+        raise ProtocolError("it speaks of stale outputs and names none", host=host)
     for row in stale.directories:
         base = row.output.removeprefix(outdir).removesuffix("/")
         if row.output != f"{outdir}{base}/" or "/" in base or ring.place(base) != host:

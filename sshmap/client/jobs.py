@@ -18,7 +18,7 @@ import msgspec
 import xxhash
 
 from sshmap.client.conversations import Conversations
-from sshmap.client.job_answers import check_directories, check_peers, check_plan, counted
+from sshmap.client.job_answers import MOST_ROWS, check_directories, check_peers, check_plan, counted
 from sshmap.client.relay import Relays
 from sshmap.client.results import HostResult, JobFailed, JobResult, TaskFailure, raise_failures
 from sshmap.errors import HostLost, NothingMatched, ProtocolError, SshmapError, UsageError
@@ -250,6 +250,8 @@ class JobRun:
             elif isinstance(message, m.StaleOutputs):
                 check_directories(name, message, parse_name(self.spec.outdir), self._conversations.ring)
                 self._stale[name] += message.directories
+                if len(self._stale[name]) > min(self._plans[name].inputs, MOST_ROWS):
+                    raise ProtocolError("it speaks of more stale outputs than it has inputs", host=name)
             else:
                 raise ProtocolError(f"{type(message).__name__} came while the job was followed", host=name)
         check_peers(name, message, self._conversations.ring)

@@ -19,6 +19,8 @@ from sshmap.transport.session import Session
 PAUSE = 0.3
 #: seconds after which a connection that broke is tried again
 RETRY = 2.0
+#: files that a host sends at one request, several times what agents do
+MOST_FILES = 2000
 
 
 class Relays:
@@ -93,33 +95,35 @@ def carry_some(source: Session, target: Session) -> int:
     """Relay some of the files that wait on one host for another; return how many.
 
     Raises:
+        ProtocolError: one of the two says what does not belong into a relay.
         SshmapError: one of the two is lost.
     """
     ids: list[int] = []
     for message in source.stream(m.Relay(peer=target.host), m.Served):
-        if isinstance(message, m.RelayItem):
-            if not ids:
-                target.expect_end(m.Synced)
-            ids.append(message.id)
-            put = m.Put(
-                name=message.name, receipt=message.receipt, members=message.members, replace=message.replace, source=source.host,
-            )  # fmt: skip
-            target.writer.message(put, flush=False)
-            _pass_on(source, target)
-    if ids:
-        results = target.sync()
-        if len(results) != len(ids):
-            raise ProtocolError(f"it answered for {len(results)} of {len(ids)} files", host=target.host)
-        problems = {number: result.problem for number, result in zip(ids, results, strict=True) if result.problem}
-        untold = {number for number, problem in problems.items() if problem.kind == HostNotReady.__name__}
-        settled = tuple(number for number in ids if number not in untold)
-        refused = {number: problem for number, problem in problems.items() if number not in untold}
-        source.ask(m.Delivered(peer=target.host, ids=settled, refused=refused), m.Served)
-        return len(settled)
-    return 0
+        if isinstance(message, m.Served):
+            break
+        if not isinstance(message, m.RelayItem) or len(ids) >= MOST_FILES:
+            raise ProtocolError(f"{type(message).__name__} came after {len(ids)} files to relay", host=source.host)
+        if not ids:
+            target.expect_end(m.Synced)
+        ids.append(message.id)
+        _pass_on(source, target, message)
+    return _settle(source, target, ids) if ids else 0
 
 
-def _pass_on(source: Session, target: Session) -> None:
+def _settle(source: Session, target: Session, ids: list[int]) -> int:
+    """Tell a host what has become of the files that were carried; return how many it need not keep."""
+    problems = {number: result.problem for number, result in zip(ids, target.sync(), strict=True) if result.problem}
+    untold = {number for number, problem in problems.items() if problem.kind == HostNotReady.__name__}
+    settled = tuple(number for number in ids if number not in untold)
+    refused = {number: problem for number, problem in problems.items() if number not in untold}
+    source.ask(m.Delivered(peer=target.host, ids=settled, refused=refused), m.Served)
+    return len(settled)
+
+
+def _pass_on(source: Session, target: Session, item: m.RelayItem) -> None:
+    put = m.Put(name=item.name, receipt=item.receipt, members=item.members, replace=item.replace, source=source.host)
+    target.writer.message(put, flush=False)
     while isinstance(frame := source.frame(), memoryview):
         target.writer.data(frame)
     if not isinstance(frame, m.End):

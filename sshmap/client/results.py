@@ -9,6 +9,9 @@ import msgspec
 from sshmap.errors import BY_NAME, CommandsFailed, HostsFailed, SshmapError
 from sshmap.protocol import messages
 
+#: failures of one copy that are kept: a host may report as many as it likes
+MOST_FAILURES = 10_000
+
 
 class Transfer(msgspec.Struct, kw_only=True):
     """What a copy has done."""
@@ -21,9 +24,23 @@ class Transfer(msgspec.Struct, kw_only=True):
     repaired: int = 0
     #: bytes
     size: int = 0
-    #: what went wrong, by key
+    #: what went wrong, by key; the first `MOST_FAILURES`
     failures: dict[str, SshmapError] = {}
+    #: number of keys beyond these that went wrong
+    more_failures: int = 0
     seconds: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        """Keys and hosts that went wrong."""
+        return len(self.failures) + self.more_failures
+
+    def fail(self, name: str, error: SshmapError) -> None:
+        """Note that a key went wrong."""
+        if len(self.failures) < MOST_FAILURES:
+            self.failures[name] = error
+        else:
+            self.more_failures += 1
 
     def check(self) -> Transfer:
         """Return this transfer if nothing went wrong.

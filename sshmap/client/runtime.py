@@ -11,6 +11,7 @@ import gzip
 import importlib.metadata
 import io
 import platform
+import re
 import subprocess
 import sys
 import tarfile
@@ -22,7 +23,7 @@ import msgspec
 import xxhash
 
 import sshmap
-from sshmap.errors import HostNotReady
+from sshmap.errors import HostNotReady, ProtocolError
 
 #: packages that agents import; setproctitle, which cotyledon would use, is left out
 PACKAGES = ("cachetools", "cotyledon", "fasteners", "msgspec", "uhashring", "xxhash")
@@ -130,7 +131,14 @@ def _archive(files: dict[str, bytes]) -> bytes:
 
 
 def wanted(platform: tuple[str, str, str]) -> str:
-    """Return the id of the code that a host should run: Python's version, machine and C library are given as it tells them."""
+    """Return the id of the code that a host should run: Python's version, machine and C library are given as it tells them.
+
+    Raises:
+        ProtocolError: what it tells is no version.
+        HostNotReady: the wheels for it cannot be had.
+    """
     version, machine, libc = platform
+    if not re.fullmatch("[0-9]{1,4}[.][0-9]{1,4}", version):
+        raise ProtocolError(f"its Python is of version {version[:100]!r}, which is none")
     major, minor = version.split(".")
     return build(Platform(version=(int(major), int(minor)), machine=machine, libc=libc)).id

@@ -60,7 +60,7 @@ def upload(
     def answered(source: Source, size: int, result: PutResult, problem: SshmapError | None) -> None:
         with guard:
             if problem:
-                transfer.failures[source.name] = problem
+                transfer.fail(source.name, problem)
             else:
                 transfer.fresh += result.fresh
                 transfer.repaired += result.repaired
@@ -268,8 +268,8 @@ class _Reader:
     def _read(self) -> None:
         try:
             while not isinstance(message := self._session.next(), Synced):
-                if not isinstance(message, Stored):
-                    raise ProtocolError(f"{type(message).__name__} came instead of Stored", host=self._session.host)
+                if not isinstance(message, Stored) or not message.results:
+                    raise ProtocolError(f"{type(message).__name__} came instead of results", host=self._session.host)
                 for result in message.results:
                     self._take(result)
                     self._room.release()

@@ -12,7 +12,7 @@ shell start-up files) is skipped, at most 64 KiB, and quoted if the line never c
 **Frame.** Four bytes length, big endian; one byte kind; that many bytes. Kind 0 is a
 message: MessagePack of one class of `messages`, tagged by ``t``. Kind 1 is data: content
 of the key or file being sent. Lengths are checked before anything is allocated: 16 MiB
-for messages, 1 MiB for data. Unknown fields are ignored, unknown messages refused.
+for messages, 1 MiB for data; empty frames are refused. Unknown fields are ignored, unknown messages refused.
 
 **Stream.** Content follows the message that announces it: data frames, then ``End`` with
 length and xxh3-128 digest. Only a matching ``End`` makes content count. Between hosts on one

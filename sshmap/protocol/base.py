@@ -11,6 +11,10 @@ from sshmap.model import Count, Peer
 VERSION, LOWEST = 3, 3
 
 
+#: characters of a message and of a hint that are kept of what the other side reports
+_MOST_TEXT = 4096
+
+
 def settle_version(lowest: int, highest: int) -> int:
     """Return the highest version that this code and the other side speak.
 
@@ -54,7 +58,8 @@ class Problem(Message, frozen=True, kw_only=True):
 
     def error(self, host: str = "") -> SshmapError:
         """Return the error that was packed, with the name of the host that sent it."""
-        return BY_NAME.get(self.kind, ProtocolError)(self.message, hint=self.hint, host=host)
+        kind = BY_NAME.get(self.kind, ProtocolError)
+        return kind(self.message[:_MOST_TEXT], hint=self.hint[:_MOST_TEXT], host=host)
 
 
 class Hello(Message, frozen=True, kw_only=True):

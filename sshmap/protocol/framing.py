@@ -155,7 +155,8 @@ class FrameReader:
             if not self._fill(HEADER.size, at_boundary=True):
                 return None
             length, kind = HEADER.unpack_from(self._buffer, self._start)
-            if length > (MAX_DATA if kind == DATA else MAX_MESSAGE) or kind > DATA:
+            # a frame without bytes gets nobody further, and so could be sent for ever
+            if not 0 < length <= (MAX_DATA if kind == DATA else MAX_MESSAGE) or kind > DATA:
                 raise ProtocolError(f"bad frame: kind {kind}, {length} bytes")
             self._fill(HEADER.size + length)
             begin = self._start + HEADER.size

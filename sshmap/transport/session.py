@@ -16,6 +16,7 @@ from sshmap.protocol.messages import (
     Hello,
     Message,
     Problem,
+    Put,
     PutResult,
     Stored,
     Sync,
@@ -27,6 +28,17 @@ from sshmap.transport.channel import Channel
 
 Answer = TypeVar("Answer", bound=Message)
 Other = TypeVar("Other", bound=Message)
+
+
+class _Writer(FrameWriter):
+    """Writes frames, and counts the Puts among them."""
+
+    puts = 0
+
+    def message(self, message: Message, *, flush: bool = True) -> None:
+        """Write a message."""
+        self.puts += isinstance(message, Put)
+        super().message(message, flush=flush)
 
 
 class Session:
@@ -44,7 +56,7 @@ class Session:
         self.channel = channel
         self.host = hello.host
         self.reader = FrameReader(channel)
-        self.writer = FrameWriter(channel)
+        self.writer = _Writer(channel)
         #: messages that end the request under way; empty if none is under way, so that the session can be used again
         self._last: tuple[type[Message], ...] = ()
         marker = new_marker()
@@ -74,6 +86,7 @@ class Session:
         """Note that requests are under way that the caller sends itself; one of these messages ends them."""
         assert self.idle, "one request at a time"
         self._last = last
+        self.writer.puts = 0
 
     def ask(self, request: Message, answer: type[Answer]) -> Answer:
         """Send a request and return its one answer.
@@ -94,12 +107,22 @@ class Session:
                 return
 
     def sync(self) -> list[PutResult]:
-        """Wait until all Puts have been committed or refused; return what became of those not reported yet."""
+        """Wait until all Puts since the last time have been committed or refused; return what became of each, in their order.
+
+        Raises:
+            ProtocolError: the agent tells of fewer or more.
+            SshmapError: what the agent reports.
+        """
         results: list[PutResult] = []
         self._last = (Synced,)
         self.writer.message(Sync())
         while isinstance(message := self.expect(Stored, Synced), Stored):
             results += message.results
+            if not message.results or len(results) > self.writer.puts:
+                break
+        if len(results) != self.writer.puts or not self.idle:
+            raise ProtocolError(f"it answered for {len(results)} of {self.writer.puts} files", host=self.host)
+        self.writer.puts = 0
         return results
 
     @overload

@@ -22,7 +22,7 @@ from tests import cutting, fuzz
 from tests.conftest import files_below
 from tests.cutting import SEAM, in_time
 from tests.hostile import Hosts
-from tests.integration.test_hostile_host import INVENTORY
+from tests.lies import INVENTORY
 
 impatient = cutting.impatient
 #: sessions; `make fault` has a hundred times as many

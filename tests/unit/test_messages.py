@@ -107,7 +107,7 @@ def test_what_is_no_message_is_refused(content: object) -> None:
 
 
 def test_empty_message_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="bad message"):
+    with pytest.raises(ProtocolError, match="bad frame"):
         received(b"")
 
 
