@@ -63,8 +63,8 @@ class LyingSshd:
         self.answers: Answers = {}
         self.probed: Iterable[str] = PROBED
         self.installed: Iterable[str] = INSTALLED
-        #: said on stderr first, without an end
-        self.complaint = b""
+        #: pieces of 64 KiB that are said on stderr
+        self.complaints = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def tell(
@@ -73,10 +73,10 @@ class LyingSshd:
         *,
         probed: Iterable[str] = PROBED,
         installed: Iterable[str] = INSTALLED,
-        complaint: bytes = b"",
+        complaints: int = 0,
     ) -> None:
         """Say what is answered from now on; honest where nothing is said."""
-        self.answers, self.probed, self.installed, self.complaint = answers or {}, probed, installed, complaint
+        self.answers, self.probed, self.installed, self.complaints = answers or {}, probed, installed, complaints
 
     def host(self, transport: str) -> Host:
         """Describe it as the inventory does."""
@@ -102,9 +102,9 @@ class LyingSshd:
         with sock:
             command, (stdin, stdout, stderr), _, _ = socket.recv_fds(sock, 1 << 16, 3)
             with contextlib.closing(FdChannel(stdin, stdout, silence=None)) as channel, open(stderr, "wb", 0) as said:
-                if self.complaint:
+                if self.complaints:
                     threading.Thread(
-                        target=_complain, args=(os.dup(said.fileno()), self.complaint), daemon=True
+                        target=_complain, args=(os.dup(said.fileno()), self.complaints), daemon=True
                     ).start()
                 with contextlib.suppress(HostLost):
                     self._answer(command.decode(), channel)
@@ -142,7 +142,6 @@ def _drain(channel: FdChannel) -> None:
         continue
 
 
-def _complain(fd: int, text: bytes) -> None:
+def _complain(fd: int, count: int) -> None:
     with contextlib.suppress(OSError), open(fd, "wb", 0) as said:
-        while True:
-            said.write(text)
+        said.writelines(b"x" * 65536 for _ in range(count))
