@@ -17,6 +17,8 @@ SESSIONS, ANSWERED = 10_000, 25_000
 #: bytes by which memory may grow, most of them for what hypothesis remembers of its examples
 GROWTH = 200 << 20
 
+pytestmark = pytest.mark.timeout(1800)
+
 
 @pytest.fixture
 def memory_is_bounded() -> Iterator[None]:
