@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from sshmap.model import Receipt
+from sshmap.store.keys import after_prefix
 from sshmap.store.ledger import Ledger
 
 
@@ -133,6 +134,11 @@ class Outbox:
             "INSERT OR REPLACE INTO fanouts VALUES (?, ?, ?, ?, ?)",
             (output, receipt.maker, receipt.inputs, count, names),
         )
+
+    def any_fanout_below(self, outdir: str) -> bool:
+        """Say whether fan-out tasks with outputs below a directory have ended here, be it that they made nothing."""
+        query = "SELECT 1 FROM fanouts WHERE output >= ? AND output < ? LIMIT 1"
+        return self._db.execute(query, (outdir, after_prefix(outdir))).fetchone() is not None
 
     def fanouts(self, outputs: list[str]) -> dict[str, tuple[Receipt, int, bytes]]:
         """Return the records of fan-out tasks by their output directories, of which at most some hundred are given."""

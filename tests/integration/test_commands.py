@@ -125,7 +125,7 @@ def test_program_is_found_where_bash_finds_it(tmp_path: Path, path: str) -> None
 
 ATTACKS = [
     "rm -rf ../*", "rm -rf ../../*", "rm -rf ../out ../in ../request", "chmod 000 ..", "chmod 000 .", "kill -9 $PPID", "kill -9 $$", "kill -STOP $$",
-    "kill -STOP $PPID; sleep 100", "kill -STOP $PPID $$; sleep 100",
+    "kill -STOP $PPID; sleep 100", "kill -STOP $PPID; while :; do echo x >&2; sleep 0.01; done", "kill -STOP $PPID $$; sleep 100",
     "kill -STOP $BASHPID", "exec 3>&- 4>&- 5>&- 6>&-", "for fd in 3 4 5 6 7 8 9; do echo '1 0' >&$fd || true; done", "exec 0<&- 1>&- 2>&-",
     "trap '' TERM INT HUP", "set +e; exec 255>&-; exit 0", "printf '9 0\\n' > /proc/$PPID/fd/4 || true",
     "for fd in /proc/$$/fd/*; do echo '9 0' > $fd || true; done", ": > /proc/$$/fd/6", "rm -f /proc/$$/fd/6; printf x > /proc/$$/fd/6",

@@ -23,6 +23,7 @@ from sshmap.store.commit import Store
 from sshmap.store.jobs import Jobs, Run
 from sshmap.store.keys import Row
 from sshmap.store.layout import Root
+from sshmap.store.outbox import Outbox
 from sshmap.store.tasks import Task, Tasks
 from sshmap.transport import memory
 from sshmap.transport.session import Session
@@ -108,6 +109,21 @@ def test_job_of_which_something_is_there_is_judged(store: Store, there: str) -> 
         store.keys.insert(Row(there, 1, b"d" * 16, 1_700_000_000, None))
     plan = planned(store, "1").plan()
     assert (plan.fresh, plan.refused) == ((KEYS - 1, 1) if there == "out/d1/k1" else (KEYS, 0))
+
+
+def test_fanout_that_made_nothing_counts_as_done(store: Store) -> None:
+    """No output of it is there, but its record is."""
+    spec = JobSpec(indir="sm://in/d3/", outdir="sm://out/", maker=Maker(verb=Verb.FANOUT, command="cat"))
+    planning = Planning(store, spec, Jobs(store.ledger).open(spec, RunId("1")), Holdings())
+    fresh = planning.plan().fresh
+    assert fresh == KEYS // 10
+    list(planning.queue())
+    tasks = Tasks(store.ledger).claim(0, 1, fanouts=True)
+    with store.ledger.change():
+        Outbox(store.ledger).record_fanout(tasks[0].output, tasks[0].receipt, 0, bytes(16))
+        Tasks(store.ledger).finish({tasks[0].id: 0})
+    again = Planning(store, spec, Jobs(store.ledger).open(spec, RunId("2")), Holdings()).plan()
+    assert (again.fresh, again.kept) == (fresh - 1, 1)
 
 
 def test_others_get_their_turn_while_a_job_is_queued(store: Store) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from sshmap import Cluster
 from sshmap.agent.daemon.task_directory import TaskDirectory
+from sshmap.agent.daemon.task_directory import _is_telling as is_telling
 from sshmap.client.results import JobFailed
 from sshmap.model import Verb
 from sshmap.store.digest import digest_fd, digest_of
@@ -93,6 +94,25 @@ def test_directory_in_which_something_lies_is_replaced_or_emptied(directory: Tas
         (work / beside).touch()
         assert not list(Path(directory.ready()).iterdir())
         assert [entry.name for entry in Path(directory.ready()).parent.iterdir()] == ["work"]
+
+
+def test_link_in_the_place_of_the_working_directory_is_not_followed(directory: TaskDirectory, canary: Path) -> None:
+    """Not even to look what lies there: a worker that tidies up deletes files."""
+    work = Path(directory.ready())
+    work.rmdir()
+    work.symlink_to(canary)
+    directory.empty()
+    assert Path(directory.ready()) != work
+    directory.close()
+
+
+@pytest.mark.parametrize(
+    ("changed", "telling"),
+    [((5, 7), True), ((1_000_000_000, 7), False), ((7, 2_000_000_000), False), ((7, 10**30), False)],
+)
+def test_time_of_change_tells_only_if_a_later_one_would_be_another(changed: tuple[int, int], telling: bool) -> None:
+    """Not within a tick of the clock, and not where the file system knows whole seconds only."""
+    assert is_telling(changed) is telling
 
 
 def test_reused_file_holds_what_it_was_filled_with_last(directory: TaskDirectory) -> None:

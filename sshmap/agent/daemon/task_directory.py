@@ -125,8 +125,7 @@ class TaskDirectory:
             if changed != self._empty:
                 if os.listdir(self._work) or os.listdir(os.path.dirname(self._work)) != ["work"]:
                     return False
-                # what is changed within the same tick of the kernel's clock gets the same time
-                self._empty = changed if time.time_ns() - max(changed) > _TICK else (0, 0)
+                self._empty = changed if _is_telling(changed) else (0, 0)
         except OSError:
             return False
         return True
@@ -144,11 +143,20 @@ class TaskDirectory:
         """Delete the files in a working directory, as fan-outs leave them; say whether it is empty and as it was made now."""
         if self._inode:
             try:
-                for entry in os.scandir(self._work):
-                    os.unlink(entry.path)
+                self._delete_files()
             except OSError:
                 return False
         return self._is_empty()
+
+    def _delete_files(self) -> None:
+        """Delete the files in the working directory, and in no other that a command has put a link to in its place."""
+        fd = os.open(self._work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(fd).st_ino == self._inode:
+                for name in os.listdir(fd):
+                    os.unlink(name, dir_fd=fd)
+        finally:
+            os.close(fd)
 
     def _remove(self) -> None:
         """Remove the working directory, whatever a command left there."""
@@ -162,6 +170,14 @@ class TaskDirectory:
         if self._own:
             remove_tree(Path(self._own))
             self._own = ""
+
+
+def _is_telling(changed: tuple[int, ...]) -> bool:
+    """Say whether a later change would give a directory another time of change than these, in ns.
+
+    What is changed within the same tick of the kernel's clock gets the same time; some file systems know whole seconds only.
+    """
+    return time.time_ns() - max(changed) > _TICK and all(moment % 1_000_000_000 for moment in changed)
 
 
 def discard(paths: Iterable[str]) -> None:

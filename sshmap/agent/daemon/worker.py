@@ -106,7 +106,8 @@ class Worker:
     def _is_outbox_full(self) -> bool:
         """Say whether fan-outs have to wait for the courier; the size of the outbox is not read for each quick task."""
         now = time.monotonic()
-        if now - self._outbox_seen > _OUTBOX_LOOK:
+        # that it is full is never taken as known: whoever makes room wakes this worker once
+        if self._outbox_full or now - self._outbox_seen > _OUTBOX_LOOK:
             self._outbox_full, self._outbox_seen = self.outbox.size() >= FULL_OUTBOX, now
         return self._outbox_full
 

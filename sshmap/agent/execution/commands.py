@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 
 from sshmap.agent.execution import supervisor
@@ -97,16 +98,19 @@ class _Supervisor:
 
     def _await_code(self, tail: Tail, meanwhile: Callable[[], None]) -> int:
         """Wait for the exit code; return KILLED if the supervisor ends without an answer, or answers another request."""
-        limit = PATIENCE * 1000
-        while self._control.fileno() not in (ready := [fd for fd, _ in self._poll.poll(limit)]):
+        limit, looked, looks = PATIENCE, time.monotonic(), 0
+        while self._control.fileno() not in (ready := [fd for fd, _ in self._poll.poll(limit * 1000)]):
             if ready:
                 self._drain(tail)
-            elif limit == PATIENCE * 1000:
-                meanwhile()
-                limit = _STOPPED_LOOK * 1000
-            elif self._is_stopped():
+            # by the clock, as there may always be something to drain
+            if time.monotonic() - looked < limit:
+                continue
+            if looks and self._is_stopped():
                 self.alive = False
                 return KILLED
+            if not looks:
+                meanwhile()
+            limit, looked, looks = _STOPPED_LOOK, time.monotonic(), looks + 1
         # the answer comes after all of the command's stderr was written, so what was ready with it is all there is
         if self._stderr in ready:
             self._drain(tail)
@@ -118,6 +122,9 @@ class _Supervisor:
 
     def _is_stopped(self) -> bool:
         """Say whether a signal, which its command may have sent, keeps the supervisor from going on."""
+        if not hasattr(os, "waitid"):
+            # macOS before Python 3.13
+            return False
         found = os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
         return found is not None and found.si_code == os.CLD_STOPPED
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import threading
 import time
 
@@ -191,7 +192,10 @@ def _watch(control: int) -> None:
     """Wait until the worker has ended, then send the main thread SIGTERM, which makes it call `end_all`."""
     poll = select.poll()
     poll.register(control, 0)
-    poll.poll()
+    # elsewhere nothing tells of a hang-up alone
+    parent, pause = os.getppid(), None if sys.platform == "linux" else 1000
+    while not poll.poll(pause) and os.getppid() == parent:
+        continue
     while True:
         # again and again, as the main thread may have been about to wait when the signal came
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from sshmap.model import Indir, Receipt, Verb, base_name
+from sshmap.model import Indir, Receipt, base_name
 from sshmap.placement import numeric_prefix
 from sshmap.protocol.messages import OutputCount
-from sshmap.store.keys import merge_group
 from sshmap.store.receipts import digest_inputs
 from sshmap.store.tasks import NewTask
 
@@ -62,12 +61,13 @@ def merge_tasks(source: Indir, outdir: str, inputs: Iterable[tuple[str, str, byt
             )
 
 
-def count_tasks(source: Indir, verb: Verb, names: Iterable[str]) -> tuple[int, int]:
-    """Return the number of inputs, and of the different outputs of their tasks."""
-    picked = [name for name in names if source.picks(name)] if source.pattern else list(names)
-    if verb is Verb.MAP:
-        return len(picked), len(picked)
-    return len(picked), len(set(map(base_name if verb is Verb.FANOUT else merge_group, picked)))
+def count_groups(source: Indir, inputs: Iterable[tuple[str, str, bytes]]) -> tuple[int, int]:
+    """Return the number of inputs and of tasks of a merge, from inputs ordered by group."""
+    members = tasks = 0
+    for _, rows in itertools.groupby(inputs, key=lambda row: row[0]):
+        picked = sum(source.picks(name) for _, name, _ in rows)
+        members, tasks = members + picked, tasks + bool(picked)
+    return members, tasks
 
 
 def group_name(bases: list[str]) -> str:

@@ -16,7 +16,7 @@ from typing import TypeVar
 from sshmap.agent.host.wake import wake
 from sshmap.agent.session import expand
 from sshmap.agent.shuffle import Holdings
-from sshmap.model import JobSpec, Maker, Receipt, Verb, check_job, show
+from sshmap.model import JobSpec, Maker, Receipt, Verb, base_name, check_job, show
 from sshmap.protocol.messages import Planned, Problem
 from sshmap.store.commit import Store
 from sshmap.store.jobs import Jobs, Run
@@ -80,12 +80,23 @@ class Planning:
         """
         if self._holdings or self._store.keys.any_below(self._outdir.removesuffix("/")) or self._tasks.any_of(self.run):
             return None
-        verb = self.spec.maker.verb
-        with contextlib.closing(Ledger(self._store.root)) as ledger:
-            inputs, tasks = expand.count_tasks(self._source, verb, Keys(ledger).names(self._source.prefix))
-        if verb is Verb.FANOUT and tasks < inputs:
+        if self.spec.maker.verb is Verb.FANOUT and Outbox(self._store.ledger).any_fanout_below(self._outdir):
             return None
-        return Planned(job=job_id(self.spec), inputs=inputs, fresh=tasks, kept=0)
+        with contextlib.closing(Ledger(self._store.root)) as ledger:
+            inputs, tasks = self._count(Keys(ledger))
+        return None if tasks < 0 else Planned(job=job_id(self.spec), inputs=inputs, fresh=tasks, kept=0)
+
+    def _count(self, keys: Keys) -> tuple[int, int]:
+        """Return the number of inputs and of tasks; fewer than none of a fan-out of which two tasks have one output."""
+        prefix = self._source.prefix
+        if self.spec.maker.verb is Verb.MERGE:
+            return expand.count_groups(self._source, keys.grouped(prefix))
+        names = filter(self._source.picks, keys.names(prefix))
+        if self.spec.maker.verb is Verb.MAP:
+            inputs = sum(1 for _ in names)
+            return inputs, inputs
+        bases = Counter(map(base_name, names))
+        return bases.total(), len(bases) if bases.total() == len(bases) else -1
 
     def queue(self) -> Generator[None, None, None]:
         """Queue the tasks whose outputs are missing, in small steps; after each, wake the workers and let others write."""
