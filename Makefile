@@ -32,7 +32,7 @@ test: $(STAMP)
 # random faults, for as long as they take: whatever `make test` has only a small part of
 fault: $(STAMP)
 	@.ci/components
-	@if [ -d tests/fault ]; then $(BIN)/python -m pytest -n 2 $(OPTIONS) tests/fault; else echo "there are no tests in tests/fault"; fi
+	@if [ -d tests/fault ]; then $(BIN)/python -m pytest -n 0 $(OPTIONS) tests/fault; else echo "there are no tests in tests/fault"; fi
 
 check: $(STAMP)
 	$(BIN)/ruff check .
