@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from sshmap.agent.daemon.worker import Worker
 from sshmap.agent.session import planning as planning_module
 from sshmap.agent.session.planning import Planning
 from sshmap.agent.session.server import serve
-from sshmap.agent.shuffle import Holdings
+from sshmap.agent.shuffle import FULL_OUTBOX, Holdings
 from sshmap.errors import HostLost
 from sshmap.model import JobSpec, Maker, RunId, Verb
 from sshmap.protocol.framing import FrameWriter
@@ -22,7 +23,7 @@ from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.jobs import Jobs, Run
 from sshmap.store.keys import Row
-from sshmap.store.layout import Root
+from sshmap.store.layout import ClusterFile, Root
 from sshmap.store.outbox import Outbox
 from sshmap.store.tasks import Task, Tasks
 from sshmap.transport import memory
@@ -181,3 +182,17 @@ def test_job_is_queued_to_its_end_when_its_client_leaves_meanwhile(
         session.writer.message(Start(job=SPEC, run=run.run, epoch=run.epoch))
         session.writer.message(Counted())
         wait_until(lambda: states(store, Run(seq=1, id=RunId("1"), epoch=1)) == {"queued": KEYS})
+
+
+def test_outbox_that_was_full_is_looked_at_again_as_soon_as_somebody_wakes_the_worker(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes room in it wakes the workers once; that it is not full may be known for a moment."""
+    store.root.write_cluster(ClusterFile(root_id="r", host="h0", ring=(("h0", 1.0),), fingerprint="f"))
+    worker = Worker(store.root, 0)
+    sizes = iter([FULL_OUTBOX, 0])
+    monkeypatch.setattr(worker.outbox, "size", lambda: next(sizes))
+    assert worker._is_outbox_full()  # what a claim asks
+    assert not worker._is_outbox_full()
+    assert not worker._is_outbox_full(), "not looked at a third time"
+    worker.store.close()
