@@ -34,7 +34,8 @@ from trips import Months, Trips, write_months
 
 from sshmap import Cluster
 from sshmap.cli.printers import HumanPrinter, JsonPrinter
-from sshmap.cli.progress import counting, following, is_shown
+from sshmap.cli.progress import counting, following, manner
+from sshmap.client.listing import Placed
 from sshmap.client.results import JobResult
 from sshmap.errors import SshmapError, UsageError
 
@@ -68,7 +69,7 @@ def send(cluster: Cluster, home: str, data: Path) -> None:
         raise UsageError(f"no CSV file in {data}", hint="--data takes a directory with files named *.csv")
     digests = {name: digest(path) for name, path in files.items()}
     same = forget(cluster, home, digests)
-    with counting("data", len(files) - len(same), shown=is_shown(quiet=False)) as report:
+    with counting("data", manner(quiet=False)) as report:
         for name in files.keys() - same:
             report(1, cluster.put(files[name], f"{home}/csv/{name}").size)
     note(f"data: {len(files) - len(same)} sent, {len(same)} there already")
@@ -77,12 +78,12 @@ def send(cluster: Cluster, home: str, data: Path) -> None:
 def forget(cluster: Cluster, home: str, digests: dict[str, bytes]) -> set[str]:
     """Delete files that have changed, and of files that are gone all that was made; return the others' names."""
     same = set()
-    for placed in [row for row in cluster.ls(f"{home}/", recursive=True) if not isinstance(row, str)]:
-        step, name = placed.name.split("/")[2:4]
+    for placed in [row for row in cluster.ls(f"{home}/", recursive=True) if isinstance(row, Placed)]:
+        step, name = placed.path.split("/")[2:4]
         if step == "csv" and placed.digest == digests.get(name):
             same.add(name)
         elif step == "csv" or (step != "merged" and name not in digests):
-            cluster.rm(f"sm://{placed.name}")
+            cluster.rm(placed.name)
             if step == "csv":
                 note(f"data: {name} {'has changed' if name in digests else 'is gone'}")
     return same
@@ -101,7 +102,7 @@ def compute(cluster: Cluster, home: str) -> list[tuple[str, int]]:
     """Run what has not run before; return passenger counts and their trips, most trips first."""
     ran = kept = 0
     for target, (verb, source, command) in STEPS.items():
-        with following(target, shown=is_shown(quiet=False)) as report:
+        with following(target, manner(quiet=False)) as report:
             result = verb(cluster, f"{home}/{source}/", f"{home}/{target}/", command, replace=True, report=report)
         note(f"{target}: {result.done} ran, {result.kept} kept")
         ran, kept = ran + result.done, kept + result.kept

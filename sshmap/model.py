@@ -100,6 +100,16 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes = b""
 
 
+class Bucket(msgspec.Struct, frozen=True, array_like=True):
+    """All keys that have the same first part, on one host or on all together."""
+
+    name: str
+    keys: Count
+    size: Size
+    #: when the newest was committed, by its host's clock
+    mtime: Time
+
+
 class Receipt(msgspec.Struct, frozen=True, array_like=True):
     """What made a key; equal receipts mean the same work."""
 
@@ -223,6 +233,26 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+def parse_prefix(text: str) -> str:
+    """Read what the names of keys start with; a bare bucket means that bucket, and no other whose name starts with its.
+
+    Raises:
+        InvalidKey: no key can start like this.
+    """
+    name = parse_name(text)
+    return check_prefix(f"{name}/" if name and "/" not in name else name)
+
+
+def parse_directory(text: str) -> str:
+    """Read a directory of keys, with or without a slash at its end; empty if all buckets are meant.
+
+    Raises:
+        InvalidKey: no key can lie there.
+    """
+    name = parse_name(text)
+    return check_prefix(name if name.endswith("/") or not name else f"{name}/")
+
+
 def base_name(name: str) -> str:
     """Return the last part of a key name."""
     return name.rsplit("/", 1)[-1]
@@ -255,12 +285,16 @@ def parse_indir(text: str) -> Indir:
     if "*" not in name:
         return Indir(prefix=_directory(text, name), below=name)
     literal = name[: name.index("*")]
-    pattern = "[^/]*".join(re.escape(piece) for piece in name.split("*"))
     return Indir(
         prefix=literal,
         below=literal[: literal.rfind("/") + 1],
-        pattern=pattern + (".+" if name.endswith("/") else ""),
+        pattern=glob_pattern(name) + (".+" if name.endswith("/") else ""),
     )
+
+
+def glob_pattern(glob: str) -> str:
+    """Write a glob, whose ``*`` stays within a part, as a regular expression."""
+    return "[^/]*".join(map(re.escape, glob.split("*")))
 
 
 def parse_outdir(text: str) -> str:
@@ -322,4 +356,4 @@ def _overlaps(indir: str, outdir: str) -> bool:
     if len(wanted) <= len(given) and not indir.endswith("/"):
         return False
     pairs = zip(wanted, given, strict=False)
-    return all(re.fullmatch("[^/]*".join(map(re.escape, part.split("*"))), there) for part, there in pairs)
+    return all(re.fullmatch(glob_pattern(part), there) for part, there in pairs)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from sshmap import Cluster
-from sshmap.client.listing import Placed
+from sshmap.client.listing import Folder, Placed
 from sshmap.errors import NothingMatched, SshmapError
 from sshmap.inventory import Inventory
 from tests.conftest import files_below
@@ -53,8 +53,8 @@ class Verb(NamedTuple):
 def keys_below(cluster: Cluster, place: Place, folder: str = "") -> dict[str, bytes]:
     """Return all keys of a place, by the rest of their names."""
     start = f"{place.prefix}/{folder}"
-    rows = [row for row in cluster.ls(f"sm://{start}", recursive=True) if not isinstance(row, str)]
-    return {row.name.removeprefix(start): cluster.get(f"sm://{row.name}") for row in rows}
+    rows = [row for row in cluster.ls(f"sm://{start}", recursive=True) if isinstance(row, Placed)]
+    return {row.path.removeprefix(start): cluster.get(row) for row in rows}
 
 
 def files_of(place: Place) -> dict[str, bytes]:
@@ -72,9 +72,9 @@ def put_all(content: dict[str, bytes]) -> Callable[[Cluster, Place], None]:
     return put
 
 
-def listed(rows: Iterator[Placed | str], place: Place) -> list[tuple[str, int, str]]:
+def listed(rows: Iterator[Placed | Folder], place: Place) -> list[tuple[str, int, str]]:
     """Return a listing as names, sizes and hosts."""
-    return [(row, 0, "") if isinstance(row, str) else (row.name, row.size, row.host) for row in rows]
+    return [(row.path, row.size, row.host) if isinstance(row, Placed) else (row.path, 0, "") for row in rows]
 
 
 def spoken(code: int, out: io.BytesIO, err: io.BytesIO) -> tuple[int, bytes, bytes]:
@@ -120,8 +120,8 @@ def evaluate(cluster: Cluster, place: Place) -> object:
 
 
 def execute(cluster: Cluster, place: Place) -> object:
-    results, failures = cluster.exec("echo said; exit 7")
-    return raised(failures, [(name, spoken.exit_code, spoken.stdout) for name, spoken in results.items()])
+    results = cluster.exec("echo said; exit 7")
+    return [(name, spoken.exit_code, spoken.stdout) for name, spoken in results.items()]
 
 
 def raised(failures: dict[str, SshmapError], results: object) -> object:
@@ -134,6 +134,11 @@ def raised(failures: dict[str, SshmapError], results: object) -> object:
 def statuses(cluster: Cluster, place: Place) -> object:
     results, failures = cluster.statuses()
     return raised(failures, [(name, status.keys, status.runtime) for name, status in results.items()])
+
+
+def jobs(cluster: Cluster, place: Place) -> object:
+    results, failures = cluster.jobs()
+    return raised(failures, results)
 
 
 def remove(cluster: Cluster, place: Place) -> object:
@@ -198,6 +203,7 @@ VERBS = {
     "get_tree": Verb(get_tree, left=whole_files),
     "cat": Verb(cat),
     "ls": Verb(lambda cluster, place: listed(cluster.ls("sm://given/"), place)),
+    "ls of buckets": Verb(lambda cluster, place: [row for row in cluster.buckets() if row.name in ("given", "many")]),
     "ls -r": Verb(lambda cluster, place: listed(cluster.ls("sm://given/", recursive=True), place)),
     "ls of many pages": Verb(lambda cluster, place: listed(cluster.ls("sm://many/", recursive=True), place)),
     "where": Verb(lambda cluster, place: listed(cluster.where("sm://given/"), place)),
@@ -208,7 +214,7 @@ VERBS = {
     "fanout": Verb(job("fanout", SHUFFLE), put_all(JOB), outputs),
     "merge --with": Verb(job("merge", "xargs cat; wc -c < shipped", shipped=True), with_a_file, outputs),
     "merge --replace": Verb(job("merge", "xargs cat", replace=True), other_outputs, outputs),
-    "jobs": Verb(lambda cluster, place: cluster.jobs()),
+    "jobs": Verb(jobs),
     "statuses": Verb(statuses),
     "up": Verb(lambda cluster, place: raised(cluster.up()[1], None)),
 }

@@ -68,6 +68,7 @@ def status(**fields: object) -> m.Status:
 HONEST: Answers = {
     m.Ping: [m.Served()],
     m.Ls: [m.Listed(generation="g")],
+    m.ListBuckets: [m.Served()],
     m.Get: [m.Served()],
     m.Remove: [m.Removed(count=1, size=1)],
     m.Open: [m.Opened(run="run", epoch=1)],

@@ -16,7 +16,7 @@ from sshmap.client.relay import carry_some
 from sshmap.client.results import JobFailed, TransferFailed
 from sshmap.errors import SshmapError
 from sshmap.inventory import Host, Inventory
-from sshmap.model import Entry
+from sshmap.model import Bucket, Entry
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import DATA, HEADER, MESSAGE
 from tests.conftest import files_below
@@ -39,6 +39,10 @@ def frame(payload: bytes, kind: int = MESSAGE) -> bytearray:
 
 def page(*names: str) -> m.Listing:
     return m.Listing(entries=tuple(Entry(name, 1, 1) for name in names))
+
+
+def bucket(name: str) -> Bucket:
+    return Bucket(name, 1, 1, 1)
 
 
 def item(name: str, size: int = len(CONTENT)) -> list[Said]:
@@ -120,8 +124,7 @@ def eval_(cluster: Cluster, _: Path) -> object:
 
 
 def execute(cluster: Cluster, _: Path) -> object:
-    failures = cluster.exec("true", ["h0"])[1]
-    raise failures["h0"]
+    return cluster.exec("true", ["h0"])
 
 
 def health(cluster: Cluster, _: Path) -> object:
@@ -162,7 +165,17 @@ def relay(cluster: Cluster, source: str, target: str) -> object:
 
 
 def jobs(cluster: Cluster, _: Path) -> object:
-    return cluster.jobs()
+    failures = cluster.jobs()[1]
+    raise failures["h0"]
+
+
+def buckets(cluster: Cluster, _: Path) -> object:
+    return cluster.buckets()
+
+
+def count(cluster: Cluster, _: Path) -> object:
+    failures = cluster.count().failures
+    raise failures["h0"]
 
 
 def map_(cluster: Cluster, _: Path) -> object:
@@ -242,6 +255,15 @@ LIES: dict[str, tuple[Call, Answers]] = {
     "put, answers without an end": (put, {m.Sync: Endless(m.Stored(results=(m.PutResult("b/000_k"),)))}),
     "put_tree, fewer answers": (put_tree, {m.Sync: [m.Stored(results=(m.PutResult("b/000_0"),)), m.Synced()]}),
     "put_tree, answers out of order": (put_tree, {m.Sync: [m.Stored(results=tuple(map(m.PutResult, ("b/000_1", "b/000_0", "b/000_2")))), m.Synced()]}),
+    "buckets, out of order": (buckets, {m.ListBuckets: [m.Buckets(rows=(bucket("b"), bucket("a"))), m.Served()]}),
+    "buckets, one twice": (buckets, {m.ListBuckets: [m.Buckets(rows=(bucket("b"),)), m.Buckets(rows=(bucket("b"),)), m.Served()]}),
+    "buckets, a name that leads out": (buckets, {m.ListBuckets: [m.Buckets(rows=(bucket(".."),)), m.Served()]}),
+    "buckets, a name with a part": (buckets, {m.ListBuckets: [m.Buckets(rows=(bucket("b/c"),)), m.Served()]}),
+    "buckets, a name with an escape": (buckets, {m.ListBuckets: [m.Buckets(rows=(bucket("\x1b[2J"),)), m.Served()]}),
+    "buckets, pages without rows": (buckets, {m.ListBuckets: Endless(m.Buckets(rows=()))}),
+    "buckets, the same page for ever": (buckets, {m.ListBuckets: Endless(m.Buckets(rows=(bucket("b"),)))}),
+    "buckets, bytes below none": (buckets, {m.ListBuckets: [m.Buckets(rows=(Bucket("b", 1, -1, 0),)), m.Served()]}),
+    "count, fewer copied than none": (count, {m.Remove: [m.Removed(count=1, size=0, copied=-1)]}),
     "rm, fewer than none": (rm, {m.Remove: [m.Removed(count=-1, size=0)]}),
     "eval, an exit code that would be 0": (eval_, {m.Eval: [m.Exited(code=256)]}),
     "jobs, an unknown state": (jobs, {m.Jobs: [job_row(states={"asleep": 1})]}),
@@ -283,8 +305,9 @@ LIES: dict[str, tuple[Call, Answers]] = {
     **{
         f"{call.__name__.strip('_')}, {request.__name__}, {what}": (call, {request: answer})
         for call, request in (
-            (ls, m.Ls), (get_tree, m.Get), (get, m.Get), (get_file, m.Get), (cat, m.Get), (put, m.Sync), (rm, m.Remove), (eval_, m.Eval), (execute, m.Exec),
-            (health, m.GetStatus), (jobs, m.Jobs), (map_, m.Open), (map_, m.Plan), (map_, m.Start), (fanout, m.CountOutputs),
+            (ls, m.Ls), (get_tree, m.Get), (get, m.Get), (get_file, m.Get), (cat, m.Get), (put, m.Sync), (rm, m.Remove), (eval_, m.Eval),
+            (execute, m.Exec), (health, m.GetStatus), (jobs, m.Jobs), (buckets, m.ListBuckets), (count, m.Remove), (map_, m.Open), (map_, m.Plan),
+            (map_, m.Start), (fanout, m.CountOutputs),
             (ls_level, m.Ls), (where, m.Ls), (put_tree, m.Sync), (put_tree, m.Put), (rm_tree, m.Remove), (up, m.StartDaemon), (down, m.StopDaemon),
             (doctor, m.GetStatus), (doctor, m.Diagnose), (relay_from, m.Relay), (relay_from, m.Delivered), (relay_to, m.Sync), (merge, m.Open),
             (merge, m.Plan), (merge, m.Start), (map_with_file, m.Ship), (fanout, m.Start),
@@ -310,7 +333,7 @@ def assert_refused(lie: str, outcome: object, top: Path) -> None:
 
 def _said(error: SshmapError) -> str:
     if isinstance(error, TransferFailed):
-        return " ".join(map(str, error.result.failures.values()))
+        return " ".join(map(str, [*error.result.lost.values(), *error.result.failures.values()]))
     if isinstance(error, JobFailed):
         return " ".join(map(str, error.result.lost.values()))
     return str(error)

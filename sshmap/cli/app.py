@@ -9,9 +9,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from sshmap.cli.printers import HumanPrinter, JsonPrinter, Printer, QuietPrinter
+from sshmap.cli.printers import HumanPrinter, JsonPrinter, Printer, QuietPrinter, human_size
+from sshmap.cli.progress import Manner, manner
 from sshmap.client.cluster import Cluster
+from sshmap.client.results import Removal
 from sshmap.errors import UsageError
+from sshmap.inventory.ranges import fold
 from sshmap.version import __version__
 
 app = typer.Typer(
@@ -27,11 +30,19 @@ class Settings(msgspec.Struct, kw_only=True):
     local: int | None = None
     quiet: bool = False
     verbose: bool = False
-    json: bool = False
+    #: the hosts that were used, shortly
+    called: str = ""
 
     def cluster(self, *, autostart: bool = True) -> Cluster:
         """Open the cluster they name."""
-        return Cluster(self.inventory, local=self.local, autostart=autostart)
+        cluster = Cluster(self.inventory, local=self.local, autostart=autostart)
+        self.called = cluster.inventory.called
+        return cluster
+
+    @property
+    def manner(self) -> Manner:
+        """How to show progress."""
+        return manner(quiet=self.quiet)
 
     def printer(self, *, json: bool = False) -> Printer:
         """Return the printer they ask for."""
@@ -43,11 +54,20 @@ class Settings(msgspec.Struct, kw_only=True):
 settings = Settings()
 
 
-def ask(question: str) -> None:
-    """Go on only after a yes."""
-    if not typer.confirm(question, err=True):
-        settings.printer().note("nothing was deleted")
-        raise typer.Exit(1)
+def ask_before_deleting(there: Removal, which: str) -> None:
+    """Go on without a question if jobs made all of some keys, as they can make them again; else only after a yes.
+
+    Args:
+        there: the keys, and the hosts that did not say how many they have.
+        which: says in words which keys they are.
+    """
+    unknown = f" and those of {fold(there.failures)}, which did not say how many" if there.failures else ""
+    if there.copied or unknown:
+        copied = f"{there.copied} of them, {human_size(there.copied_size)}, were copied in"
+        question = f"delete {there.keys} keys of {human_size(there.size)} {which}{unknown}? {copied}"
+        if not typer.confirm(question, err=True):
+            settings.printer().note("nothing was deleted")
+            raise typer.Exit(1)
 
 
 def _version(wanted: bool) -> None:

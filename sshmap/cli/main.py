@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typer import Abort, Exit
 from typer._click.exceptions import ClickException
 
-from sshmap.cli import verbs_data, verbs_hosts, verbs_jobs
-from sshmap.cli.app import app
+from sshmap.cli import verbs_copy, verbs_data, verbs_hosts, verbs_jobs
+from sshmap.cli.app import app, settings
 from sshmap.cli.escaping import clean, clean_lines
 from sshmap.client.results import JobFailed, TransferFailed
-from sshmap.errors import HostsFailed, NoSpace, SshmapError, UsageError
+from sshmap.errors import HostsFailed, NoSpace, NothingMatched, SshmapError, UsageError
 
 #: importing them adds their commands to the app
-VERBS = (verbs_data, verbs_jobs, verbs_hosts)
+VERBS = (verbs_data, verbs_copy, verbs_jobs, verbs_hosts)
 BROKEN_PIPE = 141
 
 
@@ -85,7 +85,7 @@ def show_error(error: SshmapError) -> None:
     """Print an error: a line for each host, then what to do next."""
     errors = error.failures.values() if isinstance(error, HostsFailed) else [error]
     for one in errors:
-        say(f"error: {one}")
+        say(f"error: {one}{f', on {settings.called}' if isinstance(one, NothingMatched) and settings.called else ''}")
     say_hint(error)
 
 

@@ -6,6 +6,7 @@ ours: see `cli/escaping.py`.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,23 +15,29 @@ from typing import Protocol
 import msgspec
 
 from sshmap.cli.escaping import clean, clean_json, clean_lines, escape
-from sshmap.client.listing import Placed
+from sshmap.client.listing import Folder, Placed
 from sshmap.client.results import Finding, JobResult, TaskFailure, Transfer
 from sshmap.errors import SshmapError
 from sshmap.inventory.ranges import fold
+from sshmap.model import Bucket
 
 Row = Mapping[str, object]
 _WRITE_AT = 500
-#: failures shown one by one
+#: lines of failures that are shown
 MOST_LINES = 20
+#: what failures of the same kind say differently
+_DIFFERING = re.compile(r"/\S*tmp\S*|0x[0-9a-fA-F]+|\b(?=[a-f]*\d)[0-9a-f]{8,}\b|\d+")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 class Printer(Protocol):
     """How results are shown."""
 
-    def listing(self, rows: Iterable[Placed | str], *, below: int) -> int:
+    def listing(self, rows: Iterable[Placed | Folder], *, below: int) -> int:
         """Show a listing, names from an offset on; return the number of rows."""
+
+    def buckets(self, rows: Sequence[Bucket]) -> None:
+        """Show buckets."""
 
     def table(self, rows: Sequence[Row]) -> None:
         """Show rows that have the same columns."""
@@ -54,25 +61,28 @@ class Printer(Protocol):
 class HumanPrinter:
     """For a person at a terminal, and for scripts that read lines."""
 
-    def listing(self, rows: Iterable[Placed | str], *, below: int) -> int:
+    def listing(self, rows: Iterable[Placed | Folder], *, below: int) -> int:
         """Show ``YYYY-MM-DD HH:MM:SS SIZE NAME`` in UTC, directories as ``PRE name/``."""
         count = 0
         lines: list[str] = []
         stamps: dict[int, str] = {}
         for row in rows:
             count += 1
-            if isinstance(row, str):
-                lines.append(f"{'PRE':>30} {escape(row[below:])}\n")
+            if isinstance(row, Folder):
+                lines.append(f"{'PRE':>30} {escape(row.path[below:])}\n")
             else:
-                stamp = stamps.get(row.mtime) or stamps.setdefault(
-                    row.mtime, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row.mtime))
-                )
-                lines.append(f"{stamp} {row.size:>10} {escape(row.name[below:])}\n")
+                stamp = stamps.get(row.mtime) or stamps.setdefault(row.mtime, _stamp(row.mtime))
+                lines.append(f"{stamp} {row.size:>10} {escape(row.path[below:])}\n")
             if len(lines) >= _WRITE_AT:
                 sys.stdout.write("".join(lines))
                 lines.clear()
         sys.stdout.write("".join(lines))
         return count
+
+    def buckets(self, rows: Sequence[Bucket]) -> None:
+        """Show ``YYYY-MM-DD HH:MM:SS SIZE BUCKET`` in UTC: when its newest key came, and the bytes of all."""
+        for row in rows:
+            sys.stdout.write(f"{_stamp(row.mtime)} {row.size:>10} {escape(row.name)}\n")
 
     def table(self, rows: Sequence[Row]) -> None:
         """Show aligned columns under their names."""
@@ -104,17 +114,20 @@ class HumanPrinter:
         if result.relayed:
             _say("note: fan-out files went through this machine instead of from host to host")
         ran = "nothing to run: " if not result.done and not result.failed and not result.lost else ""
-        _say(
-            f"{ran}done: {result.done} ok, {result.failed} failed, {result.kept} kept, {human_size(result.size)}, {human_time(result.seconds)}"
-        )
+        counts = f"{result.done} ok, {result.failed} failed, {result.kept} kept"
+        _say(f"{ran}done: {counts}, {human_size(result.size)}, {human_time(result.seconds)}, on {result.cluster}")
 
     def transfer(self, result: Transfer, seconds: float) -> None:
         """Show failures, equal ones once, and the last line of a copy."""
         _say_failures(result)
-        _say(
-            f"done: {result.fresh} ok, {result.failed} failed, {result.kept} kept, "
-            f"{f'{result.repaired} repaired, ' if result.repaired else ''}{human_size(result.size)}, {human_time(seconds)}"
-        )
+        missed = "an unknown number" if result.missed is None else result.missed
+        counts = [
+            f"{result.fresh} ok, {result.failed} failed, {result.kept} kept",
+            *([f"{result.repaired} repaired"] if result.repaired else []),
+            *([f"{result.deleted} deleted"] if result.deleted else []),
+            *([f"{missed} not copied"] if missed else []),
+        ]
+        _say(f"done: {', '.join(counts)}, {human_size(result.size)}, {human_time(seconds)}")
 
     def note(self, text: str) -> None:
         """Say something on stderr."""
@@ -124,18 +137,24 @@ class HumanPrinter:
 class JsonPrinter(HumanPrinter):
     """For programs."""
 
-    def listing(self, rows: Iterable[Placed | str], *, below: int) -> int:  # noqa: ARG002  # JSON has whole names
+    def listing(self, rows: Iterable[Placed | Folder], *, below: int) -> int:  # noqa: ARG002  # JSON has whole names
         """Show one JSON list, row by row, so that a long listing needs little memory."""
         count = 0
         for row in rows:
             data: Row = (
-                {"prefix": row} if isinstance(row, str)
+                {"prefix": row.name} if isinstance(row, Folder)
                 else {"key": row.name, "size": row.size, "mtime": row.mtime, "digest": row.digest.hex(), "host": row.host}
             )  # fmt: skip
             sys.stdout.write(("[" if count == 0 else ",\n ") + _json(data))
             count += 1
         sys.stdout.write("]\n" if count else "[]\n")
         return count
+
+    def buckets(self, rows: Sequence[Bucket]) -> None:
+        """Show one JSON list."""
+        self.table([
+            {"bucket": row.name, "keys": row.keys, "size": row.size, "mtime": row.mtime} for row in rows
+        ])  # fmt: skip
 
     def table(self, rows: Sequence[Row]) -> None:
         """Show one JSON list."""
@@ -162,22 +181,29 @@ class JsonPrinter(HumanPrinter):
 
     def transfer(self, result: Transfer, seconds: float) -> None:
         """Show the counts."""
-        counts = {"ok": result.fresh, "failed": result.failed, "kept": result.kept, "repaired": result.repaired}
+        counts = {
+            "ok": result.fresh, "failed": result.failed, "kept": result.kept, "repaired": result.repaired, "deleted": result.deleted,
+            "not_copied": result.missed, "lost": {name: error.message for name, error in result.lost.items()},
+        }  # fmt: skip
         sys.stdout.write(_json({**counts, "bytes": result.size, "seconds": round(seconds, 3)}) + "\n")
 
 
 class NullPrinter(HumanPrinter):
     """For programs that read names, which may hold anything but NUL."""
 
-    def listing(self, rows: Iterable[Placed | str], *, below: int) -> int:
+    def listing(self, rows: Iterable[Placed | Folder], *, below: int) -> int:
         """Show names only, byte by byte as they are, each ended by NUL."""
         count = 0
         for row in rows:
-            name = row if isinstance(row, str) else row.name
-            sys.stdout.buffer.write(name[below:].encode() + b"\0")
+            sys.stdout.buffer.write(row.path[below:].encode() + b"\0")
             count += 1
         sys.stdout.buffer.flush()
         return count
+
+    def buckets(self, rows: Sequence[Bucket]) -> None:
+        """Show names only."""
+        sys.stdout.buffer.writelines(row.name.encode() + b"\0" for row in rows)
+        sys.stdout.buffer.flush()
 
 
 class QuietPrinter(HumanPrinter):
@@ -199,37 +225,50 @@ class QuietPrinter(HumanPrinter):
 
 def _say_folded(result: JobResult) -> None:
     """Show failures; what a command said last may have several lines, of which none begins like one of ours."""
-    for line in folded(result.failures):
-        sys.stderr.write(clean_lines(line) + "\n")
+    left = MOST_LINES
+    groups = folded(result.failures)
+    for number, line in enumerate(groups):
+        lines = clean_lines(line).split("\n")
+        sys.stderr.writelines(f"{line}\n" for line in lines[:left])
+        left -= len(lines)
+        if left <= 0 and (left < 0 or number + 1 < len(groups)):
+            _say(f"error: {len(groups) - number - 1} more kinds of failure; the same command with --json shows all")
+            return
 
 
 def _say_failures(result: Transfer) -> None:
-    """Show what could not be copied; of what failed for the same reason, the number and the first."""
+    """Show lost hosts, and what could not be copied; of what failed for the same reason, the number and the first."""
+    for error in result.lost.values():
+        _say(f"error: {error}")
     groups: dict[str, list[SshmapError]] = {}
     for name, error in result.failures.items():
-        groups.setdefault(error.message.replace(name, "…"), []).append(error)
-    for reason, group in list(groups.items())[:MOST_LINES]:
-        _say(f"error: {group[0]}" if len(group) == 1 else f"error: {len(group)} times: {reason} (first: {group[0]})")
+        groups.setdefault(masked(error.message.replace(name, "…")), []).append(error)
+    for group in list(groups.values())[:MOST_LINES]:
+        _say(f"error: {group[0]}" if len(group) == 1 else f"error: {len(group)} times, first: {group[0]}")
     if len(groups) > MOST_LINES:
         _say(f"error: and {len(groups) - MOST_LINES} more kinds of failure")
     if result.more_failures:
         _say(f"error: and {result.more_failures} more")
 
 
+def masked(message: str) -> str:
+    """Leave out of a message what differs between failures of the same kind: temporary paths, addresses, numbers."""
+    return _DIFFERING.sub("…", message)
+
+
 def folded(failures: Sequence[TaskFailure]) -> list[str]:
-    """Put equal failures into one line: ``214 keys on h[1,4,9]: KeyError: 'tip'``."""
-    groups: dict[str, list[TaskFailure]] = {}
+    """Put failures of the same kind into one line: ``214 keys on h[1,4,9]: KeyError: 'tip' (first: sm://in/x)``."""
+    groups: dict[tuple[str, int, str], list[TaskFailure]] = {}
     for failure in failures:
-        groups.setdefault(failure.message, []).append(failure)
+        groups.setdefault((failure.kind, failure.exit_code, masked(failure.message)), []).append(failure)
     lines = []
-    for message, group in list(groups.items())[:MOST_LINES]:
+    for group in groups.values():
         hosts = fold(dict.fromkeys(failure.host for failure in group))
+        first = group[0]
         if len(group) == 1:
-            lines.append(f"error: {group[0].key} on {hosts}, attempt {group[0].attempt}: {message}")
+            lines.append(f"error: {first.key} on {hosts}, attempt {first.attempt}: {first.message}")
         else:
-            lines.append(f"error: {len(group)} keys on {hosts}: {message} (first: {group[0].key})")
-    if len(groups) > MOST_LINES:
-        lines.append(f"error: and {len(groups) - MOST_LINES} more kinds of failure; --json shows all")
+            lines.append(f"error: {len(group)} keys on {hosts}: {first.message} (first: {first.key})")
     return lines
 
 
@@ -251,6 +290,10 @@ def human_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}m{rest:02}s" if hours else f"{minutes}m{rest:02}s"
+
+
+def _stamp(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
 
 
 def _cell(value: object) -> str:

@@ -1,51 +1,113 @@
-"""The moving display on a terminal; the only file that knows rich, which is loaded when there is a terminal."""
+"""How far something is: a moving display on a terminal, else a line now and then; the only file that knows rich.
+
+rich is loaded when there is a terminal.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import enum
+import itertools
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sshmap.cli.escaping import clean
+from sshmap.cli.printers import human_size, human_time
 from sshmap.client.jobs import JobProgress
 from sshmap.client.results import Counted, silent
 
 #: repaints a second
 _REFRESH = 8
+#: seconds after which a line is printed where there is no terminal, and from then on between two of them
+_FIRST, _THEN = (10.0, 60.0), 300.0
 
 
-def unmoved(_: JobProgress) -> None:
-    """Show nothing."""
+class Manner(enum.Enum):
+    """How progress is shown."""
+
+    NONE = "none"
+    #: a line now and then
+    LINES = "lines"
+    #: a display that moves
+    DISPLAY = "display"
 
 
-def is_shown(*, quiet: bool) -> bool:
-    """Whether to show a display: stderr is a terminal that can move its cursor, and the user did not say --quiet."""
-    return not quiet and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+def manner(*, quiet: bool) -> Manner:
+    """Choose: nothing with --quiet, a display where stderr is a terminal that can move its cursor, else lines."""
+    if quiet:
+        return Manner.NONE
+    return Manner.DISPLAY if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb" else Manner.LINES
 
 
 @contextlib.contextmanager
-def counting(title: str, total: int | None, *, shown: bool) -> Iterator[Counted]:
-    """Show keys, bytes, MB/s and, where the total is known, the time left; yield a function to call at each step."""
-    if not shown:
+def counting(title: str, how: Manner, *, measure: Callable[[], tuple[int, int]] | None = None) -> Iterator[Counted]:
+    """Show keys, bytes and MB/s of a copy and, once the total is known, the time left; yield a function to call at each step.
+
+    Args:
+        title: what is copied.
+        how: how to show it.
+        measure: returns the number and bytes of all keys; called in a thread of its own, and may take its time.
+    """
+    copied = _Copied(title)
+    if measure:
+        threading.Thread(target=copied.measure, args=(measure,), name="measure", daemon=True).start()
+    if how is Manner.NONE:
         yield silent
-        return
-    with _display() as display:
-        task = display.add_task(title, total=total, size=0)
-        size_so_far = 0
+    elif how is Manner.LINES:
+        with _lines(copied.line):
+            yield copied.step
+    else:
+        with _display() as display:
+            task = display.add_task(title, total=None, keys="", size=0)
 
-        def step(keys: int, size: int) -> None:
-            nonlocal size_so_far
-            size_so_far += size
-            display.update(task, advance=keys, size=size_so_far)
+            def step(keys: int, size: int) -> None:
+                copied.step(keys, size)
+                display.update(
+                    task, completed=copied.size, size=copied.size, keys=copied.counted, total=copied.total_size or None
+                )
 
-        yield step
+            yield step
+
+
+class _Copied:
+    """How far a copy is."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._keys = self._total_keys = 0
+        #: bytes so far, and of all; 0 while that is not known
+        self.size = self.total_size = 0
+
+    def measure(self, measure: Callable[[], tuple[int, int]]) -> None:
+        """Find out the total, if that can be."""
+        with contextlib.suppress(Exception):
+            self._total_keys, self.total_size = measure()
+
+    def step(self, keys: int, size: int) -> None:
+        """Count some more."""
+        self._keys += keys
+        self.size += size
+
+    @property
+    def counted(self) -> str:
+        """Number of keys, and of how many."""
+        return f"{self._keys}/{self._total_keys}" if self._total_keys else str(self._keys)
+
+    def line(self, seconds: float) -> str:
+        """Say how far it is after so many seconds."""
+        left = seconds * (self.total_size - self.size) / self.size if 0 < self.size < self.total_size else 0.0
+        rest = f", {human_time(left)} left" if left else ""
+        return f"{self._title}: {self.counted} keys, {human_size(self.size)}, {human_size(self.size / seconds)}/s{rest}"
 
 
 @contextlib.contextmanager
-def hosts_counted(title: str, total: int, *, shown: bool) -> Iterator[Counted]:
+def hosts_counted(title: str, total: int, how: Manner) -> Iterator[Counted]:
     """Show how many hosts are done; yield a function to call for each."""
-    if not shown:
+    if how is not Manner.DISPLAY:
         yield silent
         return
     with _display(rated=False) as display:
@@ -54,25 +116,61 @@ def hosts_counted(title: str, total: int, *, shown: bool) -> Iterator[Counted]:
 
 
 @contextlib.contextmanager
-def following(title: str, *, shown: bool) -> Iterator[Callable[[JobProgress], None]]:
+def following(title: str, how: Manner) -> Iterator[Callable[[JobProgress], None]]:
     """Show the progress of a job; yield a function to call with it."""
-    if not shown:
-        yield unmoved
-        return
-    with _display() as display:
-        task = display.add_task(title, total=None, size=0)
+    seen = JobProgress()
 
-        def update(progress: JobProgress) -> None:
-            failed = f", {progress.failed} failed" if progress.failed else ""
-            display.update(
-                task,
-                total=progress.total,
-                completed=progress.done + progress.failed,
-                size=progress.size,
-                description=title + failed,
-            )
+    def note(progress: JobProgress) -> None:
+        nonlocal seen
+        seen = progress
 
-        yield update
+    if how is Manner.NONE:
+        yield note
+    elif how is Manner.LINES:
+        with _lines(lambda seconds: _job_line(title, seen, seconds)):
+            yield note
+    else:
+        with _display() as display:
+            task = display.add_task(title, total=None, keys="", size=0)
+
+            def update(progress: JobProgress) -> None:
+                ended = progress.done + progress.failed
+                failed = f", {progress.failed} failed" if progress.failed else ""
+                display.update(
+                    task, total=progress.total, completed=ended, size=progress.size, keys=f"{ended}/{progress.total}", description=title + failed,
+                )  # fmt: skip
+
+            yield update
+
+
+def _job_line(title: str, progress: JobProgress, seconds: float) -> str:
+    ended = progress.done + progress.failed
+    left = f", {human_time(seconds * (progress.total - ended) / ended)} left" if 0 < ended < progress.total else ""
+    return f"{title}: {ended} of {progress.total} tasks, {progress.failed} failed, {human_size(progress.size)}{left}"
+
+
+@contextlib.contextmanager
+def _lines(text: Callable[[float], str]) -> Iterator[None]:
+    """Print a line on stderr after 10 s, after 1 min, and then every 5 min.
+
+    Args:
+        text: returns the line, given the seconds that have passed.
+    """
+    over, began = threading.Event(), time.monotonic()
+
+    def print_lines() -> None:
+        for moment in itertools.chain(_FIRST, itertools.count(_THEN, _THEN)):
+            if over.wait(max(0.0, began + moment - time.monotonic())):
+                return
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(clean(text(time.monotonic() - began)) + "\n")
+                sys.stderr.flush()
+
+    threading.Thread(target=print_lines, name="progress", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _display(*, rated: bool = True) -> Any:  # noqa: ANN401  # rich is not imported for the annotation's sake
@@ -80,17 +178,16 @@ def _display(*, rated: bool = True) -> Any:  # noqa: ANN401  # rich is not impor
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
-    from sshmap.cli.printers import human_size
-
     class Rate(ProgressColumn):
-        """Bytes so far and bytes a second."""
+        """Keys, bytes so far and bytes a second."""
 
         def render(self, task: Any) -> Text:  # noqa: ANN401
             size = task.fields["size"]
-            return Text(f"{human_size(size)} {human_size(size / max(task.elapsed or 0, 0.1))}/s")
+            rate = human_size(size / max(task.elapsed or 0, 0.1))
+            return Text(f"{task.fields['keys']} {human_size(size)} {rate}/s")
 
     return Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn(),
-        *((Rate(), TimeRemainingColumn()) if rated else ()),
+        TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
+        *((Rate(), TimeRemainingColumn()) if rated else (MofNCompleteColumn(),)),
         console=Console(stderr=True), transient=True, refresh_per_second=_REFRESH,
     )  # fmt: skip

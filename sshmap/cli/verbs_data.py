@@ -1,24 +1,21 @@
-"""cp, ls, rm, cat, where: keys in, out, listed and deleted."""
+"""cat, ls, rm, where: keys shown, listed and deleted."""
 
 from __future__ import annotations
 
 import sys
-import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sshmap.cli import progress
-from sshmap.cli.app import app, ask, settings
+from sshmap.cli.app import app, ask_before_deleting, settings
 from sshmap.cli.escaping import escape
 from sshmap.cli.printers import NullPrinter, human_size
-from sshmap.client.cluster import Cluster
-from sshmap.client.results import Transfer, TransferFailed
+from sshmap.client.results import Removal, RemovalFailed
 from sshmap.errors import NothingMatched, UsageError
-from sshmap.model import base_name, is_remote, parse_name, show
+from sshmap.model import parse_prefix, show
 
 Json = Annotated[bool, typer.Option("--json", envvar="SSHMAP_JSON", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", envvar="SSHMAP_YES", help="Do not ask.")]
 Recursive = Annotated[
     bool, typer.Option("-r", "--recursive", envvar="SSHMAP_RECURSIVE", help="All that starts with it.")
 ]
@@ -38,19 +35,27 @@ def ls(
     if json and null:
         raise UsageError("both --json and --null are given", hint="use one of them")
     printer = NullPrinter() if null else settings.printer(json=json)
+    name = parse_prefix(prefix)
     with settings.cluster() as cluster:
-        name = parse_name(prefix)
-        below = name.find("/") + 1 if recursive else name.rfind("/") + 1
-        count = printer.listing(cluster.ls(prefix, recursive=recursive), below=below if name else 0)
+        if not name and not recursive:
+            rows = cluster.buckets()
+            printer.buckets(rows)
+            count = len(rows)
+        else:
+            below = name.find("/") + 1 if recursive else name.rfind("/") + 1
+            count = printer.listing(cluster.ls(prefix, recursive=recursive), below=below)
         if not count:
-            raise NothingMatched(f"no key starts with {prefix}")
+            raise NothingMatched(f"no key starts with {show(name)}" if name else "there are no keys")
 
 
 @app.command()
-def cat(key: Annotated[str, typer.Argument(help="sm://bucket/path")]) -> None:
-    """Write a key's content to stdout, byte by byte as it was stored."""
+def cat(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys, directories of keys, quoted globs.")],
+) -> None:
+    """Write keys' contents to stdout one after the other, byte by byte as they were stored; of a directory or glob in the order of names."""
     with settings.cluster() as cluster:
-        cluster.cat(key, sys.stdout.buffer)
+        for key in keys:
+            cluster.cat(key, sys.stdout.buffer)
         sys.stdout.buffer.flush()
 
 
@@ -60,94 +65,33 @@ def where(key: Annotated[str, typer.Argument(help="Key or prefix.")], json: Json
     with settings.cluster() as cluster:
         rows = cluster.where(key)
         if json:
-            settings.printer(json=True).table([{"host": row.host, "key": show(row.name)} for row in rows])
+            settings.printer(json=True).table([{"host": row.host, "key": row.name} for row in rows])
         else:
             for row in rows:
-                sys.stdout.write(f"{escape(row.host)} {escape(show(row.name))}\n")
+                sys.stdout.write(f"{escape(row.host)} {escape(row.name)}\n")
 
 
 @app.command()
 def rm(
     prefix: Annotated[str, typer.Argument(help="Key, or with -r what the keys start with.")],
     recursive: Recursive = False,
-    yes: Annotated[bool, typer.Option("-y", "--yes", envvar="SSHMAP_YES", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
-    """Delete a key, or with -r every key that starts with PREFIX (sm://step is step1/ and step2/ too)."""
+    """Delete a key, or with -r every key that starts with PREFIX (sm://b/step is b/step1/ and b/step2/ too).
+
+    What jobs made goes without a question, as they can make it again. Where keys that were copied in would go, a terminal
+    is asked.
+    """
     with settings.cluster() as cluster:
         if recursive and not yes and sys.stdin.isatty():
-            count, size = cluster.rm(prefix, recursive=True, counting=True)
-            ask(f"delete {count} keys of {human_size(size)} that start with {prefix}?")
-        count, size = cluster.rm(prefix, recursive=recursive)
-        settings.printer().note(f"deleted {count} keys, {human_size(size)}")
-
-
-@app.command()
-def cp(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="File, directory, '-' or key.")],
-    target: Annotated[str, typer.Argument(metavar="DST", help="Key, file, directory or '-'.")],
-    recursive: Recursive = False,
-    json: Json = False,
-) -> None:
-    """Copy files in or keys out; one of SRC and DST is a key."""
-    if is_remote(source) == is_remote(target):
-        which = "both are keys" if is_remote(source) else "neither is a key"
-        raise UsageError(f"cp {source} {target}: {which}", hint="one of them is written sm://bucket/path")
-    began = time.monotonic()
-    with settings.cluster() as cluster:
-        copy = _copy_in if is_remote(target) else _copy_out
+            ask_before_deleting(cluster.count(prefix), f"that start with {prefix}")
         try:
-            transfer = copy(cluster, source, target, recursive=recursive)
-        except TransferFailed as exc:
-            settings.printer(json=json).transfer(exc.result, time.monotonic() - began)
+            result = cluster.rm(prefix, recursive=recursive)
+        except RemovalFailed as exc:
+            settings.printer().note(_deleted(exc.result))
             raise
-    if recursive or (json and target != "-"):
-        settings.printer(json=json).transfer(transfer, time.monotonic() - began)
-    elif transfer.repaired:
-        settings.printer().note(f"note: {target}: its file on the host was missing or damaged, and is repaired")
+        settings.printer().note(_deleted(result))
 
 
-def _copy_in(cluster: Cluster, source: str, target: str, *, recursive: bool) -> Transfer:
-    if recursive:
-        if source == "-":
-            raise UsageError("cp -r - copies nothing: stdin is one stream", hint="leave -r away")
-        with progress.counting(f"cp {source}", None, shown=progress.is_shown(quiet=settings.quiet)) as report:
-            return cluster.put_tree(Path(source), target if target.endswith("/") else f"{target}/", report)
-    if not parse_name(target):
-        raise UsageError(f"{target} names no bucket", hint=f"sshmap cp {source} sm://bucket/")
-    if not source:
-        raise UsageError("SRC is empty")
-    directory = target.endswith("/") or "/" not in parse_name(target)
-    if source == "-":
-        if directory:
-            raise UsageError(
-                f"stdin needs a key name, {target} is a directory", hint=f"sshmap cp - {target.rstrip('/')}/name"
-            )
-        return cluster.put(sys.stdin.buffer, target)
-    return cluster.put(Path(source), f"{target.rstrip('/')}/{Path(source).name}" if directory else target)
-
-
-def _copy_out(cluster: Cluster, source: str, target: str, *, recursive: bool) -> Transfer:
-    if recursive:
-        return _copy_tree_out(cluster, source, target)
-    name = parse_name(source)
-    if name.endswith("/") or "/" not in name:
-        raise UsageError(f"{source} is a directory", hint=f"sshmap cp -r {source} {target}")
-    if target == "-":
-        size = cluster.cat(source, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-    else:
-        inside = target.endswith("/") or Path(target).is_dir()
-        size = cluster.get_file(source, Path(target) / base_name(name) if inside else Path(target))
-    return Transfer(fresh=1, size=size)
-
-
-def _copy_tree_out(cluster: Cluster, source: str, target: str) -> Transfer:
-    """Copy all keys below a directory, into a directory of its name unless ``source`` ends in a slash."""
-    if target == "-":
-        raise UsageError("cp -r cannot write to stdout", hint="give a directory")
-    name = parse_name(source)
-    inside = name.endswith("/") or not name
-    with progress.counting(f"cp {source}", None, shown=progress.is_shown(quiet=settings.quiet)) as report:
-        if inside:
-            return cluster.get_tree(source, Path(target), report)
-        return cluster.get_tree(f"{source}/", Path(target) / base_name(name), report)
+def _deleted(result: Removal) -> str:
+    return f"deleted {result.keys} keys, {human_size(result.size)}"

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, TextIO
 
 import typer
 
-from sshmap.cli.app import app, ask, settings
+from sshmap.cli.app import app, ask_before_deleting, settings
 from sshmap.cli.escaping import clean
 from sshmap.cli.printers import human_size
-from sshmap.cli.progress import hosts_counted, is_shown
-from sshmap.cli.verbs_data import Json
+from sshmap.cli.progress import hosts_counted
+from sshmap.cli.verbs_data import Json, Yes
 from sshmap.client.cluster import Cluster
 from sshmap.client.commands import Heard
-from sshmap.client.results import Status, raise_failures
-from sshmap.errors import HostLost, SshmapError, UsageError
+from sshmap.client.results import Spoken, Status, raise_failures
+from sshmap.errors import HostLost, HostsFailed, UsageError
 from sshmap.inventory import Host, Inventory
 from sshmap.inventory.ranges import fold
+from sshmap.protocol.messages import DaemonStopped
 
 Only = Annotated[str, typer.Option("--hosts", envvar="SSHMAP_HOSTS", help="Only these: names, ranges, @groups.")]
 #: bytes of output of all hosts together that are kept for folding
@@ -32,7 +33,7 @@ def up() -> None:
     printer = settings.printer()
     with (
         settings.cluster() as cluster,
-        hosts_counted("up", len(cluster.inventory.hosts), shown=is_shown(quiet=settings.quiet)) as step,
+        hosts_counted("up", len(cluster.inventory.hosts), settings.manner) as step,
     ):
         statuses, failures = cluster.up(step)
     for name, status in statuses.items():
@@ -44,26 +45,43 @@ def up() -> None:
 
 @app.command()
 def down(
+    only: Only = "",
+    without: Without = "",
     purge: Annotated[
         bool, typer.Option("--purge", envvar="SSHMAP_PURGE", help="Delete the roots, with all keys.")
     ] = False,
-    yes: Annotated[bool, typer.Option("-y", "--yes", envvar="SSHMAP_YES", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
-    """Stop every host's daemon; unfinished tasks stay queued."""
-    printer = settings.printer()
+    """Stop the hosts' daemons; unfinished tasks stay queued. May be repeated, also after a --purge that stopped half way."""
     with settings.cluster(autostart=False) as cluster:
-        if purge:
-            statuses, failures = cluster.statuses()
-            for name, status in statuses.items():
-                printer.note(f"{name}: {status.keys} keys of {human_size(status.size)}")
-            for name, error in failures.items():
-                printer.note(f"{name}: unknown how many keys: {error.message}")
-            if not yes and sys.stdin.isatty():
-                ask("delete the roots of all these hosts?")
-        for name, stopped in cluster.down(purge=purge).items():
-            printer.note(
-                f"down: {name}{'' if stopped.was_running else ' (no daemon was running)'}{', root deleted' if purge else ''}"
-            )
+        names = [host.name for host in cluster.inventory.select(only, without)]
+        if purge and not yes:
+            _ask_to_purge(cluster, names)
+        try:
+            answers = cluster.down(names, purge=purge)
+        except HostsFailed as exc:
+            _say_stopped(exc.results, purge=purge)
+            raise
+        _say_stopped(answers, purge=purge)
+
+
+def _ask_to_purge(cluster: Cluster, names: list[str]) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"down --purge would delete all keys of {fold(names)}, and there is no terminal to ask on",
+            hint="to delete them without a question: sshmap down --purge -y",
+        )
+    ask_before_deleting(cluster.count("sm://", names), f"on {fold(names)}")
+
+
+def _say_stopped(answers: Mapping[str, object], *, purge: bool) -> None:
+    for name, stopped in answers.items():
+        assert isinstance(stopped, DaemonStopped), "what down answers"
+        if stopped.there:
+            state = "" if stopped.was_running else " (no daemon was running)"
+            settings.printer().note(f"down: {name}{state}{', root deleted' if purge else ''}")
+        else:
+            settings.printer().note(f"down: {name}: nothing of sshmap is there")
 
 
 @app.command()
@@ -71,19 +89,13 @@ def health(only: Only = "", without: Without = "", json: Json = False) -> None:
     """Say of every host whether it is healthy; exit code 3 if one is not."""
     with settings.cluster(autostart=False) as cluster:
         names = [host.name for host in cluster.inventory.select(only, without)]
-        statuses, failures = cluster.statuses(names)
-    rows = [_health(name, statuses.get(name), failures.get(name)) for name in names]
+        hosts = cluster.health(names)
+    rows = [
+        {"host": name, "healthy": state.healthy, "reason": "; ".join(state.reasons)} for name, state in hosts.items()
+    ]
     settings.printer(json=json).health(rows)
     if bad := [row for row in rows if not row["healthy"]]:
         raise HostLost(f"{len(bad)} of {len(rows)} hosts are unhealthy")
-
-
-def _health(name: str, status: Status | None, failure: SshmapError | None) -> dict[str, object]:
-    reasons = [failure.message] if failure else []
-    if status:
-        reasons += status.findings
-        reasons += [] if status.daemon else ["the daemon is not running: sshmap up"]
-    return {"host": name, "healthy": not reasons, "reason": "; ".join(reasons)}
 
 
 @app.command()
@@ -154,18 +166,46 @@ def execute(
         raise UsageError("the command is empty", hint="give the shell command as the last argument, in quotes")
     with settings.cluster() as cluster:
         names = [host.name for host in cluster.inventory.select(only, without)]
-        codes, failures = _folded(cluster, command, names) if fold_equal else cluster.exec_lines(command, _say, names)
-    raise_failures(failures, dict(codes))
+        try:
+            codes = _folded(cluster, command, names) if fold_equal else cluster.exec_lines(command, _say, names)
+        except HostsFailed as exc:
+            # the others' exit codes; with -b, of hosts whose output has been shown
+            _say_codes({name: code for name, code in exc.results.items() if isinstance(code, int)})
+            raise
+    _say_codes(codes)
     return max(codes.values(), default=0)
+
+
+def _say_codes(codes: Mapping[str, int]) -> None:
+    """Name the hosts on which the command failed, those with the same exit code together."""
+    failed: dict[int, list[str]] = {}
+    for name, code in codes.items():
+        if code:
+            failed.setdefault(code, []).append(name)
+    for code, names in sorted(failed.items()):
+        settings.printer().note(f"error: exit {code} on {fold(names)}")
 
 
 def _say(heard: Heard) -> None:
     _label(heard.host, heard.lines, sys.stderr if heard.error else sys.stdout)
 
 
-def _folded(cluster: Cluster, command: str, names: list[str]) -> tuple[dict[str, int], dict[str, SshmapError]]:
-    """Run a command and show equal output once; return exit codes and failures."""
-    spoken, failures = cluster.exec(command, names, limit=FOLDED // (2 * len(names)))
+def _folded(cluster: Cluster, command: str, names: list[str]) -> dict[str, int]:
+    """Run a command and show equal output once; return exit codes.
+
+    Raises:
+        HostsFailed: hosts did not answer; its ``results`` are the exit codes of the others.
+    """
+    try:
+        spoken = cluster.exec(command, names, limit=FOLDED // (2 * len(names)))
+    except HostsFailed as exc:
+        raise HostsFailed(exc.failures, dict(_say_equal(exc.results))) from None
+    return _say_equal(spoken)
+
+
+def _say_equal(answers: Mapping[str, object]) -> dict[str, int]:
+    """Show equal output once, and return the exit codes."""
+    spoken = {name: said for name, said in answers.items() if isinstance(said, Spoken)}
     groups: dict[tuple[bytes, bytes], list[str]] = {}
     for name, said in spoken.items():
         groups.setdefault((said.stdout, said.stderr), []).append(name)
@@ -177,7 +217,7 @@ def _folded(cluster: Cluster, command: str, names: list[str]) -> tuple[dict[str,
             settings.printer().note(
                 f"note: {name}: cut, {human_size(said.dropped)} more were said; leave -b away to see all"
             )
-    return {name: said.exit_code for name, said in spoken.items()}, failures
+    return {name: said.exit_code for name, said in spoken.items()}
 
 
 def _label(names: str, lines: Sequence[bytes], stream: TextIO) -> None:
@@ -204,7 +244,7 @@ def doctor(only: Only = "", without: Without = "", json: Json = False) -> None:
 def trust(
     only: Only = "",
     without: Without = "",
-    yes: Annotated[bool, typer.Option("-y", "--yes", envvar="SSHMAP_YES", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Fetch the hosts' keys, show their fingerprints, ask, and write them to known_hosts."""
     from sshmap.client.trust import accept, fetch_all  # needs no session

@@ -12,7 +12,7 @@ import typer
 from sshmap.cli import progress
 from sshmap.cli.app import app, settings
 from sshmap.cli.verbs_data import Json
-from sshmap.client.results import JobFailed
+from sshmap.client.results import JobFailed, raise_failures
 from sshmap.errors import UsageError
 from sshmap.model import Verb
 
@@ -31,7 +31,7 @@ def _submit(
     printer = settings.printer(json=json)
     with (
         settings.cluster() as cluster,
-        progress.following(f"{verb.value} {indir}", shown=progress.is_shown(quiet=settings.quiet)) as report,
+        progress.following(f"{verb.value} {indir}", settings.manner) as report,
     ):
         try:
             result = cluster.submit(verb, indir, outdir, command, shipped=shipped or (), replace=replace, report=report)
@@ -87,7 +87,7 @@ def evaluate(key: Annotated[str, typer.Argument(help="sm://bucket/path")], comma
 def jobs(json: Json = False) -> None:
     """List the jobs the hosts know, newest first, added up over all hosts."""
     with settings.cluster() as cluster:
-        answers = cluster.jobs()
+        answers, failures = cluster.jobs()
     totals: dict[str, dict[str, object]] = {}
     for rows in answers.values():
         for row in rows:
@@ -100,3 +100,4 @@ def jobs(json: Json = False) -> None:
             for state, count in [*((state.value, count) for state, count in row.states.items()), ("kept", row.kept)]:
                 total[state] = int(str(total[state])) + count
     settings.printer(json=json).table(sorted(totals.values(), key=lambda total: str(total["submitted"]), reverse=True))
+    raise_failures(failures, {})

@@ -13,8 +13,8 @@ from typing import Protocol
 import msgspec
 
 from sshmap.client.conversations import Conversations
-from sshmap.client.results import Spoken
-from sshmap.errors import ProtocolError, SshmapError
+from sshmap.client.results import Spoken, all_of
+from sshmap.errors import ProtocolError
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
@@ -134,9 +134,7 @@ class LimitedOutput:
         return bytes(self._content)
 
 
-def collect(
-    conversations: Conversations, command: str, names: Iterable[str] | None, limit: int
-) -> tuple[dict[str, Spoken], dict[str, SshmapError]]:
+def collect(conversations: Conversations, command: str, names: Iterable[str] | None, limit: int) -> dict[str, Spoken]:
     """Run a command on hosts; see `Cluster.exec`."""
 
     def run(host: str) -> Spoken:
@@ -144,12 +142,12 @@ def collect(
         code = _execute(conversations, host, command, out, err)
         return Spoken(exit_code=code, stdout=out.content, stderr=err.content, dropped=out.dropped + err.dropped)
 
-    return conversations.gather(run, names)
+    return all_of(*conversations.gather(run, names))
 
 
 def listen(
     conversations: Conversations, command: str, heard: Callable[[Heard], None], names: Iterable[str] | None
-) -> tuple[dict[str, int], dict[str, SshmapError]]:
+) -> dict[str, int]:
     """Run a command on hosts; see `Cluster.exec_lines`."""
     callback = SerialCallback(heard)
 
@@ -158,7 +156,7 @@ def listen(
         with contextlib.closing(out), contextlib.closing(err):
             return _execute(conversations, host, command, out, err)
 
-    return conversations.gather(run, names)
+    return all_of(*conversations.gather(run, names))
 
 
 def _execute(conversations: Conversations, host: str, command: str, out: Sink, err: Sink) -> int:

@@ -57,6 +57,15 @@ class Directory:
         *folders, base = relative.split("/")
         return _Entry(self._enter(folders), base)
 
+    def delete(self, relative: str) -> None:
+        """Delete a file or link.
+
+        Raises:
+            OSError: a directory on the way is a link, or it cannot be deleted.
+        """
+        *folders, base = relative.split("/")
+        os.unlink(base, dir_fd=self._enter(folders))
+
     def _enter(self, folders: list[str]) -> int:
         """Return a descriptor of a directory, making what is missing; names come sorted, so most of the way stays open."""
         if not self._way:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import msgspec
 
@@ -21,7 +21,9 @@ from sshmap.client.results import Transfer, silent
 from sshmap.errors import (
     ConversationBroken,
     DigestMismatch,
+    HostKeyRefused,
     HostLost,
+    HostNotReady,
     InvalidKey,
     NoSpace,
     NotCopied,
@@ -39,22 +41,30 @@ from sshmap.transport.session import Session
 MOST_BYTES = 1 << 30
 #: large keys that are remembered while small ones are fetched
 MOST_LARGE = 10_000
+#: names in one request
+_NAMES = 2000
 #: bytes of a key, and why they do not count if they do not
 Received = tuple[int, SshmapError | None]
 
 
 def download(
-    conversations: Conversations, prefix: str, top: Path, report: Callable[[int, int], None] = silent
+    conversations: Conversations,
+    prefix: str,
+    top: Path,
+    report: Callable[[int, int], None] = silent,
+    paths: Mapping[str, str] | None = None,
 ) -> Transfer:
-    """Copy all keys with a prefix to files below a directory, under what follows the prefix in their names.
+    """Copy keys with a prefix to files below a directory.
 
     Args:
         conversations: the way to the hosts.
         prefix: what the names start with; empty, or ends in ``/``.
         top: the directory.
         report: called with the number and bytes of keys that have arrived since.
+        paths: the keys, and for each the path of its file below the directory; if None, all keys with the prefix, under
+            what follows it in their names.
     """
-    transfer = Transfer(failures={})
+    transfer = Transfer(failures={}, lost={})
     guard = threading.Lock()
 
     def arrived(name: str, size: int, problem: SshmapError | None) -> None:
@@ -66,15 +76,34 @@ def download(
                 transfer.size += size
             report(1, size)
 
+    chosen: dict[str, list[str]] = {}
+    for name in sorted(paths or ()):
+        chosen.setdefault(conversations.ring.place(name), []).append(name)
+
     def fetch(host: str) -> None:
         with contextlib.closing(Directory(top)) as directory:
             part = _Part(conversations, host, prefix, directory, arrived)
-            part.fetch_all()
+            if paths is None:
+                part.fetch_all()
+            else:
+                part.fetch_chosen(chosen[host], paths)
 
-    _, failures = conversations.gather(fetch)
-    for name, error in failures.items():
-        transfer.failures[f"host {name}"] = error
+    _, failures = conversations.gather(fetch, None if paths is None else chosen)
+    transfer.lost = {host: _told(error, host, prefix) for host, error in failures.items()}
+    # what a host that does not answer holds nobody else knows
+    transfer.missed = None if failures else 0
     return transfer
+
+
+def _told(error: SshmapError, host: str, prefix: str) -> SshmapError:
+    """Say what it means that a host was lost."""
+    if not isinstance(error, HostLost) or isinstance(error, ProtocolError | HostNotReady | HostKeyRefused):
+        return error
+    return HostLost(
+        f"down: its keys below {show(prefix)}, an unknown number, did not all arrive: {error.message}",
+        hint=error.hint or "when it is back, run the same command again",
+        host=host,
+    )
 
 
 class _Part:
@@ -102,6 +131,20 @@ class _Part:
         self._last = ""
         #: keys that were passed over because they are large, until they have arrived; `MOST_LARGE` at most
         self._large: dict[str, None] = {}
+        #: chosen keys that have not come yet
+        self._left: dict[str, None] = {}
+        #: where the files of chosen keys go; None while all keys with the prefix are fetched
+        self._paths: Mapping[str, str] | None = None
+
+    def fetch_chosen(self, names: Sequence[str], paths: Mapping[str, str]) -> None:
+        """Fetch some keys, sorted by name; one that is not there any more counts as gone wrong."""
+        self._paths = paths
+        for start in range(0, len(names), _NAMES):
+            some = names[start : start + _NAMES]
+            self._left = dict.fromkeys(some)
+            self._fetch(Get(prefix=self._prefix, names=tuple(some)), bulk=True)
+            for name in self._left:
+                self._arrived(name, 0, NothingMatched(f"no such key: {show(name)}: deleted while it was copied"))
 
     def fetch_all(self) -> None:
         """Fetch small keys, then large ones through the transport for large content; some at a time, if there are very many."""
@@ -153,8 +196,10 @@ class _Part:
         return True
 
     def _take(self, session: Session, item: Item) -> None:
-        size, problem = _receive(session, item, lambda: self._directory.create(item.name[len(self._prefix) :]))
+        path = item.name[len(self._prefix) :] if self._paths is None else self._paths[item.name]
+        size, problem = _receive(session, item, lambda: self._directory.create(path))
         self._large.pop(item.name, None)
+        self._left.pop(item.name, None)
         self._arrived(item.name, size, problem)
 
     def _check(self, name: str, request: Get) -> None:
@@ -167,7 +212,8 @@ class _Part:
             check_name(name)
         except InvalidKey as exc:
             raise ProtocolError(f"it sent a bad name: {exc.message}", host=self._host) from exc
-        if not name.startswith(self._prefix) or (request.exact and name != request.prefix):
+        elsewhere = not name.startswith(self._prefix) or (request.names and name not in self._left)
+        if elsewhere or (request.exact and name != request.prefix):
             raise ProtocolError(f"it sent {show(name)}, which was not asked for", host=self._host)
         if name <= self._last:
             raise ProtocolError(f"it sent {show(name)} after {show(self._last)}: out of order", host=self._host)
@@ -324,6 +370,22 @@ def fetch_one(conversations: Conversations, name: str, out: BinaryIO) -> int:
                 hint="run the command again",
                 host=session.host,
             ) from exc
+
+    return _fetch(conversations, name, take)
+
+
+def fetch_again(conversations: Conversations, name: str, file: IO[bytes]) -> int:
+    """Write one key's content to an empty file, from its beginning again after a break, and return its size.
+
+    Raises:
+        NothingMatched: there is no such key.
+        DigestMismatch: its content is damaged.
+    """
+
+    def take(session: Session, item: Item) -> Received:
+        file.seek(0)
+        file.truncate()
+        return receive(session, item, file.write)
 
     return _fetch(conversations, name, take)
 

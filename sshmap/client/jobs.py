@@ -296,7 +296,7 @@ class JobRun:
         ]
         result = JobResult(
             job=next(iter(self._plans.values())).job, inputs=sum(plan.inputs for plan in self._plans.values()), hosts=hosts,
-            failures=failures, relayed=self._relays.used, lost={}, seconds=seconds,
+            failures=failures, relayed=self._relays.used, lost={}, seconds=seconds, cluster=self._conversations.inventory.called,
         )  # fmt: skip
         result.lost = {
             **self._stuck(finished),

@@ -14,23 +14,57 @@ import threading
 from collections.abc import Iterator
 
 import cachetools
+import msgspec
 
 from sshmap.client.conversations import Conversations
 from sshmap.client.results import raise_failures
 from sshmap.errors import InvalidKey, ProtocolError
-from sshmap.model import Entry, check_name, check_prefix, show
-from sshmap.protocol.messages import Listed, Listing, Ls, Message
+from sshmap.model import Bucket, check_name, check_prefix, show
+from sshmap.protocol.messages import Buckets, ListBuckets, Listed, Listing, Ls, Message, Served
 from sshmap.transport.session import Session
 
 CACHE_SIZE = 64 << 20
+#: buckets that a host may have
+MOST_BUCKETS = 1_000_000
 #: rows of one host's listing that are remembered at most
 _REMEMBERED = 20_000
 
 
-class Placed(Entry, frozen=True, array_like=True):
-    """An entry and the host it lies on."""
+class Placed(msgspec.Struct, frozen=True):
+    """A key as a listing shows it, and the host it lies on."""
 
-    host: str = ""
+    #: without the scheme, as hosts know it
+    path: str
+    #: bytes
+    size: int
+    #: when it was committed, in seconds since 1970 by its host's clock
+    mtime: int
+    #: xxh3-128 of its content
+    digest: bytes
+    host: str
+
+    @property
+    def name(self) -> str:
+        """The key as it is typed."""
+        return show(self.path)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Folder(msgspec.Struct, frozen=True):
+    """A directory of keys as a listing of one level shows it."""
+
+    #: without the scheme; ends in ``/``
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The directory as it is typed."""
+        return show(self.path)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class ListingCache:
@@ -60,8 +94,8 @@ def _size(value: tuple[str, list[Listing]]) -> int:
 
 def list_keys(
     conversations: Conversations, cache: ListingCache, prefix: str, *, recursive: bool
-) -> Iterator[Placed | str]:
-    """Go through the keys with a prefix, sorted; one level as entries and directories.
+) -> Iterator[Placed | Folder]:
+    """Go through the keys with a prefix, sorted; one level as keys and directories.
 
     Raises:
         SshmapError: a host did not answer; a listing is complete or an error.
@@ -77,20 +111,64 @@ def list_keys(
         yield from _merged({name: question.rows() for name, question in questions.items()})
 
 
-def _merged(streams: dict[str, Iterator[tuple[str, Placed | str]]]) -> Iterator[Placed | str]:
+def list_buckets(conversations: Conversations) -> list[Bucket]:
+    """Return the buckets of all hosts together, sorted by name.
+
+    Raises:
+        SshmapError: a host did not answer; a listing is complete or an error.
+    """
+    answers, failures = conversations.gather(lambda name: conversations.ask(name, _buckets_of))
+    raise_failures(failures, {})
+    sums: dict[str, Bucket] = {}
+    for bucket in itertools.chain.from_iterable(answers.values()):
+        known = sums.get(bucket.name, Bucket(bucket.name, 0, 0, 0))
+        sums[bucket.name] = Bucket(
+            bucket.name, known.keys + bucket.keys, known.size + bucket.size, max(known.mtime, bucket.mtime)
+        )
+    return [sums[name] for name in sorted(sums)]
+
+
+def _buckets_of(session: Session) -> list[Bucket]:
+    """Ask one host, and check what it says.
+
+    Raises:
+        ProtocolError: what it sends are no buckets, or not in order, or there is no end of them.
+    """
+    buckets: list[Bucket] = []
+    for page in session.stream(ListBuckets(), Served):
+        if isinstance(page, Served):
+            break
+        if not isinstance(page, Buckets) or not page.rows or len(buckets) > MOST_BUCKETS:
+            raise ProtocolError("it did not send a list of buckets", host=session.host)
+        for bucket in page.rows:
+            _check_bucket(bucket.name, buckets[-1].name if buckets else "", session.host)
+            buckets.append(bucket)
+    return buckets
+
+
+def _check_bucket(name: str, last: str, host: str) -> None:
+    try:
+        check_name(f"{name}/x")
+    except InvalidKey as exc:
+        raise ProtocolError(f"it sent a bad name: {exc.message}", host=host) from exc
+    if "/" in name or name <= last:
+        raise ProtocolError(f"it sent {name[:100]!r} as a bucket, or buckets out of order", host=host)
+
+
+def _merged(streams: dict[str, Iterator[Placed | Folder]]) -> Iterator[Placed | Folder]:
     """Merge the rows of all hosts; a directory that several hosts have is one.
 
     Raises:
         ProtocolError: two hosts say that they hold the same key.
     """
-    last: tuple[str, Placed | str] = ("", "")
-    for name, row in heapq.merge(*streams.values(), key=lambda pair: pair[0]):
-        if name == last[0]:
-            if isinstance(row, str) and isinstance(last[1], str):
+    last: Placed | Folder = Folder("")
+    for row in heapq.merge(*streams.values(), key=lambda row: row.path):
+        if row.path == last.path:
+            if isinstance(row, Folder):
                 continue
-            if isinstance(row, Placed) and isinstance(last[1], Placed):
-                raise ProtocolError(f"it lists {show(name)}, which {last[1].host} holds, too", host=row.host)
-        last = (name, row)
+            if isinstance(last, Placed):
+                raise ProtocolError(f"it lists {row.name}, which {last.host} holds, too", host=row.host)
+        last = row
         yield row
 
 
@@ -166,14 +244,13 @@ class _Question:
         except InvalidKey as exc:
             raise ProtocolError(f"it sent a bad name: {exc.message}", host=self._host) from exc
 
-    def rows(self) -> Iterator[tuple[str, Placed | str]]:
-        """Go through the rows, each with the name that rows are sorted by."""
+    def rows(self) -> Iterator[Placed | Folder]:
+        """Go through the rows, sorted by path."""
         for page in itertools.chain([self._first] if self._first else [], self.pages):
-            rows: list[tuple[str, Placed | str]] = [
-                (entry.name, Placed(entry.name, entry.size, entry.mtime, entry.digest, self._host))
-                for entry in page.entries
+            rows: list[Placed | Folder] = [
+                Placed(entry.name, entry.size, entry.mtime, entry.digest, self._host) for entry in page.entries
             ]
-            rows += [(prefix, prefix) for prefix in page.prefixes]
+            rows += map(Folder, page.prefixes)
             if page.prefixes:
-                rows.sort(key=lambda row: row[0])
+                rows.sort(key=lambda row: row.path)
             yield from rows

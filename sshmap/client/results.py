@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
 from sshmap.errors import BY_NAME, CommandsFailed, HostsFailed, SshmapError
 from sshmap.protocol import messages
 
+Value = TypeVar("Value")
 #: failures of one copy that are kept: a host may report as many as it likes
 MOST_FAILURES = 10_000
 
@@ -28,11 +30,17 @@ class Transfer(msgspec.Struct, kw_only=True):
     failures: dict[str, SshmapError] = {}
     #: number of keys beyond these that went wrong
     more_failures: int = 0
+    #: hosts that were lost, with the reason
+    lost: dict[str, SshmapError] = {}
+    #: keys that did not arrive because their hosts were lost; None if there are an unknown number more
+    missed: int | None = 0
+    #: keys, or files here, that are gone because the other side does not have them
+    deleted: int = 0
     seconds: float = 0.0
 
     @property
     def failed(self) -> int:
-        """Keys and hosts that went wrong."""
+        """Keys that went wrong; not those whose hosts were lost."""
         return len(self.failures) + self.more_failures
 
     def fail(self, name: str, error: SshmapError) -> None:
@@ -48,8 +56,8 @@ class Transfer(msgspec.Struct, kw_only=True):
         Raises:
             SshmapError: the gravest of its failures.
         """
-        if self.failures:
-            raise gravest(list(self.failures.values()))
+        if errors := [*self.lost.values(), *self.failures.values()]:
+            raise gravest(errors)
         return self
 
     def complete(self) -> Transfer:
@@ -58,7 +66,7 @@ class Transfer(msgspec.Struct, kw_only=True):
         Raises:
             TransferFailed: something did; its ``result`` is this transfer.
         """
-        if self.failures:
+        if self.failures or self.lost:
             raise TransferFailed(self)
         return self
 
@@ -70,9 +78,31 @@ class TransferFailed(SshmapError):
     """
 
     def __init__(self, result: Transfer) -> None:
-        worst = gravest(list(result.failures.values()))
+        worst = gravest([*result.lost.values(), *result.failures.values()])
         super().__init__(worst.message, hint=worst.hint, host=worst.host)
         self.exit_code = worst.exit_code
+        self.result = result
+
+
+class Removal(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys that were deleted, or would be."""
+
+    keys: int = 0
+    #: bytes
+    size: int = 0
+    #: how many of the keys no job made: they were copied in, and nothing can make them again
+    copied: int = 0
+    #: bytes of these
+    copied_size: int = 0
+    #: hosts that did not answer
+    failures: dict[str, SshmapError] = {}
+
+
+class RemovalFailed(HostsFailed):
+    """Hosts did not delete what they were told to; ``result`` says what the others deleted."""
+
+    def __init__(self, result: Removal) -> None:
+        super().__init__(result.failures, {})
         self.result = result
 
 
@@ -81,6 +111,28 @@ class Status(messages.Status, frozen=True, kw_only=True):
 
     #: seconds between question and answer
     round_trip: float = 0.0
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a host can be used as it is."""
+
+    host: str
+    #: what is wrong, each in a line
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.reasons
+
+
+def health_of(host: str, status: Status | None, failure: SshmapError | None) -> Health:
+    """Judge a host by its status, or by why there is none."""
+    reasons = [failure.message] if failure else []
+    if status:
+        reasons += status.findings
+        reasons += [] if status.daemon else ["the daemon is not running: sshmap up"]
+    return Health(host=host, reasons=tuple(reasons))
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +186,8 @@ class JobResult(msgspec.Struct, kw_only=True):
     job: str
     #: number of input keys
     inputs: int
+    #: the hosts, shortly
+    cluster: str = ""
     hosts: dict[str, HostResult]
     failures: list[TaskFailure]
     #: whether fan-out files had to go through the client
@@ -194,6 +248,17 @@ def silent(_keys: int, _size: int) -> None:
 def gravest(errors: list[SshmapError]) -> SshmapError:
     """Return the error with the highest exit code, the first if there are several."""
     return max(errors, key=lambda error: error.exit_code)
+
+
+def all_of(results: dict[str, Value], failures: dict[str, SshmapError]) -> dict[str, Value]:
+    """Return the results of all hosts, if none has failed.
+
+    Raises:
+        HostsFailed: hosts failed; its ``results`` are those of the others.
+    """
+    if failures:
+        raise HostsFailed(failures, dict(results))
+    return results
 
 
 def raise_failures(failures: dict[str, SshmapError], results: dict[str, object]) -> None:

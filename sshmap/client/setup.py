@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -74,11 +75,11 @@ def _start_daemon(conversations: Conversations, host: Host) -> m.Status:
 
 
 def take_down(
-    conversations: Conversations, *, purge: bool
+    conversations: Conversations, names: Iterable[str] | None, *, purge: bool
 ) -> tuple[dict[str, m.DaemonStopped], dict[str, SshmapError]]:
-    """Stop all daemons, and delete the roots if told so; return answers and failures by host."""
+    """Stop daemons, and delete the roots if told so; return answers and failures by host."""
     hosts = {host.name: host for host in conversations.hosts}
-    return conversations.gather(lambda name: _take_down(conversations, hosts[name], purge=purge))
+    return conversations.gather(lambda name: _take_down(conversations, hosts[name], purge=purge), names)
 
 
 def _take_down(conversations: Conversations, host: Host, *, purge: bool) -> m.DaemonStopped:
@@ -91,7 +92,7 @@ def _take_down(conversations: Conversations, host: Host, *, purge: bool) -> m.Da
     with conversations.gate(host):
         python = again(lambda: bootstrap.find_python(host))
         if not bootstrap.look(host, python.path).there:
-            return m.DaemonStopped(was_running=False)
+            return m.DaemonStopped(was_running=False, there=False)
         bootstrap.set_up(host)
     return _stop_daemon(conversations, host, purge=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -33,6 +33,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     content: Path | Readable | bytes
     #: bytes, as far as they are known beforehand
     size: int = 0
+    #: swap a key that holds other content
+    replace: bool = False
 
     @property
     def repeatable(self) -> bool:
@@ -58,6 +60,31 @@ def of_file(path: Path, name: KeyName) -> Source | None:
     if not os.access(path, os.R_OK):
         raise UsageError(f"cannot read {path}: permission denied")
     return Source(name=name, content=path, size=status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def of_files(paths: Iterable[Path], prefix: str, failed: Callable[[str, SshmapError], None]) -> Iterator[Source]:
+    """Go through some files, to be stored under a prefix plus their base names; what cannot be copied is reported and passed over."""
+    for path in paths:
+        try:
+            source = of_file(path, check_name(prefix + path.name))
+            if source is None:
+                raise NotCopied(f"not a plain file: {path}", hint="copy it by itself, or leave it out")
+            yield source
+        except SshmapError as exc:
+            failed(str(path), exc)
+
+
+def measure(paths: Iterable[Path]) -> tuple[int, int]:
+    """Return number and bytes of some files and of all files below directories, as far as they can be read."""
+    count = size = 0
+    for path in paths:
+        for source in of_tree(path, "x/", _pass_over) if path.is_dir() else of_files([path], "x/", _pass_over):
+            count, size = count + 1, size + source.size
+    return count, size
+
+
+def _pass_over(_: str, __: SshmapError) -> None:
+    """Leave out what cannot be read."""
 
 
 def of_stream(stream: BinaryIO, name: KeyName) -> Source:
@@ -97,7 +124,12 @@ class _Resumed:
         return bytes(getattr(self._rest, "read1", self._rest.read)(size))
 
 
-def of_tree(top: Path, prefix: str, failed: Callable[[str, SshmapError], None]) -> Iterator[Source]:
+def of_tree(
+    top: Path,
+    prefix: str,
+    failed: Callable[[str, SshmapError], None],
+    takes: Callable[[str], bool] = lambda _: True,
+) -> Iterator[Source]:
     """Go through the files below a directory; what cannot be copied is reported and passed over.
 
     Links to files count as files; links to directories are not followed.
@@ -106,6 +138,7 @@ def of_tree(top: Path, prefix: str, failed: Callable[[str, SshmapError], None]) 
         top: the directory.
         prefix: what the keys' names start with.
         failed: called with the path of what cannot be copied, and the reason.
+        takes: says of a file's path below the directory whether it takes part.
     """
     todo = [(os.fspath(top), prefix)]
     while todo:
@@ -118,6 +151,8 @@ def of_tree(top: Path, prefix: str, failed: Callable[[str, SshmapError], None]) 
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 todo.append((entry.path, f"{above}{entry.name}/"))
+                continue
+            if not takes(f"{above}{entry.name}"[len(prefix) :]):
                 continue
             try:
                 yield _of_entry(entry, above)

@@ -54,7 +54,7 @@ def upload(
         sources: what to send; gone through once, as it is sent.
         report: called with the number and bytes of what has been committed since.
     """
-    transfer = Transfer(failures={})
+    transfer = Transfer(failures={}, lost={})
     guard = threading.Lock()
 
     def answered(source: Source, size: int, result: PutResult, problem: SshmapError | None) -> None:
@@ -78,9 +78,25 @@ def upload(
     feeding.join()
     if feeder.broken:
         raise feeder.broken
-    for name, error in failures.items():
-        transfer.failures[f"host {name}"] = senders[name].undelivered(error)
+    missed: dict[str, int] = {}
+    for name in failures:
+        host = name.removesuffix(_SMALL)
+        missed[host] = missed.get(host, 0) + senders[name].undelivered
+    transfer.missed = sum(missed.values())
+    transfer.lost = {host: _told(failures.get(host) or failures[_small(host)], host, missed[host]) for host in missed}
     return transfer
+
+
+def _told(error: SshmapError, host: str, count: int) -> SshmapError:
+    """Say why a host's sources did not arrive, and how many."""
+    if not isinstance(error, HostLost) or isinstance(error, HostNotReady | HostKeyRefused):
+        return error
+    files = "1 file" if count == 1 else f"{count} files"
+    return HostLost(
+        f"down: {files} did not arrive: {error.message}",
+        hint=error.hint or "when it is back, run the same command again",
+        host=host,
+    )
 
 
 class _Feeder:
@@ -110,9 +126,13 @@ class _Feeder:
         return _small(host) if source.size < BULK and _small(host) in self._senders else host
 
 
+#: what the name of a host's lane for small content ends in
+_SMALL = " small"
+
+
 def _small(host: str) -> str:
     """Return the name of a host's lane for small content, if it has a lane of its own for that."""
-    return f"{host} small"
+    return host + _SMALL
 
 
 class _Sent(msgspec.Struct):
@@ -152,17 +172,10 @@ class _Sender:
             self.lane.give_up()
             raise
 
-    def undelivered(self, error: SshmapError) -> SshmapError:
-        """Say how many sources did not arrive, after `run` has failed."""
-        if not isinstance(error, HostLost) or isinstance(error, HostNotReady | HostKeyRefused):
-            return error
-        count = self.lane.given_up + len(self._again) + len(self._unanswered)
-        files = "1 file" if count == 1 else f"{count} files"
-        return HostLost(
-            f"{self._host} down: {files} did not arrive: {error.message}",
-            hint=error.hint or "when it is back, run the same command again",
-            host=self._host,
-        )
+    @property
+    def undelivered(self) -> int:
+        """Number of sources that did not arrive, after `run` has failed."""
+        return self.lane.given_up + len(self._again) + len(self._unanswered)
 
     def _converse(self, session: Session) -> None:
         """Send sources on a session, beginning with those that have no answer from the session before."""
@@ -199,7 +212,7 @@ class _Sender:
 
     def _put(self, session: Session, sent: _Sent) -> None:
         hasher = Hasher()
-        session.writer.message(Put(name=sent.source.name), flush=False)
+        session.writer.message(Put(name=sent.source.name, replace=sent.source.replace), flush=False)
         try:
             with contextlib.closing(pieces(sent.source, self._buffer)) as content:
                 for piece in content:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from sshmap.errors import UsageError
 from sshmap.inventory.hosts import Host, Inventory
 from sshmap.inventory.loading import LOCAL_IDLE_STOP, load
@@ -16,17 +18,20 @@ def discover(path: Path | None = None) -> Inventory:
     """Return the inventory to use.
 
     The order is: the argument, ``./inventory.toml``,
-    ``$XDG_CONFIG_HOME/sshmap/inventory.toml``, the built-in local cluster.
+    ``$XDG_CONFIG_HOME/sshmap/inventory.toml``, the built-in local cluster. If there is no file of the argument's name,
+    it may be the name of one in ``$XDG_CONFIG_HOME/sshmap``, without its ``.toml``.
 
     Raises:
         InvalidInventory: the file found is wrong.
     """
+    configured = _home("XDG_CONFIG_HOME", ".config") / "sshmap"
     if path is not None:
-        return load(path)
-    for candidate in (Path("inventory.toml"), _home("XDG_CONFIG_HOME", ".config") / "sshmap" / "inventory.toml"):
+        named = configured / f"{path}.toml"
+        return load(named if len(path.parts) == 1 and not path.exists() and named.exists() else path)
+    for candidate in (Path("inventory.toml"), configured / "inventory.toml"):
         if candidate.exists():
             return load(candidate)
-    return builtin()
+    return msgspec.structs.replace(builtin(), reason="no inventory was found")
 
 
 def builtin(count: int | None = None) -> Inventory:
@@ -53,7 +58,7 @@ def builtin(count: int | None = None) -> Inventory:
         )
         for number in range(size)
     )
-    return Inventory(hosts=hosts, origin=f"built-in local cluster of {size} hosts")
+    return Inventory(hosts=hosts, origin=f"built-in local cluster of {size} hosts", is_builtin=True)
 
 
 def _home(variable: str, fallback: str) -> Path:

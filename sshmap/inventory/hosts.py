@@ -54,6 +54,9 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[Host, ...]
     #: path of the file it was read from, or a description of the built-in local cluster
     origin: str
+    #: whether it is the built-in local cluster, and why that is used if nobody asked for it
+    is_builtin: bool = False
+    reason: str = ""
     #: how fan-out files travel between hosts
     shuffle: Literal["auto", "direct", "relay"] = "auto"
     #: for each host and field, where its value came from
@@ -63,6 +66,13 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     def ring(self) -> Ring:
         """The ring of these hosts; the same object for the same hosts, as making one takes long."""
         return _ring(tuple((host.name, host.weight) for host in self.hosts))
+
+    @property
+    def called(self) -> str:
+        """The hosts, shortly: their names, or that they are the built-in local cluster, and why."""
+        names = [host.name for host in self.hosts]
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"the built-in local cluster of {len(names)}{reason}" if self.is_builtin else fold(names)
 
     def select(self, only: str = "", without: str = "") -> tuple[Host, ...]:
         """Pick hosts by name, range or ``@group``, several separated by commas.

@@ -27,11 +27,12 @@ which is spoken from then on.
 
     Hello{version, lowest, host, ring, …}      Welcome{version, host} | Problem
     Ls{prefix, recursive, known, after}        Listing{entries, prefixes}* Listed{generation, unchanged}
+    ListBuckets{}                              Buckets{rows}* Served{count}
     Put{name, receipt, members, replace}, data*, End{size, digest} | Handed{size, digest}; … ; Sync{}
                                                Stored{results}* Synced{}
-    Get{prefix, exact, after, least, limit}    Item{name, size}, data*, End{size, digest} | Unsent{problem};
+    Get{prefix, exact, after, names, …}        Item{name, size}, data*, End{size, digest} | Unsent{problem};
                                                Passed{name}; … ; Served{count}
-    Remove{prefix, exact, counting}            Removed{count, size}
+    Remove{prefix, exact, counting}            Removed{count, size, copied, copied_size}
     Has{name}                                  Served{count}
     Ship{file}                                 Wanted{wanted}; if so: data*, End{size, digest} → Synced{}
     Open{job, run}                             Opened{run, epoch}
@@ -52,7 +53,7 @@ which is spoken from then on.
     Jobs{}                                     JobList{jobs}
     StartDaemon{}                              Status{host, keys, size, …}
     SetPeers{peers, known_hosts, authorized}   PeersSet{}
-    StopDaemon{purge}                          DaemonStopped{was_running, requeued}
+    StopDaemon{purge}                          DaemonStopped{was_running, there}
     Ping{}                                     Served{count}
 
 No message grows with the data: what may be long is sent as several messages. `sshmap.agent.shuffle` draws the order

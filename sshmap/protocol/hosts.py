@@ -81,5 +81,5 @@ class DaemonStopped(Message, frozen=True, kw_only=True):
 
     #: whether one was running
     was_running: bool
-    #: running tasks that went back to the queue
-    requeued: int = 0
+    #: whether there was a root
+    there: bool = True

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from sshmap.errors import SshmapError
-from sshmap.model import Count, Entry, Receipt, Size
+from sshmap.model import Bucket, Count, Entry, Receipt, Size
 from sshmap.protocol.base import Message, Problem
 
 #: most rows that are accepted in one message, several times what is sent: decoded, a row is many times larger than on the wire
@@ -38,6 +38,16 @@ class Listed(Message, frozen=True, kw_only=True):
     generation: str
     #: the listing that the client remembers is still right, so no rows were sent
     unchanged: bool = False
+
+
+class ListBuckets(Message, frozen=True, kw_only=True):
+    """Asks which buckets there are."""
+
+
+class Buckets(Message, frozen=True, kw_only=True):
+    """Some buckets, sorted by name."""
+
+    rows: Annotated[tuple[Bucket, ...], PAGE]
 
 
 class Put(Message, frozen=True, kw_only=True):
@@ -108,6 +118,8 @@ class Get(Message, frozen=True, kw_only=True):
     least: Size = 0
     #: name keys of so many bytes or more (Passed) without sending their content; 0 sends all
     limit: Size = 0
+    #: send only these keys, sorted; all with the prefix if there are none
+    names: Annotated[tuple[str, ...], PAGE] = ()
 
 
 class Item(Message, frozen=True, kw_only=True):
@@ -139,10 +151,12 @@ class Remove(Message, frozen=True, kw_only=True):
 
 
 class Removed(Message, frozen=True, kw_only=True):
-    """How many keys of how many bytes."""
+    """How many keys of how many bytes, and how many of them no job made."""
 
     count: Count
     size: Size
+    copied: Count = 0
+    copied_size: Size = 0
 
 
 class Has(Message, frozen=True, kw_only=True):

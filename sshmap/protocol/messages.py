@@ -56,11 +56,13 @@ from sshmap.protocol.jobs import (
     Wanted,
 )
 from sshmap.protocol.keys import (
+    Buckets,
     End,
     Get,
     Handed,
     Has,
     Item,
+    ListBuckets,
     Listed,
     Listing,
     Ls,
@@ -80,6 +82,7 @@ __all__ = [
     "LOWEST",
     "VERSION",
     "AnyMessage",
+    "Buckets",
     "CountOutputs",
     "Counted",
     "DaemonStopped",
@@ -100,6 +103,7 @@ __all__ = [
     "JobList",
     "JobRow",
     "Jobs",
+    "ListBuckets",
     "Listed",
     "Listing",
     "Ls",
@@ -155,6 +159,8 @@ AnyMessage = (
     | Ls
     | Listing
     | Listed
+    | ListBuckets
+    | Buckets
     | Put
     | End
     | Handed

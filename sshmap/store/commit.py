@@ -24,7 +24,7 @@ from sshmap.errors import DigestMismatch, KeyExists, NoSpace, NothingMatched, Ot
 from sshmap.model import Receipt, show
 from sshmap.store.contents import Contents, is_whole
 from sshmap.store.files import KeyFiles
-from sshmap.store.keys import Keys, Row
+from sshmap.store.keys import Keys, Row, Total
 from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
 from sshmap.store.seal import Seal
@@ -191,14 +191,14 @@ class Store:
             hint="run the command with --replace, or delete the key first",
         )
 
-    def remove(self, prefix: str, *, exact: bool = False) -> tuple[int, int]:
-        """Delete all keys with a prefix, or one key; return their number and bytes. Works on a full disk."""
-        count, size = self.keys.total(prefix, exact=exact)
-        if count:
+    def remove(self, prefix: str, *, exact: bool = False) -> Total:
+        """Delete all keys with a prefix, or one key; return how many there were. Works on a full disk."""
+        total = self.keys.total(prefix, exact=exact)
+        if total.keys:
             self.insist(lambda: self._discard(prefix, exact=exact))
             self.insist(self.collect)
             self.root.load_ballast()
-        return count, size
+        return total
 
     def _discard(self, prefix: str, *, exact: bool) -> None:
         with self.ledger.change():

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from sshmap.model import MAX_NAME, Entry, Maker, Receipt
+from sshmap.model import MAX_NAME, Bucket, Entry, Maker, Receipt
 from sshmap.placement import numeric_prefix
 from sshmap.store.ledger import Ledger
 from sshmap.store.receipts import digest_maker
@@ -20,6 +21,15 @@ _BATCH = 500
 _LAST = chr(0x10FFFF)
 #: characters of a key's input names from which on compressing them pays
 _WORTH_COMPRESSING = 128
+
+
+class Total(NamedTuple):
+    """A number of keys, and their bytes; and of those that no job made."""
+
+    keys: int
+    size: int
+    copied: int
+    copied_size: int
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
@@ -115,6 +125,16 @@ class Keys:
                 yield Entry(name, size, mtime, digest)
                 start = name + "\0"
 
+    def buckets(self) -> Iterator[Bucket]:
+        """Go through the buckets, in order; all rows of a bucket are read for its sums."""
+        query = "SELECT count(*), sum(size), max(mtime) FROM keys WHERE name >= ? AND name < ?"
+        for directory in self.level(""):
+            if isinstance(directory, str):
+                row = self._db.execute(query, (directory, after_prefix(directory))).fetchone()
+                # it may be gone since it was listed
+                if row[0]:
+                    yield Bucket(directory[:-1], *row)
+
     def grouped(self, prefix: str) -> Iterator[tuple[str, str, bytes]]:
         """Go through keys below a prefix ordered by merge group: group, name, digest.
 
@@ -148,13 +168,15 @@ class Keys:
         query = "SELECT 1 FROM keys WHERE name >= ? AND name < ? LIMIT 1"
         return self._db.execute(query, (prefix, after_prefix(prefix))).fetchone() is not None
 
-    def total(self, prefix: str = "", *, exact: bool = False) -> tuple[int, int]:
-        """Return number and bytes of the keys with a prefix, or of one key."""
+    def total(self, prefix: str = "", *, exact: bool = False) -> Total:
+        """Count the keys with a prefix, or one key."""
         where, values = _where(prefix, exact=exact)
-        count, size = self._db.execute(
-            f"SELECT count(*), coalesce(sum(size), 0) FROM keys WHERE {where}", values
+        row = self._db.execute(
+            "SELECT count(*), sum(size), count(*) FILTER (WHERE maker IS NULL), sum(size) FILTER (WHERE maker IS NULL) "
+            f"FROM keys WHERE {where}",
+            values,
         ).fetchone()
-        return int(count), int(size)
+        return Total(*(value or 0 for value in row))
 
     def maker(self, identity: bytes | None) -> Maker | None:
         """Return what a receipt's maker digest stands for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -75,6 +76,21 @@ class CommandLine:
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr.decode())
+
+    def on_terminal(self, *arguments: object, answer: str = "") -> Done:
+        """Run sshmap with a terminal as stdin, at which something is answered."""
+        ours, its = os.openpty()
+        try:
+            with subprocess.Popen(
+                [*COMMAND, *map(str, arguments)], stdin=its, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                cwd=self.folder, env=self.environment,
+            ) as process:  # fmt: skip
+                os.write(ours, answer.encode())
+                out, err = process.communicate(timeout=LIMIT)
+                return Done(process.returncode, out, err.decode())
+        finally:
+            os.close(ours)
+            os.close(its)
 
     def succeed(self, *arguments: object, stdin: bytes = b"") -> Done:
         """Run sshmap and look that it exits with 0."""

@@ -174,7 +174,7 @@ def test_refused_put_does_not_change_the_generation(session: Session) -> None:
 def test_remove_takes_all_keys_with_the_prefix_and_their_files(session: Session, root: Root) -> None:
     for name in ("step1/a", "step2/d/b", "other/c"):
         put(session, name, b"12345")
-    assert session.ask(Remove(prefix="step"), Removed) == Removed(count=2, size=10)
+    assert session.ask(Remove(prefix="step"), Removed) == Removed(count=2, size=10, copied=2, copied_size=10)
     assert ls(session)[0] == ["other/c"]
     assert [path.name for path in root.data.iterdir()] == ["other"]
 
@@ -188,7 +188,7 @@ def test_remove_of_one_key_spares_those_that_begin_with_it(session: Session) -> 
 
 def test_counting_removes_nothing(session: Session) -> None:
     put(session, "b/k", b"12345")
-    assert session.ask(Remove(prefix="", counting=True), Removed) == Removed(count=1, size=5)
+    assert session.ask(Remove(prefix="", counting=True), Removed) == Removed(count=1, size=5, copied=1, copied_size=5)
     assert ls(session)[0] == ["b/k"]
 
 

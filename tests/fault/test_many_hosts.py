@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.client.listing import Placed
 from sshmap.client.results import JobFailed, JobResult
 from sshmap.errors import HostLost
 from sshmap.inventory import Inventory
@@ -105,8 +106,8 @@ def test_cluster_of_many_hosts_serves_every_verb_on_all_of_them(inventory: Inven
         statuses, failures = cluster.up()
         assert (set(statuses), failures) == (names, {})
         assert cluster.put_tree(write_files(tmp_path / "in", CONTENT), "sm://in/").fresh == FILES
-        rows = [row for row in cluster.ls("sm://in/", recursive=True) if not isinstance(row, str)]
-        assert ([row.name for row in rows], {row.host for row in rows}) == (
+        rows = [row for row in cluster.ls("sm://in/", recursive=True) if isinstance(row, Placed)]
+        assert ([row.path for row in rows], {row.host for row in rows}) == (
             sorted(f"in/{name}" for name in CONTENT),
             names,
         )

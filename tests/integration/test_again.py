@@ -64,7 +64,7 @@ class Loaded(msgspec.Struct, frozen=True):
     def outputs(self) -> dict[str, bytes]:
         """Return all keys below out/ by their paths there."""
         prefix = f"{self.bucket}/out/"
-        names = [row if isinstance(row, str) else row.name for row in self.cluster.ls(f"sm://{prefix}", recursive=True)]
+        names = [row.path for row in self.cluster.ls(f"sm://{prefix}", recursive=True)]
         return {name.removeprefix(prefix): self.cluster.get(f"sm://{name}") for name in names}
 
 

@@ -432,4 +432,4 @@ def test_repeated_upload_is_harmless(cluster: Cluster) -> None:
     with pytest.raises(KeyExists):
         cluster.put(OLD, "sm://b/k")
     assert cluster.get("sm://b/k") == NEW
-    assert [row if isinstance(row, str) else row.name for row in cluster.ls("sm://b/", recursive=True)] == ["b/k"]
+    assert [row.path for row in cluster.ls("sm://b/", recursive=True)] == ["b/k"]

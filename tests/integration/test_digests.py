@@ -58,7 +58,7 @@ class Damaged(msgspec.Struct, frozen=True):
         """Return the keys below a path of the bucket."""
         prefix = f"{self.bucket}/{path}"
         rows = self.cluster.ls(f"sm://{prefix}", recursive=True)
-        return {(row if isinstance(row, str) else row.name).removeprefix(prefix) for row in rows}
+        return {row.path.removeprefix(prefix) for row in rows}
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_every_fresh_key_is_sealed(shared: Cluster, bucket: str) -> None:
     shared.merge(f"sm://{bucket}/parts/", f"sm://{bucket}/merged/", "xargs cat")
     rows = [row for row in shared.ls(f"sm://{bucket}/", recursive=True) if isinstance(row, Placed)]
     assert len(rows) == 6 + 6 + 6 * 12 + 6
-    unsealed = [row.name for row in rows if not has_seal(fleet.root_of(shared.inventory, row.host), row.name)]
+    unsealed = [row.path for row in rows if not has_seal(fleet.root_of(shared.inventory, row.host), row.path)]
     # what came as an open file was changed once more when its sender gave up its own name for it
     assert {name.rpartition("_")[2] for name in unsealed} <= {"f"}
 

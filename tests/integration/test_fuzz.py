@@ -32,7 +32,7 @@ CALLS: dict[type[m.Message], Callable[[Cluster, Path], object]] = {
     m.Ls: lambda cluster, out: list(cluster.ls("sm://b/")), m.Get: lambda cluster, out: cluster.get_tree("sm://b/", out).check(),
     m.Sync: lambda cluster, out: cluster.put(b"x", "sm://b/000_k"), m.Remove: lambda cluster, out: cluster.rm("sm://b/000_k"),
     m.Eval: lambda cluster, out: cluster.eval("sm://b/000_k", "cat", io.BytesIO(), io.BytesIO()), m.Exec: lambda cluster, out: cluster.exec("true"),
-    m.GetStatus: lambda cluster, out: cluster.statuses(), m.Jobs: lambda cluster, out: cluster.jobs(),
+    m.GetStatus: lambda cluster, out: cluster.statuses(), m.Jobs: lambda cluster, out: cluster.jobs(), m.ListBuckets: lambda cluster, out: cluster.buckets(),
     m.CountOutputs: lambda cluster, out: cluster.fanout("sm://b/", "sm://o/", "cat"), m.Plan: lambda cluster, out: cluster.map("sm://b/", "sm://o/", "cat"),
     m.Start: lambda cluster, out: cluster.fanout("sm://b/", "sm://o/", "cat", replace=True),
 }  # fmt: skip

@@ -75,7 +75,7 @@ def test_large_keys_that_are_named_without_end_are_not_all_remembered(
     with bounded_memory(MEMORY):
         outcome = in_time(lambda: cluster.get_tree("sm://b/", tmp_path / "out"))
     assert isinstance(outcome, TransferFailed), outcome
-    assert "h0: it does not send" in str(outcome.result.failures["host h0"])
+    assert "h0: it does not send" in str(outcome.result.lost["h0"])
 
 
 def test_large_keys_arrive_however_many_are_remembered(

@@ -48,7 +48,7 @@ def expected(verb: Verb) -> dict[str, bytes]:
 
 def fetch_all(cluster: Cluster, prefix: str) -> dict[str, bytes]:
     """Read every key below a prefix to its end."""
-    names = [row if isinstance(row, str) else row.name for row in cluster.ls(f"sm://{prefix}", recursive=True)]
+    names = [row.path for row in cluster.ls(f"sm://{prefix}", recursive=True)]
     return {name: cluster.get(f"sm://{name}") for name in names}
 
 
@@ -315,7 +315,7 @@ def test_failed_command_is_not_run_again_because_the_session_broke(roots: Path, 
         thread, outcome = submit_beside(inventory, command)
         wait_until(lambda: all((tmp_path / f"runs-{name}").exists() for name in ("bad", "good")))
         wait_until(
-            lambda: any(row.states.get(TaskState.FAILED) for row in cluster.jobs()["h0"]), what="the command fails"
+            lambda: any(row.states.get(TaskState.FAILED) for row in cluster.jobs()[0]["h0"]), what="the command fails"
         )
         fleet.kill(fleet.await_process(root, "listener"))
         fleet.await_process(root, "listener")

@@ -9,6 +9,7 @@ import pytest
 
 from sshmap import Cluster
 from sshmap.agent.session.server import serve
+from sshmap.client.listing import Placed
 from sshmap.inventory import Host
 from sshmap.store.layout import Root
 from sshmap.transport import memory
@@ -44,10 +45,10 @@ def test_copy_in_listing_copy_out_and_deletion_serve_all_of_many_hosts(many: Clu
     transfer = in_time(lambda: many.put_tree(tmp_path / "in", "sm://in/"))
     assert not isinstance(transfer, Exception)
     assert transfer.fresh == len(CONTENT)
-    rows = [row for row in many.ls("sm://in/", recursive=True) if not isinstance(row, str)]
-    assert [row.name for row in rows] == sorted(f"in/{name}" for name in CONTENT)
+    rows = [row for row in many.ls("sm://in/", recursive=True) if isinstance(row, Placed)]
+    assert [row.path for row in rows] == sorted(f"in/{name}" for name in CONTENT)
     assert len({row.host for row in rows}) > AT_ONCE
     in_time(lambda: many.get_tree("sm://in/", tmp_path / "out"))
     out = tmp_path / "out"
     assert {str(file.relative_to(out)): file.read_bytes() for file in files_below(out)} == CONTENT
-    assert many.rm("sm://in/", recursive=True)[0] == len(CONTENT)
+    assert many.rm("sm://in/", recursive=True).keys == len(CONTENT)

@@ -39,7 +39,7 @@ def run(cluster: Cluster, bucket: str, verb: Verb, command: str) -> dict[str, by
         failed = [failure.key for failure in exc.result.failures]
     assert not [key for key in failed if int(key.rsplit("_", 1)[1]) % 3 != 1], "only tasks that did harm fail"
     outputs = cluster.ls(f"sm://{bucket}/out/", recursive=True)
-    names = [row if isinstance(row, str) else row.name for row in outputs]
+    names = [row.path for row in outputs]
     return {name.removeprefix(f"{bucket}/out/"): cluster.get(f"sm://{name}") for name in names}
 
 

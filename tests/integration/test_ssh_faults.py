@@ -180,6 +180,4 @@ def test_session_that_is_cut_is_opened_again(standing: SshdHosts, transport: str
         assert cluster.get(f"sm://cut-{transport}/000_k") == b"content"
         for pid in host.tree()[1:]:
             fleet.kill(pid)
-        assert [row if isinstance(row, str) else row.name for row in cluster.ls(f"sm://cut-{transport}/")] == [
-            f"cut-{transport}/000_k"
-        ]
+        assert [row.path for row in cluster.ls(f"sm://cut-{transport}/")] == [f"cut-{transport}/000_k"]

@@ -69,8 +69,7 @@ def listener_of(root: Root) -> int:
 
 def server_of(cluster: Cluster) -> int:
     """Return the process that serves the cluster's session."""
-    spoken, failures = cluster.exec(WHO)
-    assert failures == {}
+    spoken = cluster.exec(WHO)
     return int(spoken["h0"].stdout)
 
 

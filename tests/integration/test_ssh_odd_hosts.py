@@ -99,7 +99,7 @@ def test_noise_of_a_login_shell_does_no_harm(odd: OddHosts, transport: str) -> N
     with odd.cluster(odd.noisy, transport) as cluster:
         cluster.put(content, f"sm://{transport}/k")
         assert cluster.get(f"sm://{transport}/k") == content
-        (said,) = cluster.exec("echo out")[0].values()
+        (said,) = cluster.exec("echo out").values()
         assert said.stdout == b"out\n"
 
 

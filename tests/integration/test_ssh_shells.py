@@ -55,7 +55,7 @@ def test_hosts_with_dash_come_up_and_shuffle(hosts: ShellHosts, transport: str) 
     hosts.add(2)
     with Cluster(hosts.inventory(transport)) as cluster:
         assert cluster.up()[1] == {}
-        spoken, _ = cluster.exec('getent passwd "$(id -un)"; echo "$BASH_VERSION"')
+        spoken = cluster.exec('getent passwd "$(id -un)"; echo "$BASH_VERSION"')
         for said in spoken.values():
             shell, version = said.stdout.splitlines()
             assert (shell.endswith(b":/bin/dash"), bool(version)) == (True, True), "commands are bash's all the same"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.client.listing import Placed
 from tests.conftest import files_below
 from tests.cutting import in_time
 from tests.integration import fleet
@@ -29,9 +30,7 @@ def filled(shared: Cluster, bucket: str) -> str:
 def names_of(cluster: Cluster, prefix: str) -> list[str]:
     """Return the names below a prefix, without it."""
     return [
-        row.name.removeprefix(prefix)
-        for row in cluster.ls(f"sm://{prefix}", recursive=True)
-        if not isinstance(row, str)
+        row.path.removeprefix(prefix) for row in cluster.ls(f"sm://{prefix}", recursive=True) if isinstance(row, Placed)
     ]
 
 
@@ -93,15 +92,13 @@ def test_threads_that_do_different_things_do_not_disturb_each_other(
 
 
 def test_key_is_read_within_a_loop_over_a_listing(shared: Cluster, filled: str) -> None:
-    seen = {
-        row.name: shared.get(f"sm://{row.name}") for row in shared.ls(f"sm://{filled}/") if not isinstance(row, str)
-    }
+    seen = {row.path: shared.get(row) for row in shared.ls(f"sm://{filled}/") if isinstance(row, Placed)}
     assert seen == {f"{filled}/{name}": content for name, content in KEYS.items()}
 
 
 def test_listing_within_a_loop_over_a_listing_is_complete(shared: Cluster, filled: str) -> None:
     for row in itertools.islice(shared.ls(f"sm://{filled}/"), 5):
-        assert not isinstance(row, str)
+        assert isinstance(row, Placed)
         assert names_of(shared, f"{filled}/") == sorted(KEYS)
 
 
@@ -155,7 +152,7 @@ def test_copy_out_loses_nothing_when_the_listener_of_a_host_is_killed(
             if next(arrived) == after:
                 fleet.kill(fleet.process_of(root, "listener"))
 
-        result = shared.get_tree(f"sm://{bucket}/", tmp_path / str(number), kill_once)
+        result = shared.get_tree(f"sm://{bucket}/", tmp_path / str(number), report=kill_once)
         assert result.fresh == len(content)
         assert {file.name: file.read_bytes() for file in files_below(tmp_path / str(number))} == content
 
@@ -177,7 +174,7 @@ def test_copy_in_loses_nothing_when_the_listener_of_a_host_is_killed(
             if next(arrived) == after:
                 fleet.kill(fleet.process_of(root, "listener"))
 
-        result = shared.put_tree(tmp_path / "in", f"sm://{bucket}/{number}/", kill_once)
+        result = shared.put_tree(tmp_path / "in", f"sm://{bucket}/{number}/", report=kill_once)
         assert result.fresh + result.kept == len(content)
         shared.get_tree(f"sm://{bucket}/{number}/", tmp_path / str(number))
         assert {file.name: file.read_bytes() for file in files_below(tmp_path / str(number))} == content

@@ -57,7 +57,7 @@ class Bench(msgspec.Struct, frozen=True):
     def outputs(self) -> dict[str, bytes]:
         """Return all outputs by their paths below OUTDIR."""
         prefix = f"{self.bucket}/out/"
-        names = [row if isinstance(row, str) else row.name for row in self.cluster.ls(f"sm://{prefix}", recursive=True)]
+        names = [row.path for row in self.cluster.ls(f"sm://{prefix}", recursive=True)]
         return {name.removeprefix(prefix): self.cluster.get(f"sm://{name}") for name in names}
 
 
@@ -223,7 +223,7 @@ def test_environment_is_as_documented(bench: Bench) -> None:
     key = bench.put("dir/a b")
     (listing,) = bench.run("env -0").values()
     variables = dict(item.decode().split("=", 1) for item in listing.split(b"\0") if item)
-    (job,) = {row.job for rows in bench.cluster.jobs().values() for row in rows if bench.bucket + "/" in row.indir}
+    (job,) = {row.job for rows in bench.cluster.jobs()[0].values() for row in rows if bench.bucket + "/" in row.indir}
     host = bench.cluster.host_of(key)
     assert Path(variables["SSHMAP_FILE"]) == bench.top / host / "data" / bench.bucket / "in" / "dir" / "a b"
     expected = {

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from sshmap.agent.daemon.outputs import Made, made_by
+from sshmap.agent.daemon.reasons import reason
 from sshmap.agent.daemon.shipped import ShippedFiles
 from sshmap.agent.daemon.task_directory import TaskDirectory, discard
 from sshmap.agent.execution.executor import Executor, Request, Result
@@ -21,7 +22,6 @@ from sshmap.store.tasks import Task
 
 #: bytes of free space below which nothing is begun: more than the ballast, whose space the ledger gets, not a command
 _NEARLY_FULL = 2 * BALLAST
-_LAST_SIGNAL = 64
 #: with so many bytes of free space, the disk is not looked at again for so many seconds
 _ROOM, _ROOM_LOOK = 4 << 30, 0.1
 
@@ -77,7 +77,7 @@ class Attempts:
         result = self._executor.run(request, meanwhile)
         changed = self._shipped.changed()
         if result.exit_code:
-            raise self._failure(result)
+            raise self._failure(result, maker.command)
         # outputs that fill the disk are dropped, not committed, so that the ledger keeps its room
         self._check_space("")
         if changed:
@@ -146,13 +146,10 @@ class Attempts:
                 hint="free some space, for example with sshmap rm -r",
             )
 
-    def _failure(self, result: Result) -> SshmapError:
-        """Say why a command failed; on a full disk that is the reason, whatever the command says."""
-        lines = result.stderr.decode("utf-8", "replace").strip()
-        self._check_space(lines)
-        code = result.exit_code
-        how = f"exit {code} (signal {code - 128})" if 128 < code <= 128 + _LAST_SIGNAL else f"exit {code}"
-        return CommandsFailed(f"{how}: {lines[-2000:]}" if lines else how, code=code)
+    def _failure(self, result: Result, command: str) -> SshmapError:
+        """Return why a command failed; on a full disk that is the reason, whatever the command says."""
+        self._check_space(result.stderr.decode("utf-8", "replace").strip())
+        return CommandsFailed(reason(result, command), code=result.exit_code)
 
 
 def hold_inputs(store: Store, made: Iterable[Made]) -> None:

@@ -88,6 +88,7 @@ def printed_names(stdout: str, work: str) -> list[str]:
     """
     names: list[str] = []
     seen: set[str] = set()
+    here = os.path.realpath(work)
     for raw in _content(stdout).split(b"\n"):
         if not raw:
             continue
@@ -95,6 +96,9 @@ def printed_names(stdout: str, work: str) -> list[str]:
             name = raw.decode()
         except UnicodeDecodeError as exc:
             raise CommandsFailed(f"the fan-out printed a name that is not UTF-8: {raw!r}") from exc
+        # a name may be absolute, as in `echo $PWD/x`
+        for start in (f"{work}/", f"{here}/"):
+            name = name.removeprefix(start)
         problem = _name_problem(name, work) or ("was printed twice" if base_name(name) in seen else "")
         if problem:
             raise CommandsFailed(f"fan-out file {name[:200]!r} {problem}")
@@ -111,7 +115,7 @@ def _content(path: str) -> bytes:
 def _name_problem(name: str, work: str) -> str:
     parts = name.split("/")
     if name.startswith("/"):
-        return "is absolute; print names relative to the working directory"
+        return "is absolute and does not lie in the working directory"
     if ".." in parts or "" in parts:
         return "has a part that is empty or '..'"
     path = work

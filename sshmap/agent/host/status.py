@@ -26,12 +26,12 @@ def status(store: Store) -> Status:
     cluster = root.read_cluster()
     disk = os.statvfs(root.path)
     free = disk.f_bavail * disk.f_frsize
-    count, size = store.keys.total()
+    there = store.keys.total()
     active = Jobs(store.ledger).active()
     pid = lifecycle.pid_of(root)
     findings = [f"only {free >> 20} MiB free below {root.path}"] if free < _LOW else []
     return Status(
-        host=cluster.host, keys=count, size=size, free=free, cores=os.cpu_count() or 1, workers=cluster.workers or os.cpu_count() or 1,
+        host=cluster.host, keys=there.keys, size=there.size, free=free, cores=os.cpu_count() or 1, workers=cluster.workers or os.cpu_count() or 1,
         daemon=bool(pid), pid=pid, queued=active.get("queued", 0), running=active.get("running", 0) + active.get("sending", 0),
         version=__version__, runtime=runtime_id(), platform=_platform(), public_key=public_key(root), peers_digest=peers_digest(root),
         root_id=cluster.root_id, findings=tuple(findings),

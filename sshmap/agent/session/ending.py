@@ -21,6 +21,7 @@ def serve_end(root: Root, hello: m.Hello, reader: FrameReader, writer: FrameWrit
     """
     if warm:
         raise Refused("the warm agent cannot stop its own daemon")
+    there = root.ledger.exists()
     admit_end(root, hello)
     writer.message(m.welcome(hello))
     request = reader.read()
@@ -32,4 +33,4 @@ def serve_end(root: Root, hello: m.Hello, reader: FrameReader, writer: FrameWrit
     if request.purge and root.path.exists():
         forget(root)
         purge(root)
-    writer.message(m.DaemonStopped(was_running=was_running))
+    writer.message(m.DaemonStopped(was_running=was_running, there=there))

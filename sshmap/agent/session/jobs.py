@@ -101,7 +101,7 @@ class ServedJobs:
             for name, receipt in list(self._store.keys.below(row.output)):
                 if receipt != row.receipt:
                     removed = self._store.remove(name, exact=True)
-                    count, size = count + removed[0], size + removed[1]
+                    count, size = count + removed.keys, size + removed.size
         self._writer.message(m.Removed(count=count, size=size))
 
     def relay(self, request: m.Relay) -> None:

@@ -6,6 +6,7 @@ process: the warm agent's serves all sessions, that of an agent process its one 
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import ClassVar
@@ -14,7 +15,7 @@ import cachetools
 
 from sshmap.model import Entry
 from sshmap.protocol.framing import FrameWriter
-from sshmap.protocol.messages import Listed, Listing, Ls
+from sshmap.protocol.messages import Buckets, Listed, Listing, Ls, Served
 from sshmap.store.commit import Store
 from sshmap.store.layout import Root
 
@@ -88,6 +89,15 @@ def _pages(store: Store, request: Ls) -> Iterator[Listing]:
             entries, prefixes = [], []
     if entries or prefixes:
         yield Listing(entries=tuple(entries), prefixes=tuple(prefixes))
+
+
+def send_buckets(store: Store, writer: FrameWriter) -> None:
+    """Send all buckets."""
+    count, buckets = 0, store.keys.buckets()
+    while rows := tuple(itertools.islice(buckets, _ROWS)):
+        writer.message(Buckets(rows=rows))
+        count += len(rows)
+    writer.message(Served(count=count))
 
 
 def _size(pages: list[Listing]) -> int:

@@ -58,7 +58,10 @@ def send_keys(store: Store, request: Get, writer: FrameWriter) -> None:
 
 def _listed(store: Store, request: Get) -> Iterator[tuple[str, int]]:
     """Go through the names that are asked for, and the sizes that their keys have now."""
-    if not request.exact:
+    if request.names:
+        rows = store.keys.rows([name for name in request.names if name > request.after])
+        yield from ((name, rows[name].size) for name in request.names if name in rows)
+    elif not request.exact:
         yield from ((entry.name, entry.size) for entry in store.keys.scan(request.prefix, request.after))
     elif row := store.keys.get(request.prefix):
         yield row.name, row.size

@@ -23,7 +23,7 @@ from sshmap.agent.session.admission import open_store
 from sshmap.agent.session.deliveries import Deliveries
 from sshmap.agent.session.ending import serve_end
 from sshmap.agent.session.jobs import JOB_REQUESTS, ServedJobs
-from sshmap.agent.session.listing import Listings
+from sshmap.agent.session.listing import Listings, send_buckets
 from sshmap.agent.session.receiving import Receiver
 from sshmap.agent.session.sending import send_keys
 from sshmap.errors import HostLost, HostNotReady, ProtocolError, Refused, SshmapError
@@ -202,6 +202,10 @@ class ServedSession:
         """Answer a listing."""
         self._listings.answer(self.store, request, self.writer)
 
+    def list_buckets(self, _: m.ListBuckets) -> None:
+        """Send the buckets."""
+        send_buckets(self.store, self.writer)
+
     def put(self, request: m.Put) -> None:
         """Receive a key; its result is sent with those of the other keys of its transaction."""
         result = self.receiver.receive(request, self.reader)
@@ -220,11 +224,9 @@ class ServedSession:
 
     def remove(self, request: m.Remove) -> None:
         """Delete or count keys."""
-        if request.counting:
-            count, size = self.store.keys.total(request.prefix, exact=request.exact)
-        else:
-            count, size = self.store.remove(request.prefix, exact=request.exact)
-        self.writer.message(m.Removed(count=count, size=size))
+        there = self.store.keys.total if request.counting else self.store.remove
+        keys, size, copied, copied_size = there(request.prefix, exact=request.exact)
+        self.writer.message(m.Removed(count=keys, size=size, copied=copied, copied_size=copied_size))
 
     def ship(self, request: m.Ship) -> None:
         """Receive a file for a job, unless it is here already; also if another client sends the same file at the same time."""
@@ -288,9 +290,8 @@ def _bug() -> m.Problem:
 
 
 _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
-    m.Ls: ServedSession.ls, m.Put: ServedSession.put, m.Sync: ServedSession.sync,
-    m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship,
- m.Eval: ServedSession.eval,
+    m.Ls: ServedSession.ls, m.ListBuckets: ServedSession.list_buckets, m.Put: ServedSession.put, m.Sync: ServedSession.sync,
+    m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship, m.Eval: ServedSession.eval,
     m.Exec: ServedSession.exec, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose, m.Jobs: ServedSession.jobs,
     m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has, m.Ping: ServedSession.ping,
 }  # fmt: skip
