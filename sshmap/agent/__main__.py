@@ -25,6 +25,8 @@ def main(argv: list[str]) -> int:
     os.umask(0o022)
     gc.disable()  # importing makes no garbage, and every session waits for it
     if argv[1] == "daemon":
+        # cotyledon would show titles of its own if it found this package, which is not on every host
+        sys.modules["setproctitle"] = None  # type: ignore[assignment]
         from sshmap.agent.manager import main as run_daemon  # cotyledon is only loaded where it is used
 
         _collect_again()

@@ -22,6 +22,7 @@ from sshmap.agent.daemon.worker import Worker
 from sshmap.agent.execution.processes import become_subreaper
 from sshmap.agent.execution.strays import end_strays
 from sshmap.agent.host.lifecycle import LOCK, note_daemon
+from sshmap.agent.host.title import set_title
 from sshmap.agent.session.listener import Listener
 from sshmap.agent.shuffle import sweep
 from sshmap.store import locks
@@ -43,6 +44,7 @@ def run_daemon(root: Root) -> None:
     """
     if not locks.try_lock(root, LOCK):
         return
+    set_title("daemon", str(root.path))
     note_daemon(root)
     os.dup2(2, 1)
     cluster = root.read_cluster()
@@ -80,6 +82,7 @@ def forget_makers(store: Store) -> None:
 
 def _own(root: Root, name: str) -> None:
     """Take the lock of a slot, or end this process; the former holder is given some time to end."""
+    set_title(name.replace("-", " "), str(root.path))
     if not locks.try_lock(root, name, SLOT_LIMIT):
         sys.exit(1)
     locks.share_maintenance(root)

@@ -62,7 +62,12 @@ def cp(
         if not is_remote(target):
             show(_copy_out(cluster, given[0], target, recursive=recursive, **options))
         elif recursive or len(given) > 1:
-            show(_copy_all_in(cluster, given, target, recursive=recursive, **options))
+            transfer = _copy_all_in(cluster, given, target, recursive=recursive, **options)
+            show(transfer)
+            if not number and (fullest := transfer.uneven(cluster.inventory.shares())):
+                settings.printer().note(
+                    f"note: {fullest} has over twice its share of these few files; --number deals them out to the hosts in turn"
+                )
         else:
             show(_copy_one_in(cluster, given[0], target, replace=replace))
 

@@ -11,6 +11,8 @@ from sshmap.errors import BY_NAME, CommandsFailed, HostsFailed, SshmapError
 from sshmap.protocol import messages
 
 Value = TypeVar("Value")
+#: files per host from which on hashing spreads them well
+_FEW = 50
 #: failures of one copy that are kept: a host may report as many as it likes
 MOST_FAILURES = 10_000
 
@@ -34,6 +36,8 @@ class Transfer(msgspec.Struct, kw_only=True):
     lost: dict[str, SshmapError] = {}
     #: keys that did not arrive because their hosts were lost; None if there are an unknown number more
     missed: int | None = 0
+    #: by host: keys that were copied in, and their bytes
+    spread: dict[str, tuple[int, int]] = {}
     #: keys, or files here, that are gone because the other side does not have them
     deleted: int = 0
     seconds: float = 0.0
@@ -42,6 +46,24 @@ class Transfer(msgspec.Struct, kw_only=True):
     def failed(self) -> int:
         """Keys that went wrong; not those whose hosts were lost."""
         return len(self.failures) + self.more_failures
+
+    def arrived(self, host: str, size: int) -> None:
+        """Note that a key of so many bytes is on a host, whether it was there before or not."""
+        keys, bytes_there = self.spread.get(host, (0, 0))
+        self.spread[host] = (keys + 1, bytes_there + size)
+
+    def uneven(self, shares: dict[str, float]) -> str:
+        """Return the host that has over twice its share of few files, if there is one.
+
+        Args:
+            shares: each host's share of all keys.
+        """
+        keys = sum(count for count, _ in self.spread.values())
+        total = sum(size for _, size in self.spread.values())
+        if not total or not len(shares) < keys < _FEW * len(shares):
+            return ""
+        fullest = max(self.spread, key=lambda host: self.spread[host][1] / shares[host])
+        return fullest if self.spread[fullest][1] > 2 * shares[fullest] * total else ""
 
     def fail(self, name: str, error: SshmapError) -> None:
         """Note that a key went wrong."""

@@ -54,7 +54,7 @@ def upload(
         sources: what to send; gone through once, as it is sent.
         report: called with the number and bytes of what has been committed since.
     """
-    transfer = Transfer(failures={}, lost={})
+    transfer = Transfer(failures={}, lost={}, spread={})
     guard = threading.Lock()
 
     def answered(source: Source, size: int, result: PutResult, problem: SshmapError | None) -> None:
@@ -66,6 +66,7 @@ def upload(
                 transfer.repaired += result.repaired
                 transfer.kept += not result.fresh and not result.repaired
                 transfer.size += size
+                transfer.arrived(conversations.ring.place(source.name), size)
             report(1, size)
 
     senders = {host.name: _Sender(conversations, host.name, answered, bulk=True) for host in conversations.hosts}

@@ -74,6 +74,11 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
         reason = f" ({self.reason})" if self.reason else ""
         return f"the built-in local cluster of {len(names)}{reason}" if self.is_builtin else fold(names)
 
+    def shares(self) -> dict[str, float]:
+        """Return each host's share of the keys by its weight, between 0 and 1."""
+        total = sum(host.weight for host in self.hosts)
+        return {host.name: host.weight / total for host in self.hosts}
+
     def select(self, only: str = "", without: str = "") -> tuple[Host, ...]:
         """Pick hosts by name, range or ``@group``, several separated by commas.
 

@@ -19,7 +19,7 @@ KEYS = {
 }  # fmt: skip
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 #: as the README has it, since names may hold spaces
-MERGE = r"""sshmap -q merge s4://m3/ s4://m4/ "tr '\n' '\0' | xargs -0 cat | sort\""""
+MERGE = "sshmap -q merge s4://m3/ s4://m4/ \"tr '\\n' '\\0' | xargs -0 cat | sort\""
 #: line, exit code, stdout with stamps as TIME
 SAID = [
     # a listing

@@ -71,9 +71,9 @@ def arguments_of(pid: int) -> str:
 
 #: what the command line of a process of the daemon holds, by its role
 _MARKS = {
-    "worker": "sshmap-worker",
-    "courier": "sshmap-courier",
-    "listener": "sshmap-listener",
+    "worker": "sshmap worker",
+    "courier": "sshmap courier",
+    "listener": "sshmap listener",
     "supervisor": "supervisor.py",
 }
 

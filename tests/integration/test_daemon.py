@@ -111,7 +111,7 @@ def test_up_twice_and_at_once_starts_one_daemon(inventory: Inventory) -> None:
     assert up(0) == answers[0]
     for host in inventory.hosts:
         managers = [
-            pid for pid, words in fleet.processes_at(Path(host.root)).items() if f"daemon --root {host.root}" in words
+            pid for pid, words in fleet.processes_at(Path(host.root)).items() if words.startswith(f"sshmap daemon {host.root}")
         ]
         assert managers == [answers[0][host.name]]
     with Cluster(inventory) as cluster:
@@ -372,3 +372,18 @@ def test_job_ends_with_the_reason_when_no_worker_stays_up(tmp_path: Path, monkey
         session.writer.message(Start(job=spec, run=run.run, epoch=run.epoch))
         with pytest.raises(HostNotReady, match="the daemon's worker does not stay up"):
             list(session.stream(Counted(), RunEnded))
+
+
+def test_list_of_processes_says_what_each_is_and_whose_root(inventory: Inventory) -> None:
+    with Cluster(inventory) as cluster:
+        cluster.up()
+        cluster.put(b"x", "sm://b/000_k")
+        assert cluster.map("sm://b/", "sm://o/", "echo; cat").done == 1
+        root = fleet.root_of(inventory, "h0")
+        said = {fleet.arguments_of(pid).strip() for pid in fleet.tree_of(root)}
+        workers = {f"sshmap worker {number} {root.path}" for number in range(inventory.hosts[0].workers)}
+        wanted = {f"sshmap {role} {root.path}" for role in ("daemon", "courier", "listener")} | workers
+        assert wanted <= said
+        others = said - wanted
+        assert all(f"supervisor.py serve {root.path} " in line or line.startswith("bash ") for line in others), others
+        cluster.down()

@@ -337,7 +337,7 @@ def assert_well_set_up(host: Sshd, *, others: int) -> None:
     assert len(ours) == len(set(ours)) == others
     assert {line.rpartition(" ")[2] for line in ours} == {f"sshmap:{Root(host.root).read_cluster().root_id}"}
     assert (
-        len([pid for pid, line in processes_below(host.root).items() if " daemon --root" in line and is_manager(pid)])
+        len([pid for pid, line in processes_below(host.root).items() if "sshmap daemon " in line and is_manager(pid)])
         == 1
     )
     assert [path.name for path in (host.root / "runtime").iterdir() if "." in path.name] == []
@@ -346,7 +346,7 @@ def assert_well_set_up(host: Sshd, *, others: int) -> None:
 def is_manager(pid: int) -> bool:
     """Whether a daemon's process has no parent among the daemon's."""
     parent = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-    return " daemon --root" not in fleet.arguments_of(parent)
+    return "sshmap daemon " not in fleet.arguments_of(parent)
 
 
 ODD_FILES = {

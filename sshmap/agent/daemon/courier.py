@@ -5,6 +5,9 @@ answer, up to a number of unanswered files; a file leaves the outbox when the pe
 is harmless. Where more peers wait than may be served, each has its turn, in the order in which they were served last.
 A peer that does not answer is noted in the ledger, so that a client that follows the job can report it or relay the
 files, and is tried again after a pause.
+
+Few peers are logged in to at once, of those that failed last time one: where all hosts are busy, more logins at once
+would make each take longer, until none is ready in time.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from sshmap.transport.session import Session
 
 #: peers that are served at the same time
 MOST_ROUTES = 8
+#: peers that are logged in to at the same time; of those that failed last time, one
+LOGINS = 2
 #: seconds after which a route without files ends, and after which a route with files ends if other peers wait
 IDLE, TURN = 30.0, 1.0
 FIRST_PAUSE, MOST_PAUSE = 0.1, 10.0
@@ -93,7 +98,7 @@ class Courier:
             (peer for peer in idle if self._next(peer) <= now), key=lambda peer: self._began.get(peer.name, 0.0)
         )
         free = max(0, MOST_ROUTES - len(self._routes))
-        for peer in ready[:free]:
+        for peer in self._admitted(ready)[:free]:
             self._began[peer.name] = now
             self._routes[peer] = Route(self._root, peer)
         told = {peer.name for peer in peers}
@@ -101,6 +106,14 @@ class Courier:
             # a peer whose address has changed gets another route
             route.go_on(crowded=len(ready) > free, leave=peer.name in told and peer not in peers)
         return min((self._next(peer) - now for peer in idle if self._next(peer) > now), default=MOST_PAUSE * 3)
+
+    def _admitted(self, ready: list[Peer]) -> list[Peer]:
+        """Return those peers that may be logged in to now."""
+        waiting = [peer for peer, route in self._routes.items() if not route.reached]
+        failed = sum(peer in self._later for peer in waiting)
+        others = [peer for peer in ready if peer not in self._later]
+        again = [peer for peer in ready if peer in self._later]
+        return others[: max(0, LOGINS - len(waiting) + failed)] + again[: max(0, 1 - failed)]
 
     def _next(self, peer: Peer) -> float:
         """Return when a peer may be tried; 0 if that is now, as also after a client has opened a job since the peer failed."""
@@ -142,8 +155,8 @@ class Route:
         self._root, self._peer = root, peer
         self._nudge = threading.Event()
         self._crowded = self._leave = False
-        #: whether the peer could not be served
-        self.failed = False
+        #: whether the peer has let it in; and whether the peer could not be served
+        self.reached = self.failed = False
         self._thread = threading.Thread(target=self._run, name=f"route-{peer.name}", daemon=True)
         self._thread.start()
 
@@ -168,6 +181,8 @@ class Route:
             try:
                 with contextlib.closing(open_peer(self._root, self._peer)) as session:
                     outbox.note_reached(self._peer.name)
+                    self.reached = True
+                    wake(self._root, "courier")
                     self._serve(session, store, outbox)
             except (SshmapError, OSError) as exc:
                 self.failed = True

@@ -72,7 +72,7 @@ class _Supervisor:
         os.set_blocking(self._stderr, False)
         with control:
             self._process = subprocess.Popen(
-                supervisor.argv("serve", str(control.fileno()), str(stderr)),
+                supervisor.argv("serve", environment.get("SSHMAP_ROOT", ""), str(control.fileno()), str(stderr)),
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 env=environment, cwd="/", pass_fds=(control.fileno(), stderr), start_new_session=True,
             )  # fmt: skip

@@ -25,7 +25,9 @@ class Once:
     def __init__(self, command: str, stdin: int, folder: Path, environment: dict[str, str]) -> None:
         watch_read, self._watch = os.pipe()
         self._process = subprocess.Popen(
-            supervisor.argv("watch", str(watch_read), "bash", "--norc", "--noprofile", "-c", f"{PREAMBLE}\n{command}", "bash"),
+            supervisor.argv(
+                "watch", environment.get("SSHMAP_ROOT", ""), str(watch_read), "bash", "--norc", "--noprofile", "-c", f"{PREAMBLE}\n{command}", "bash"
+            ),
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=folder,
             pass_fds=(watch_read,), start_new_session=True, bufsize=0,
         )  # fmt: skip

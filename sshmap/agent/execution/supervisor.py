@@ -28,9 +28,9 @@ from sshmap.agent.execution.server import Server, end_all
 _SET_PDEATHSIG = 1
 
 
-def argv(mode: str, *words: str) -> list[str]:
-    """Return the command line of a supervisor."""
-    return [sys.executable, "-I", "-S", __file__, mode, *words]
+def argv(mode: str, root: str, *words: str) -> list[str]:
+    """Return the command line of a supervisor; the root is there for who looks at the list of processes."""
+    return [sys.executable, "-I", "-S", __file__, mode, root, *words]
 
 
 def serve(words: list[str]) -> None:
@@ -74,4 +74,4 @@ def _watch(pipe: int) -> None:
 
 if __name__ == "__main__":
     become_subreaper()
-    {"serve": serve, "watch": watch}[sys.argv[1]](sys.argv[2:])
+    {"serve": serve, "watch": watch}[sys.argv[1]](sys.argv[3:])
