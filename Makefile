@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 TESTS ?= tests
 OPTIONS ?=
 
-.PHONY: demo test fault check bench wheels clean
+.PHONY: demo test fault check bench dist wheels clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml
@@ -44,6 +44,11 @@ bench: $(STAMP)
 	@.ci/components
 	$(BIN)/python -m compileall -q sshmap
 	$(BIN)/python -m tests.benchmarks
+
+# a wheel to install elsewhere, as sshmap-cluster
+dist: $(STAMP)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/sshmap_cluster-*.whl
 
 # what is fetched for hosts of another platform, in the versions installed here
 wheels: $(STAMP)

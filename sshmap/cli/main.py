@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typer import Abort, Exit
 from typer._click.exceptions import ClickException
 
-from sshmap.cli import verbs_copy, verbs_data, verbs_hosts, verbs_jobs
+from sshmap.cli import verbs_copy, verbs_data, verbs_hosts, verbs_inventory, verbs_jobs
 from sshmap.cli.app import app, settings
 from sshmap.cli.escaping import clean, clean_lines
 from sshmap.client.results import JobFailed, TransferFailed
 from sshmap.errors import HostsFailed, NoSpace, NothingMatched, SshmapError, UsageError
 
 #: importing them adds their commands to the app
-VERBS = (verbs_data, verbs_copy, verbs_jobs, verbs_hosts)
+VERBS = (verbs_data, verbs_copy, verbs_jobs, verbs_hosts, verbs_inventory)
 BROKEN_PIPE = 141
 
 

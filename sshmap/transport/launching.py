@@ -19,11 +19,13 @@ from sshmap.store.layout import unsafe
 #: the exit code by which the script says that it did not start the agent; EX_NOPERM of sysexits.h
 UNSAFE = 77
 _SCRIPT = (
-    f'no() {{ echo "$0 $1" >&2; exit {UNSAFE}; }}; gone() {{ echo "$0/agent: not found" >&2; exit 127; }}; '
-    '[ -L "$0" ] && no "is a link; a root has to be a directory and no link"; '
-    '[ -e "$0" ] || gone; '
-    '[ -O "$0" ] || no "belongs to somebody else"; '
-    'cd "$0" || exit 126; '
+    # the home directory by its variable, as the installer takes it: a start-up file may have gone elsewhere
+    'r="$0"; case "$r" in "~/"*) r="$HOME/${r#??}";; esac; '
+    f'no() {{ echo "$r $1" >&2; exit {UNSAFE}; }}; gone() {{ echo "$r/agent: not found" >&2; exit 127; }}; '
+    '[ -L "$r" ] && no "is a link; a root has to be a directory and no link"; '
+    '[ -e "$r" ] || gone; '
+    '[ -O "$r" ] || no "belongs to somebody else"; '
+    'cd "$r" || exit 126; '
     '[ -O . ] || no "belongs to somebody else"; '
     'case $(ls -ldn .) in d????-??-*) ;; *) no "can be written to by others";; esac; '
     "[ -f agent ] && [ -r agent ] || gone; "
@@ -34,15 +36,13 @@ _SCRIPT = (
 
 
 def launch(root: str, verb: str) -> list[str]:
-    """Return the command that starts an agent below a root; ``~/`` stands for the home directory, where ssh starts commands.
+    """Return the command that starts an agent below a root; ``~/`` stands for the home directory.
 
     Args:
         root: the root as the inventory names it.
         verb: ``serve``, ``alone`` or ``peer``.
     """
-    # begins with a dot, as `cd` looks for other relative paths in CDPATH first
-    place = f"./{root.removeprefix('~/')}" if root.startswith("~/") else root
-    return ["sh", "-c", _SCRIPT, place, verb]
+    return ["sh", "-c", _SCRIPT, root, verb]
 
 
 def launch_line(root: str, verb: str) -> str:

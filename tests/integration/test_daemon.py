@@ -111,7 +111,9 @@ def test_up_twice_and_at_once_starts_one_daemon(inventory: Inventory) -> None:
     assert up(0) == answers[0]
     for host in inventory.hosts:
         managers = [
-            pid for pid, words in fleet.processes_at(Path(host.root)).items() if words.startswith(f"sshmap daemon {host.root}")
+            pid
+            for pid, words in fleet.processes_at(Path(host.root)).items()
+            if words.startswith(f"sshmap daemon {host.root}")
         ]
         assert managers == [answers[0][host.name]]
     with Cluster(inventory) as cluster:

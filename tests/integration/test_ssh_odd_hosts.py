@@ -16,6 +16,7 @@ from sshmap import Cluster
 from sshmap.client.bootstrap import find_python
 from sshmap.errors import HostLost, HostNotReady
 from sshmap.inventory import Inventory
+from sshmap.inventory.loading import DEFAULT_ROOT
 from sshmap.transport.channel import Channel
 from sshmap.transport.dial import open_command
 from tests import sshd
@@ -43,6 +44,7 @@ class OddHosts:
         (self.rekeying,) = hosts.add(config=["RekeyLimit 1M", "KexAlgorithms ecdh-sha2-nistp256"])
         (self.far,) = hosts.add()
         (self.mixed,) = hosts.add(environment={"PATH": mixed_pythons(hosts.top / "bin")})
+        (self.moving,) = hosts.add(bashrc="cd /\n")
         with Cluster(
             Inventory(hosts=tuple(self.inventory(host, "fabric").hosts[0] for host in hosts.hosts), origin="test")
         ) as cluster:
@@ -55,7 +57,9 @@ class OddHosts:
             if host is self.far
             else {}
         )
-        return self.hosts.inventory(transport, [host], **gateway)
+        # where the login starts elsewhere than in the home directory, with the root that is the default
+        fields = {"root": DEFAULT_ROOT} if host is self.moving else gateway
+        return self.hosts.inventory(transport, [host], **fields)
 
     def cluster(self, host: Sshd, transport: str) -> Cluster:
         """Open a cluster of one host; it holds no data yet, so it may be reached under a ring of its own."""
@@ -101,6 +105,15 @@ def test_noise_of_a_login_shell_does_no_harm(odd: OddHosts, transport: str) -> N
         assert cluster.get(f"sm://{transport}/k") == content
         (said,) = cluster.exec("echo out").values()
         assert said.stdout == b"out\n"
+
+
+def test_default_root_is_found_where_a_login_starts_elsewhere(odd: OddHosts, transport: str) -> None:
+    with odd.cluster(odd.moving, transport) as cluster:
+        cluster.put(b"content", f"sm://{transport}/k")
+        assert cluster.map(f"sm://{transport}/", f"sm://{transport}-out/", "cat; pwd >&2").done == 1
+        (said,) = cluster.exec("pwd").values()
+        assert said.exit_code == 0
+    assert (odd.moving.root / "ledger.db").exists()
 
 
 def use(odd: OddHosts, host: Sshd, transport: str, number: int, problems: list[BaseException]) -> None:

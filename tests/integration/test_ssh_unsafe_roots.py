@@ -19,7 +19,7 @@ from tests.sshd import TRANSPORTS, SshdHosts, user_name
 
 make_sshd_hosts = sshd.make_sshd_hosts
 NOBODY = 65534
-VERBS = [("ls",), ("up",), ("down", "--purge"), ("exec", "true")]
+VERBS = [("ls",), ("up",), ("down", "--purge", "-y"), ("exec", "true")]
 
 
 def plant(root: Path, mark: Path) -> Path:
@@ -122,7 +122,7 @@ def test_parent_that_was_opened_since_is_named_by_the_agent(hosts: SshdHosts, sh
     code, _, err = fleet.sshmap(inventory, "ls")
     assert (code, f"{parent} can be written to by others".encode() in err) == (4, True), err
     parent.chmod(0o755)
-    assert fleet.sshmap(inventory, "down", "--purge")[0] == 0
+    assert fleet.sshmap(inventory, "down", "--purge", "-y")[0] == 0
 
 
 def test_login_of_a_peer_runs_no_planted_launcher(make_sshd_hosts: Callable[[], SshdHosts], tmp_path: Path) -> None:

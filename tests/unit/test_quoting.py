@@ -67,10 +67,16 @@ def test_script_holds_nothing_that_a_login_shell_takes_for_more() -> None:
     assert not {"'", "!", "\n"} & set(script)
 
 
-def test_root_below_home_is_found_where_cdpath_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(tmp_path / "r")
+@pytest.mark.parametrize("shell", LOGIN_SHELLS)
+def test_root_below_home_is_found_wherever_the_login_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    home = tmp_path / "a home"
+    home.mkdir()
+    plant(home / "r")
     (tmp_path / "elsewhere" / "r").mkdir(parents=True)
     monkeypatch.setenv("CDPATH", str(tmp_path / "elsewhere"))
-    monkeypatch.chdir(tmp_path)
-    assert run("sh", launch_line("~/r", "serve")) == b"ran serve\n"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run(shell, launch_line("~/r", "serve")) == b"ran serve\n"
     assert os.listdir(tmp_path / "elsewhere" / "r") == []
