@@ -110,6 +110,17 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True):
     mtime: Time
 
 
+class Gap(msgspec.Struct, frozen=True, array_like=True):
+    """What one fan-out has not brought below a directory, as far as one host knows."""
+
+    job: str
+    #: tasks that have failed, and that are unfinished
+    failed: Count
+    unfinished: Count
+    #: files that wait in the outbox
+    files: Count
+
+
 class Receipt(msgspec.Struct, frozen=True, array_like=True):
     """What made a key; equal receipts mean the same work."""
 
@@ -155,6 +166,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     maker: Maker
     #: swap outputs that other work made
     replace: bool = False
+    #: merge also where outputs of fan-outs are missing
+    partial: bool = False
 
 
 def parse_name(text: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import typer
 
 from sshmap.cli import progress
 from sshmap.cli.app import app, settings
 from sshmap.cli.verbs_data import Json
+from sshmap.client.jobs import Options
 from sshmap.client.results import JobFailed, raise_failures
 from sshmap.errors import UsageError
 from sshmap.model import Verb
@@ -25,16 +26,15 @@ With = Annotated[
 Replace = Annotated[bool, typer.Option("--replace", envvar="SSHMAP_REPLACE", help="Swap outputs that other work made.")]
 
 
-def _submit(
-    verb: Verb, indir: str, outdir: str, command: str, shipped: list[Path] | None, *, replace: bool, json: bool
-) -> int:
+def _submit(verb: Verb, indir: str, outdir: str, command: str, *, json: bool, **options: Unpack[Options]) -> int:
     printer = settings.printer(json=json)
     with (
         settings.cluster() as cluster,
         progress.following(f"{verb.value} {indir}", settings.manner) as report,
     ):
+        options["report"] = report
         try:
-            result = cluster.submit(verb, indir, outdir, command, shipped=shipped or (), replace=replace, report=report)
+            result = cluster.submit(verb, indir, outdir, command, **options)
         except JobFailed as exc:
             failed: JobFailed | None = exc
             result = exc.result
@@ -51,7 +51,7 @@ def map_keys(
     indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False
 ) -> int:
     """Run CMD on each key of INDIR: the key on stdin, its stdout becomes the key of the same name in OUTDIR."""
-    return _submit(Verb.MAP, indir, outdir, command, shipped, replace=replace, json=json)
+    return _submit(Verb.MAP, indir, outdir, command, shipped=shipped or (), replace=replace, json=json)
 
 
 @app.command()
@@ -59,15 +59,29 @@ def fanout(
     indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False
 ) -> int:
     """Run CMD on each key of INDIR: the files it writes and names on stdout are placed around the cluster by their names."""
-    return _submit(Verb.FANOUT, indir, outdir, command, shipped, replace=replace, json=json)
+    return _submit(Verb.FANOUT, indir, outdir, command, shipped=shipped or (), replace=replace, json=json)
 
 
 @app.command()
 def merge(
-    indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False
+    indir: Indir,
+    outdir: Outdir,
+    command: Command,
+    *,
+    shipped: With = None,
+    replace: Replace = False,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial", envvar="SSHMAP_PARTIAL", help="Go on where outputs of a fan-out are missing in INDIR."
+        ),
+    ] = False,
+    json: Json = False,
 ) -> int:
     """Run CMD on each group of equally named keys of INDIR: their paths on stdin, its stdout becomes one key in OUTDIR."""
-    return _submit(Verb.MERGE, indir, outdir, command, shipped, replace=replace, json=json)
+    return _submit(
+        Verb.MERGE, indir, outdir, command, shipped=shipped or (), replace=replace, partial=partial, json=json
+    )
 
 
 app.command("map-to-n", hidden=True, help="The same as fanout.")(fanout)

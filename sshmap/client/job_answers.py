@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from sshmap.errors import ProtocolError
-from sshmap.model import Receipt
+from sshmap.errors import ProtocolError, Refused
+from sshmap.model import Gap, Receipt
 from sshmap.placement import Ring
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
 #: rows about directories of outputs that a host may send: they are held in memory
 MOST_ROWS = 1_000_000
+#: characters of a job's id that are shown
+_MOST_ID = 40
 
 
 def counted(session: Session, outdir: str) -> Iterator[m.OutputCount]:
@@ -103,3 +105,23 @@ def check_directories(host: str, stale: m.StaleOutputs, outdir: str, ring: Ring)
         base = row.output.removeprefix(outdir).removesuffix("/")
         if row.output != f"{outdir}{base}/" or "/" in base or ring.place(base) != host:
             raise ProtocolError(f"it speaks of {row.output[:100]!r}, where none of its outputs belong", host=host)
+
+
+def not_whole(indir: str, gaps: Iterable[Gap]) -> Refused:
+    """Return the error for a merge of which inputs are missing, naming the fan-outs that should have made them."""
+    sums: dict[str, tuple[int, int, int]] = {}
+    for gap in gaps:
+        failed, unfinished, files = sums.get(gap.job, (0, 0, 0))
+        sums[gap.job] = (failed + gap.failed, unfinished + gap.unfinished, files + gap.files)
+    jobs = "; ".join(f"of fan-out {job[:_MOST_ID]} {_missing(*numbers)}" for job, numbers in sums.items())
+    return Refused(
+        f"{indir} is not whole: {jobs}",
+        hint="run that fan-out again, sshmap jobs shows it; or merge what is there with --partial",
+    )
+
+
+def _missing(failed: int, unfinished: int, files: int) -> str:
+    said = [f"{failed} tasks have failed"] if failed else []
+    said += [f"{unfinished} tasks are unfinished"] if unfinished else []
+    said += [f"{files} files wait to be sent"] if files else []
+    return " and ".join(said)

@@ -18,7 +18,7 @@ import msgspec
 import xxhash
 
 from sshmap.client.conversations import Conversations
-from sshmap.client.job_answers import MOST_ROWS, check_directories, check_peers, check_plan, counted
+from sshmap.client.job_answers import MOST_ROWS, check_directories, check_peers, check_plan, counted, not_whole
 from sshmap.client.relay import Relays
 from sshmap.client.results import HostResult, JobFailed, JobResult, TaskFailure, raise_failures
 from sshmap.errors import HostLost, NothingMatched, ProtocolError, SshmapError, UsageError
@@ -81,6 +81,8 @@ class Options(TypedDict, total=False):
     shipped: Iterable[Path]
     #: swap outputs that other work made
     replace: bool
+    #: for a merge: go on where outputs of fan-outs are missing
+    partial: bool
     #: called with the progress of the job, whenever that changes
     report: Callable[[JobProgress], None]
 
@@ -117,6 +119,7 @@ class JobRun:
             outdir=f"sm://{parse_name(outdir)}",
             maker=maker,
             replace=options.get("replace", False),
+            partial=options.get("partial", False),
         )
         check_job(self.spec)
         self._report = options.get("report")
@@ -198,6 +201,14 @@ class JobRun:
         session.ask(m.End(size=len(content), digest=xxhash.xxh3_128_digest(content)), m.Synced)
 
     def _check(self, plans: dict[str, m.Planned], lost: dict[str, SshmapError]) -> None:
+        """Refuse a job whose outputs others made, of whose inputs a part is missing, or that has none.
+
+        Raises:
+            SshmapError: the reason.
+        """
+        gaps = [gap for plan in plans.values() for gap in plan.gaps]
+        if gaps and self.spec.maker.verb is Verb.MERGE and not self.spec.partial:
+            raise not_whole(self.spec.indir, gaps)
         refused = {name: plan for name, plan in plans.items() if plan.refused}
         if refused:
             name, plan = next(iter(refused.items()))

@@ -93,12 +93,9 @@ def _remove(conversations: Conversations, host: str, name: str, *, exact: bool) 
     def converse(session: Session) -> Removed:
         nonlocal before
         there = session.ask(Remove(prefix=name, exact=exact, counting=True), Removed)
-        if not there.count:
-            return before or there
-        if before is None:
-            before = there
-            return session.ask(Remove(prefix=name, exact=exact), Removed)
-        session.ask(Remove(prefix=name, exact=exact), Removed)
-        return before
+        first, before = before is None, before or there
+        # also where there are none, as the host notes that nothing is missed there any more
+        removed = session.ask(Remove(prefix=name, exact=exact), Removed)
+        return removed if first else before
 
     return conversations.ask(host, converse)

@@ -38,7 +38,7 @@ which is spoken from then on.
     Open{job, run}                             Opened{run, epoch}
     CountOutputs{outdir}                       OutputCounts{rows}* Served{count}
     Plan{job, run, epoch}, OutputCounts{rows}*, Counted{}
-                                               Planned{job, inputs, fresh, kept, problems, refused}
+                                               Planned{job, inputs, fresh, kept, problems, refused, gaps}
     Start{job, run, epoch}, OutputCounts{rows}*, Counted{}
                                                Progress{queued, running, sending, done, failed, …}*
                                                StaleOutputs{directories}* RunEnded{done, failed, size, kept, …} | Problem

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from sshmap.model import Count, DigestBytes, JobSpec, Receipt, Shipped, Size, TaskState, Time
+from sshmap.model import Count, DigestBytes, Gap, JobSpec, Receipt, Shipped, Size, TaskState, Time
 from sshmap.protocol.base import Message, Problem
 from sshmap.protocol.keys import PAGE
 
@@ -85,6 +85,8 @@ class Planned(Message, frozen=True, kw_only=True):
     #: tasks refused, the first hundred
     problems: Annotated[tuple[Problem, ...], PAGE] = ()
     refused: Count = 0
+    #: for a merge: what fan-outs have not brought below INDIR
+    gaps: Annotated[tuple[Gap, ...], PAGE] = ()
 
 
 class Start(Message, frozen=True, kw_only=True):

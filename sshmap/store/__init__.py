@@ -6,7 +6,7 @@ the database whose tables `schema` draws; `keys`, `jobs`, `tasks` and `outbox` h
 and moves the key files, `writing` writes and copies content, `seal` tells without reading whether a file was
 changed, `contents` compares files with their rows. `commit` changes files and rows together in one
 transaction, `swaps` notes which file is to replace which, as a move is no part of a transaction. `locks`
-says which processes are alive.
+says which processes are alive, `wholeness` what fan-outs have not brought below a directory.
 
 A key exists if and only if its row is committed: a file without a row is garbage and invisible, a row
 without its file is corruption and reported.

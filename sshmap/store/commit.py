@@ -29,6 +29,7 @@ from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
 from sshmap.store.seal import Seal
 from sshmap.store.swaps import Swaps
+from sshmap.store.wholeness import note_removal
 
 
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,8 +195,9 @@ class Store:
     def remove(self, prefix: str, *, exact: bool = False) -> Total:
         """Delete all keys with a prefix, or one key; return how many there were. Works on a full disk."""
         total = self.keys.total(prefix, exact=exact)
-        if total.keys:
+        if total.keys or (not exact and self.ledger.db.execute("SELECT 1 FROM runs LIMIT 1").fetchone()):
             self.insist(lambda: self._discard(prefix, exact=exact))
+        if total.keys:
             self.insist(self.collect)
             self.root.load_ballast()
         return total
@@ -203,6 +205,8 @@ class Store:
     def _discard(self, prefix: str, *, exact: bool) -> None:
         with self.ledger.change():
             self.keys.discard(prefix, exact=exact)
+            if not exact:
+                note_removal(self.ledger, prefix)
             self.ledger.bump()
 
     def insist(self, change: Callable[[], object]) -> None:

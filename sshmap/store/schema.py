@@ -6,7 +6,7 @@ a ledger of the version before with the tests. A released version's step never c
 
 from __future__ import annotations
 
-VERSION = 11
+VERSION = 12
 #: the oldest version that can be brought up to date
 OLDEST = 10
 #: by version: the statements that migrate a ledger to it from the version before; each statement ends at a line end
@@ -14,7 +14,10 @@ STEPS: dict[int, str] = {
     11: """
 DROP INDEX tasks_active;
 CREATE INDEX tasks_active ON tasks (state, id) WHERE epoch = 0;
-"""
+""",
+    12: """
+CREATE TABLE removals (prefix TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+""",
 }
 
 SCHEMA = """
@@ -49,6 +52,8 @@ CREATE TABLE runs (
     submitted REAL NOT NULL, queued REAL, ended REAL
 );
 CREATE INDEX runs_job ON runs (job, seq);
+-- prefixes all of whose keys were deleted, and the newest run at that time
+CREATE TABLE removals (prefix TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 -- one command to be run; `attempt` is the number of the newest attempt, `epoch` that of the run when the task ended,
 -- 0 until then
 CREATE TABLE tasks (

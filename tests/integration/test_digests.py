@@ -216,7 +216,7 @@ def test_task_that_changes_its_own_input_fails(shared: Cluster, bucket: str, ver
     (failure,) = caught.value.result.failures
     assert (failure.kind, caught.value.exit_code) == ("DigestMismatch", 5)
     assert f"sm://{bucket}/in/bad was changed or deleted" in failure.message
-    rows = [str(getattr(row, "name", row)) for row in shared.ls(f"sm://{bucket}/out/", recursive=True)]
+    rows = [row.path for row in shared.ls(f"sm://{bucket}/out/", recursive=True)]
     assert rows == [f"{bucket}/out/good" + ("/o" if verb is Verb.FANOUT else "")]
 
 

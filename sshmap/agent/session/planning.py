@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
+import msgspec
+
 from sshmap.agent.host.wake import wake
 from sshmap.agent.session import expand
 from sshmap.agent.shuffle import Holdings
@@ -25,6 +27,7 @@ from sshmap.store.ledger import Ledger
 from sshmap.store.outbox import Outbox
 from sshmap.store.receipts import digest_maker, job_id
 from sshmap.store.tasks import NewTask, Tasks
+from sshmap.store.wholeness import Wholeness
 
 T = TypeVar("T")
 #: tasks that are judged together, with one query each
@@ -56,9 +59,14 @@ class Planning:
         self.kept = 0
 
     def plan(self) -> Planned:
-        """Count what the job would do here, changing nothing."""
-        if fresh := self._counted_fresh():
-            return fresh
+        """Count what the job would do here, changing nothing; for a merge, also say what is missing of its inputs."""
+        plan = self._counted_fresh() or self._counted()
+        if self.spec.maker.verb is Verb.MERGE and not self.spec.partial:
+            gaps = Wholeness(self._store.ledger, self._source.prefix).gaps()
+            return msgspec.structs.replace(plan, gaps=tuple(gaps[:_MOST_PROBLEMS]))
+        return plan
+
+    def _counted(self) -> Planned:
         counts: Counter[str] = Counter()
         problems: list[Problem] = []
         for decision in self._decisions():
