@@ -112,12 +112,18 @@ def carry_some(source: Session, target: Session) -> int:
 
 
 def _settle(source: Session, target: Session, ids: list[int]) -> int:
-    """Tell a host what has become of the files that were carried; return how many it need not keep."""
+    """Tell a host what has become of the files that were carried; return how many it need not keep.
+
+    Raises:
+        HostNotReady: it has to keep all of them, as the peer was not told of their job.
+    """
     problems = {number: result.problem for number, result in zip(ids, target.sync(), strict=True) if result.problem}
     untold = {number for number, problem in problems.items() if problem.kind == HostNotReady.__name__}
     settled = tuple(number for number in ids if number not in untold)
     refused = {number: problem for number, problem in problems.items() if number not in untold}
     source.ask(m.Delivered(peer=target.host, ids=settled, refused=refused), m.Served)
+    if untold and not settled:
+        raise problems[min(untold)].error(target.host)
     return len(settled)
 
 

@@ -20,7 +20,7 @@ Value = TypeVar("Value")
 #: errors after which a request can be made again on a new session; any other error is final
 BREAKS = (ConversationBroken, ConnectionDropped)
 #: breaks in a row without progress after which a host that had answered counts as lost, and one that had not
-TRIES, FIRST_TRIES = 9, 3
+TRIES, FIRST_TRIES = 9, 5
 #: seconds without progress after which no further try is begun
 PATIENCE = 15.0
 

@@ -79,9 +79,13 @@ def connect(target: Target, command: list[str]) -> FabricChannel:
     try:
         channel = _start(connection, command)
     except _BROKEN as exc:
+        transport = connection.client.get_transport()
+        alive = transport is not None and transport.is_active()
         connection.close()
         if time.monotonic() - began >= SESSION_SECONDS:
             raise HostLost(f"session: no answer from {connection.host} within {SESSION_SECONDS} s") from exc
+        if not alive:
+            raise ConversationBroken(f"the connection broke before the session began: {exc}") from exc
         raise HostLost(f"the server refuses a session: {exc}") from exc
     return FabricChannel(connection, channel)
 
@@ -277,9 +281,8 @@ class FabricChannel:
             return HostNotReady(f"the agent cannot be started{quote(self._complaint)}", hint="sshmap up")
         if not self._complaint and code >= 0:
             return ended_early(code)
-        return HostLost(
-            f"the host ended the session before the agent answered{quote(self._complaint)}", hint="sshmap up"
-        )
+        kind = HostLost if code >= 0 else ConversationBroken
+        return kind(f"the host ended the session before the agent answered{quote(self._complaint)}", hint="sshmap up")
 
     def _drain_stderr(self) -> None:
         with contextlib.suppress(*_BROKEN):

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 
-from sshmap.errors import ConnectionDropped, HostKeyRefused, HostLost, HostNotReady, Refused
+from sshmap.errors import ConnectionDropped, ConversationBroken, HostKeyRefused, HostLost, HostNotReady, Refused
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import FdChannel
 from sshmap.transport.launching import UNSAFE, refused
@@ -31,6 +31,8 @@ _PATIENCE = 0.5
 _BUFFER = 1 << 20
 #: what `ssh` says when MaxStartups drops it
 _DROPPED = ("kex_exchange_identification", "Connection reset by", "Connection closed by")
+#: what `ssh` says when a connection breaks after the login
+_BROKEN = ("client_loop:", "packet_write_", "ssh_dispatch_run_fatal:", "closed by remote host", "Timeout, server")
 _OPTIONS = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
@@ -164,7 +166,9 @@ def explain(complaint: bytes, code: int | None) -> HostLost | Refused:
         return ended_early(code)
     if code == UNSAFE:
         return refused(complaint)
-    last = text.splitlines()[-1].strip() if text else f"ssh ended with {code}"
+    if not text:
+        return ConversationBroken(f"the connection broke: ssh ended with {code}")
+    last = text.splitlines()[-1].strip()
     if error := _explain_login(text, last):
         return error
     if code in (126, 127):
@@ -183,6 +187,8 @@ def _explain_login(text: str, last: str) -> HostLost | None:
         return ConnectionDropped(
             f"the server drops the connection before login: {last}", hint="its MaxStartups may be low"
         )
+    if any(sign in text for sign in _BROKEN):
+        return ConversationBroken(f"the connection broke: {last}")
     if "Permission denied" in text:
         return HostLost(
             f"login refused: {last}", hint="a key that needs a passphrase has to be in the agent; try: ssh HOST true"

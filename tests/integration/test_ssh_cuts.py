@@ -40,7 +40,13 @@ def sources(proxies: Proxies, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize(
     ("verb", "times", "fin", "refuse"),
-    [("put_tree", 2, False, False), ("get_tree", 1, True, False), ("get_file", 3, False, True), ("map", 1, True, True)],
+    [
+        ("put_tree", 2, False, False),
+        ("get_tree", 1, True, False),
+        ("get_file", 3, False, True),
+        ("map", 1, True, True),
+        ("fanout", 3, True, True),
+    ],
 )
 def test_call_cut_at_random_bytes_is_complete_or_an_error_and_complete_when_repeated(
     proxies: Proxies, sources: Path, transport: str, verb: str, *, times: int, fin: bool, refuse: bool, tmp_path: Path

@@ -65,7 +65,10 @@ class Following:
             if (now := self._store.ledger.data_version()) != version:
                 version = now
                 if (latest := self.progress()) != progress:
-                    progress, moved, missing = latest, time.monotonic(), 0
+                    # a peer that is reached and refuses comes and goes among those that are stuck
+                    if _counts(latest) != _counts(progress):
+                        moved, missing = time.monotonic(), 0
+                    progress = latest
                     report(progress)
             if self._is_over(progress, moved):
                 return self._ended(progress)
@@ -113,3 +116,8 @@ class Following:
         return Failure(
             key=show(subject), attempt=task.attempt, kind=task.kind, message=task.message, exit_code=task.exit_code
         )
+
+
+def _counts(progress: Progress) -> tuple[int, ...]:
+    """Return what grows or shrinks as a run gets further."""
+    return progress.queued, progress.running, progress.sending, progress.done, progress.failed, progress.size
