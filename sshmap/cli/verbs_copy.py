@@ -64,10 +64,8 @@ def cp(
         elif recursive or len(given) > 1:
             transfer = _copy_all_in(cluster, given, target, recursive=recursive, **options)
             show(transfer)
-            if not number and (fullest := transfer.uneven(cluster.inventory.shares())):
-                settings.printer().note(
-                    f"note: {fullest} has over twice its share of these few files; --number deals them out to the hosts in turn"
-                )
+            if not number:
+                _note_uneven(transfer, cluster.inventory.shares())
         else:
             show(_copy_one_in(cluster, given[0], target, replace=replace))
 
@@ -111,15 +109,34 @@ def _check(given: list[str], target: str, *, recursive: bool, tree_options: bool
         raise UsageError(
             f"cp {target}: DST is missing", hint="sshmap cp SRC DST; one of them is written sm://bucket/path"
         )
+    _check_sides(given, target)
+    if tree_options and not recursive:
+        raise UsageError("--include, --exclude and --number choose from a tree", hint="add -r")
+
+
+def _check_sides(given: list[str], target: str) -> None:
+    """Check that one of the two sides names keys, and that only files go several at a time.
+
+    Raises:
+        UsageError: they do not.
+    """
     keys = [name for name in given if is_remote(name)]
     if is_remote(target) and keys:
         raise UsageError(f"cp {keys[0]} {target}: both are keys", hint="one of them is a file or directory here")
-    if not is_remote(target) and not keys:
+    if is_remote(target):
+        return
+    if not keys:
         raise UsageError(f"cp {given[0]} {target}: neither is a key", hint="one of them is written sm://bucket/path")
-    if not is_remote(target) and len(given) > 1:
+    if len(given) > 1:
         raise UsageError("cp copies one key or directory of keys out at a time", hint="sshmap cat takes several keys")
-    if tree_options and not recursive:
-        raise UsageError("--include, --exclude and --number choose from a tree", hint="add -r")
+
+
+def _note_uneven(transfer: Transfer, shares: dict[str, float]) -> None:
+    """Say how few files that fell unevenly can be dealt out."""
+    if fullest := transfer.uneven(shares):
+        settings.printer().note(
+            f"note: {fullest} has over twice its share of these few files; --number deals them out to the hosts in turn"
+        )
 
 
 def _chooses(options: CopyOptions) -> bool:

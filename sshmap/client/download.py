@@ -7,44 +7,25 @@ that comes out of order ends the host's part with an error that names the host.
 from __future__ import annotations
 
 import contextlib
-import errno
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, BinaryIO
 
 import msgspec
 
 from sshmap.client.conversations import BULK, Conversations
-from sshmap.client.destination import Directory, NamedFile, Target
+from sshmap.client.destination import Directory
+from sshmap.client.receiving import receive_file
 from sshmap.client.results import Transfer, silent
-from sshmap.errors import (
-    ConversationBroken,
-    DigestMismatch,
-    HostKeyRefused,
-    HostLost,
-    HostNotReady,
-    InvalidKey,
-    NoSpace,
-    NotCopied,
-    NothingMatched,
-    ProtocolError,
-    SshmapError,
-    UsageError,
-)
+from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, InvalidKey, NothingMatched, ProtocolError, SshmapError
 from sshmap.model import check_name, show
-from sshmap.protocol.messages import End, Get, Item, Passed, Problem, Served, Unsent
-from sshmap.store.digest import Hasher
+from sshmap.protocol.messages import Get, Item, Passed, Problem, Served
 from sshmap.transport.session import Session
 
-#: bytes of a key that is returned as a whole: whatever a host announces, no more is held in memory
-MOST_BYTES = 1 << 30
 #: large keys that are remembered while small ones are fetched
 MOST_LARGE = 10_000
 #: names in one request
 _NAMES = 2000
-#: bytes of a key, and why they do not count if they do not
-Received = tuple[int, SshmapError | None]
 
 
 def download(
@@ -197,7 +178,7 @@ class _Part:
 
     def _take(self, session: Session, item: Item) -> None:
         path = item.name[len(self._prefix) :] if self._paths is None else self._paths[item.name]
-        size, problem = _receive(session, item, lambda: self._directory.create(path))
+        size, problem = receive_file(session, item, lambda: self._directory.create(path))
         self._large.pop(item.name, None)
         self._left.pop(item.name, None)
         self._arrived(item.name, size, problem)
@@ -219,177 +200,3 @@ class _Part:
             raise ProtocolError(f"it sent {show(name)} after {show(self._last)}: out of order", host=self._host)
         if (owner := self._conversations.ring.place(name)) != self._host:
             raise ProtocolError(f"it sent {show(name)}, which belongs on {owner}", host=self._host)
-
-
-def _receive(session: Session, item: Item, create: Callable[[], Target]) -> Received:
-    """Receive one key into a file; if that cannot be written, its content is read and dropped."""
-    try:
-        file = create()
-    except OSError as exc:
-        _drop(session)
-        return 0, _unwritable(exc, item)
-    with contextlib.closing(file):
-        try:
-            size, problem = receive(session, item, file.write)
-        except OSError as exc:
-            _drop(session)
-            return 0, _unwritable(exc, item)
-        try:
-            if not problem:
-                file.finish()
-        except OSError as exc:
-            return 0, _unwritable(exc, item)
-    return size, problem
-
-
-def _unwritable(exc: OSError, item: Item) -> SshmapError:
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"no space left here for {show(item.name)}")
-    if exc.errno in (errno.ELOOP, errno.ENOTDIR):
-        return NotCopied(f"cannot write {show(item.name)}: a link or a file lies where a directory is needed")
-    return UsageError(f"cannot write {exc.filename or item.name}: {exc.strerror}")
-
-
-def receive(session: Session, item: Item, write: Callable[[memoryview], object]) -> Received:
-    """Receive a key's content up to its End; it does not count if the host or its digest says so.
-
-    Raises:
-        HostLost: the conversation broke, or what came is not the protocol.
-        OSError: the content cannot be written; the rest of it has not been read from the session.
-    """
-    hasher = Hasher()
-    while isinstance(frame := session.frame(), memoryview):
-        hasher.update(frame)
-        if hasher.size > item.size:
-            raise ProtocolError(f"it sends more of {show(item.name)} than it announced", host=session.host)
-        write(frame)
-    if isinstance(frame, Unsent):
-        return 0, frame.problem.error(session.host)
-    if not isinstance(frame, End):
-        raise ProtocolError("content was broken off", host=session.host)
-    if (frame.size, frame.digest) != (hasher.size, hasher.digest):
-        return 0, DigestMismatch(
-            f"{show(item.name)}: what arrived does not match its digest",
-            hint=f"run the command again; if that stays, sshmap rm {show(item.name)}, then make or copy it again",
-            host=session.host,
-        )
-    return hasher.size, None
-
-
-def _drop(session: Session) -> None:
-    while isinstance(session.frame(), memoryview):
-        continue
-
-
-def _fetch(conversations: Conversations, name: str, take: Callable[[Session, Item], Received]) -> int:
-    """Have one key sent and return its size; by the transport for large content unless a session for small content is kept.
-
-    Args:
-        conversations: the way to the hosts.
-        name: the key.
-        take: receives the content; called again after a break.
-
-    Raises:
-        SshmapError: there is no such key, it is damaged, or cannot be taken.
-    """
-    host = conversations.ring.place(name)
-
-    def converse(session: Session, limit: int) -> Received | None:
-        session.begin(Get(prefix=name, exact=True, limit=limit), Served, Problem)
-        answer = session.expect(Item, Passed)
-        if isinstance(answer, Passed):
-            session.expect(Served)
-            return None
-        if answer.name != name:
-            raise ProtocolError(f"it sent {show(answer.name)} instead of {show(name)}", host=host)
-        received = take(session, answer)
-        with contextlib.suppress(HostLost):
-            # all content has arrived; a break before the last message only means that the session is not kept
-            session.expect(Served)
-        return received
-
-    limit = BULK if conversations.splits_by_size(host) else 0
-    received = conversations.ask(host, lambda session: converse(session, limit), bulk=not limit)
-    if received is None and limit:
-        received = conversations.ask(host, lambda session: converse(session, 0), bulk=True)
-    if received is None:
-        raise ProtocolError(f"it does not send {show(name)}", host=host)
-    size, problem = received
-    if problem:
-        raise problem
-    return size
-
-
-def fetch_bytes(conversations: Conversations, name: str) -> bytes:
-    """Return one key's content.
-
-    Raises:
-        NothingMatched: there is no such key.
-        UsageError: it is larger than `MOST_BYTES`.
-        DigestMismatch: its content is damaged.
-    """
-    content = bytearray()
-
-    def take(session: Session, item: Item) -> Received:
-        if item.size > MOST_BYTES:
-            raise UsageError(
-                f"{show(name)} is said to have {item.size} bytes, more than get returns ({MOST_BYTES})",
-                hint="copy it to a file: sshmap cp, or get_file",
-                host=session.host,
-            )
-        content.clear()
-        return receive(session, item, content.extend)
-
-    _fetch(conversations, name, take)
-    return bytes(content)
-
-
-def fetch_one(conversations: Conversations, name: str, out: BinaryIO) -> int:
-    """Write one key's content to a stream and return its size.
-
-    Raises:
-        NothingMatched: there is no such key.
-        DigestMismatch: its content is damaged; what was written must not be used.
-        HostLost: the connection broke after some of it was written.
-    """
-    written = 0
-
-    def write(piece: memoryview) -> None:
-        nonlocal written
-        out.write(piece)
-        written += len(piece)
-
-    def take(session: Session, item: Item) -> Received:
-        try:
-            return receive(session, item, write)
-        except ConversationBroken as exc:
-            if not written:
-                raise
-            raise HostLost(
-                f"{show(name)}: the connection broke after {written} bytes of it were written: {exc.message}",
-                hint="run the command again",
-                host=session.host,
-            ) from exc
-
-    return _fetch(conversations, name, take)
-
-
-def fetch_again(conversations: Conversations, name: str, file: IO[bytes]) -> int:
-    """Write one key's content to an empty file, from its beginning again after a break, and return its size.
-
-    Raises:
-        NothingMatched: there is no such key.
-        DigestMismatch: its content is damaged.
-    """
-
-    def take(session: Session, item: Item) -> Received:
-        file.seek(0)
-        file.truncate()
-        return receive(session, item, file.write)
-
-    return _fetch(conversations, name, take)
-
-
-def fetch_file(conversations: Conversations, name: str, path: Path) -> int:
-    """Copy one key to a file, which is replaced when all of it has been checked; return its size."""
-    return _fetch(conversations, name, lambda session, item: _receive(session, item, lambda: NamedFile(path)))

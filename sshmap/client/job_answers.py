@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sshmap.errors import ProtocolError, Refused
-from sshmap.model import Gap, Receipt
+from sshmap.model import Receipt
 from sshmap.placement import Ring
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
@@ -107,14 +107,36 @@ def check_directories(host: str, stale: m.StaleOutputs, outdir: str, ring: Ring)
             raise ProtocolError(f"it speaks of {row.output[:100]!r}, where none of its outputs belong", host=host)
 
 
-def not_whole(indir: str, gaps: Iterable[Gap]) -> Refused:
-    """Return the error for a merge of which inputs are missing, naming the fan-outs that should have made them."""
+def check_accepted(plans: dict[str, m.Planned]) -> None:
+    """Check that no host refuses its part of a job.
+
+    Raises:
+        SshmapError: the first reason, and how many more there are.
+    """
+    refused = {host: plan for host, plan in plans.items() if plan.refused}
+    if refused:
+        host, plan = next(iter(refused.items()))
+        error = plan.problems[0].error(host)
+        others = sum(plan.refused for plan in refused.values()) - 1
+        error.message += f" (and {others} more outputs)" if others else ""
+        raise error
+
+
+def check_whole(indir: str, plans: Iterable[m.Planned]) -> None:
+    """Check that no inputs of a merge are missing.
+
+    Raises:
+        Refused: some are; the fan-outs that should have made them are named.
+    """
+    gaps = [gap for plan in plans for gap in plan.gaps]
+    if not gaps:
+        return
     sums: dict[str, tuple[int, int, int]] = {}
     for gap in gaps:
         failed, unfinished, files = sums.get(gap.job, (0, 0, 0))
         sums[gap.job] = (failed + gap.failed, unfinished + gap.unfinished, files + gap.files)
     jobs = "; ".join(f"of fan-out {job[:_MOST_ID]} {_missing(*numbers)}" for job, numbers in sums.items())
-    return Refused(
+    raise Refused(
         f"{indir} is not whole: {jobs}",
         hint="run that fan-out again, sshmap jobs shows it; or merge what is there with --partial",
     )

@@ -17,12 +17,22 @@ from typing import TypedDict, Unpack
 import msgspec
 import xxhash
 
+from sshmap.client.attachments import Attachment, attach
 from sshmap.client.conversations import Conversations
-from sshmap.client.job_answers import MOST_ROWS, check_directories, check_peers, check_plan, counted, not_whole
+from sshmap.client.job_answers import (
+    MOST_ROWS,
+    check_accepted,
+    check_directories,
+    check_peers,
+    check_plan,
+    check_whole,
+    counted,
+)
 from sshmap.client.relay import Relays
 from sshmap.client.results import HostResult, JobFailed, JobResult, TaskFailure, raise_failures
-from sshmap.errors import HostLost, NothingMatched, ProtocolError, SshmapError, UsageError
-from sshmap.model import JobSpec, Maker, Receipt, Shipped, Verb, base_name, check_job, parse_name
+from sshmap.errors import HostLost, NothingMatched, ProtocolError, SshmapError
+from sshmap.job_checks import check_job
+from sshmap.model import JobSpec, Maker, Receipt, Verb, base_name, parse_name
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import CHUNK
 from sshmap.store.receipts import combine
@@ -41,37 +51,6 @@ class JobProgress(msgspec.Struct, kw_only=True):
     kept: int = 0
     #: bytes made
     size: int = 0
-
-
-class Attachment(msgspec.Struct, frozen=True, kw_only=True):
-    """A file to be shipped with a job."""
-
-    file: Shipped
-    path: Path
-
-
-def attach(paths: Iterable[Path]) -> list[Attachment]:
-    """Read the files to ship.
-
-    Raises:
-        UsageError: one cannot be read, or two have the same name.
-    """
-    found: dict[str, Attachment] = {}
-    for path in paths:
-        try:
-            content = path.read_bytes()
-            executable = os.access(path, os.X_OK)
-        except OSError as exc:
-            raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
-        if path.name in found:
-            raise UsageError(
-                f"two files are named {path.name!r}",
-                hint="each --with file stands in the task directory under its base name",
-            )
-        found[path.name] = Attachment(
-            file=Shipped(name=path.name, digest=xxhash.xxh3_128_digest(content), executable=executable), path=path
-        )
-    return sorted(found.values(), key=lambda attachment: attachment.file.name)
 
 
 class Options(TypedDict, total=False):
@@ -206,17 +185,10 @@ class JobRun:
         Raises:
             SshmapError: the reason.
         """
-        gaps = [gap for plan in plans.values() for gap in plan.gaps]
-        if gaps and self.spec.maker.verb is Verb.MERGE and not self.spec.partial:
-            raise not_whole(self.spec.indir, gaps)
-        refused = {name: plan for name, plan in plans.items() if plan.refused}
-        if refused:
-            name, plan = next(iter(refused.items()))
-            error = plan.problems[0].error(name)
-            others = sum(plan.refused for plan in refused.values()) - 1
-            error.message += f" (and {others} more outputs)" if others else ""
-            raise error
-        if not any(plan.inputs for plan in plans.values()) and not lost:
+        if self.spec.maker.verb is Verb.MERGE and not self.spec.partial:
+            check_whole(self.spec.indir, plans.values())
+        check_accepted(plans)
+        if not lost and not any(plan.inputs for plan in plans.values()):
             raise NothingMatched(f"no key matches INDIR {self.spec.indir}", hint="sshmap ls shows what there is")
 
     def _count_outputs(self) -> tuple[dict[str, list[m.OutputCount]], dict[str, SshmapError]]:

@@ -10,7 +10,7 @@ from typing import IO, BinaryIO, Unpack
 
 import msgspec
 
-from sshmap.client import download, removal, sources
+from sshmap.client import fetching, removal, sources
 from sshmap.client.conversations import Conversations
 from sshmap.client.listing import Folder, ListingCache, Placed, list_buckets, list_keys
 from sshmap.client.reading import write_contents
@@ -139,7 +139,7 @@ class KeyCalls:
             UsageError: it is larger.
             DigestMismatch: its content is damaged.
         """
-        return download.fetch_bytes(self._conversations, check_name(parse_name(str(key))))
+        return fetching.fetch_bytes(self._conversations, check_name(parse_name(str(key))))
 
     def cat(self, key: Key, out: BinaryIO) -> int:
         """Write the content of a key, or of all keys in a directory or glob in the order of names, to a stream; return the bytes.
@@ -152,7 +152,7 @@ class KeyCalls:
 
     def get_file(self, key: Key, path: Path) -> int:
         """Copy a key to a file, which is replaced once all has been checked; return its size in bytes."""
-        return download.fetch_file(self._conversations, check_name(parse_name(str(key))), path)
+        return fetching.fetch_file(self._conversations, check_name(parse_name(str(key))), path)
 
     def open(self, key: Key) -> IO[bytes]:
         """Return a key's content as a file to read; it has been checked, and lies in a temporary file if it is not small.
@@ -163,7 +163,7 @@ class KeyCalls:
         """
         file = tempfile.SpooledTemporaryFile(max_size=_SPOOLED)  # noqa: SIM115  # the caller closes it
         try:
-            download.fetch_again(self._conversations, check_name(parse_name(str(key))), file)
+            fetching.fetch_again(self._conversations, check_name(parse_name(str(key))), file)
             file.seek(0)
         except BaseException:
             file.close()

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
 from sshmap.client.conversations import Conversations
-from sshmap.client.download import fetch_bytes, fetch_one
+from sshmap.client.fetching import fetch_bytes, fetch_one
 from sshmap.client.listing import Placed
 from sshmap.errors import NothingMatched
 from sshmap.model import check_name, glob_pattern, parse_directory, parse_name, show

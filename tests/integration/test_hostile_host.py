@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
-from sshmap.client import download, job_answers, results
+from sshmap.client import download, fetching, job_answers, results
 from sshmap.client.conversations import Conversations
 from sshmap.client.results import JobFailed, TransferFailed
 from sshmap.errors import SshmapError, UsageError
@@ -61,7 +61,7 @@ def names(count: int) -> Iterator[str]:
 
 
 def test_get_holds_no_key_that_is_said_to_be_too_large(lying: Lying) -> None:
-    cluster = lying({m.Get: [m.Item(name="b/000_k", size=download.MOST_BYTES + 1)]})
+    cluster = lying({m.Get: [m.Item(name="b/000_k", size=fetching.MOST_BYTES + 1)]})
     with pytest.raises(UsageError, match=r"h0: .* more than get returns"):
         cluster.get("sm://b/000_k")
 

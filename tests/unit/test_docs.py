@@ -68,7 +68,7 @@ def test_every_word_of_the_table_occurs_in_the_package() -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "rows"), [("", r"^([a-z]+/?) "), ("agent", r"^(?:agent/ {7}| {13})([a-z]+/?) ")], ids=["package", "agent"]
+    ("room", "rows"), [("", r"^([a-z_]+/?) "), ("agent", r"^(?:agent/ {7}| {13})([a-z]+/?) ")], ids=["package", "agent"]
 )
 def test_rooms_drawn_are_those_that_exist(room: str, rows: str) -> None:
     """docs/architecture.md draws each room and each module of the package, and of its agent, and no other."""

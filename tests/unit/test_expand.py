@@ -14,7 +14,8 @@ from sshmap.agent.session.expand import (
     merge_tasks,
 )
 from sshmap.agent.shuffle import Holdings, count_outputs
-from sshmap.model import Receipt, parse_indir
+from sshmap.job_checks import parse_indir
+from sshmap.model import Receipt
 from sshmap.protocol.messages import OutputCount
 from sshmap.store.keys import merge_group
 from sshmap.store.receipts import digest_inputs, names_digest

@@ -7,20 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sshmap.errors import InvalidKey, UsageError
-from sshmap.model import (
-    MAX_COMMAND,
-    JobSpec,
-    Maker,
-    Verb,
-    base_name,
-    check_job,
-    check_name,
-    check_prefix,
-    is_remote,
-    parse_indir,
-    parse_name,
-    parse_outdir,
-)
+from sshmap.job_checks import MAX_COMMAND, check_job, parse_indir, parse_outdir
+from sshmap.model import JobSpec, Maker, Verb, base_name, check_name, check_prefix, is_remote, parse_name
 
 GOOD_NAMES = [
     "b/k",

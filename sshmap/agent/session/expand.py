@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from sshmap.model import Indir, Receipt, base_name
+from sshmap.job_checks import Indir
+from sshmap.model import Receipt, base_name
 from sshmap.placement import numeric_prefix
 from sshmap.protocol.messages import OutputCount
 from sshmap.store.receipts import digest_inputs

@@ -13,7 +13,8 @@ from sshmap.agent.session.following import Following
 from sshmap.agent.session.planning import Planning
 from sshmap.agent.shuffle import AHEAD, Holdings, acknowledge, count_outputs, send_parcels
 from sshmap.errors import HostLost, ProtocolError
-from sshmap.model import RunId, check_job
+from sshmap.job_checks import check_job
+from sshmap.model import RunId
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.store.commit import Store

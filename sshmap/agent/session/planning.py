@@ -18,7 +18,8 @@ import msgspec
 from sshmap.agent.host.wake import wake
 from sshmap.agent.session import expand
 from sshmap.agent.shuffle import Holdings
-from sshmap.model import JobSpec, Maker, Receipt, Verb, base_name, check_job, show
+from sshmap.job_checks import check_job
+from sshmap.model import JobSpec, Maker, Receipt, Verb, base_name, show
 from sshmap.protocol.messages import Planned, Problem
 from sshmap.store.commit import Store
 from sshmap.store.jobs import Jobs, Run
