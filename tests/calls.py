@@ -101,6 +101,16 @@ def get_tree(cluster: Cluster, place: Place) -> object:
     return result.fresh, result.size, result.failures, files_of(place) == GIVEN
 
 
+def sync_in(cluster: Cluster, place: Place) -> object:
+    result = cluster.sync(place.sources / "tree", f"sm://{place.prefix}/", delete=True)
+    return result.fresh + result.kept, result.failures, result.lost
+
+
+def sync_out(cluster: Cluster, place: Place) -> object:
+    result = cluster.sync("sm://given/", place.folder, delete=True)
+    return result.fresh + result.kept, result.failures, files_of(place) == GIVEN
+
+
 def get_file(cluster: Cluster, place: Place) -> object:
     return cluster.get_file("sm://given/000_big", place.folder / "big"), files_of(place) == {"big": BIG}
 
@@ -201,6 +211,8 @@ VERBS = {
     "get": Verb(lambda cluster, place: cluster.get("sm://given/000_big") == BIG),
     "get_file": Verb(get_file, left=whole_files),
     "get_tree": Verb(get_tree, left=whole_files),
+    "sync in": Verb(sync_in, put_all({"surplus": b"x", "000_big": b"former"}), keys_below),
+    "sync out": Verb(sync_out, left=whole_files),
     "cat": Verb(cat),
     "ls": Verb(lambda cluster, place: listed(cluster.ls("sm://given/"), place)),
     "ls of buckets": Verb(lambda cluster, place: [row for row in cluster.buckets() if row.name in ("given", "many")]),

@@ -55,6 +55,8 @@ BAD_NAMES = [
     "b/000_/" + "y/" * 2000 + "000_k",
 ]  # fmt: skip
 ELSEWHERE = "b/001_k"
+#: an honest listing of one key
+KNOWN = [page("b/000_k"), m.Listed(generation="g")]
 #: frames that belong into no answer
 GARBAGE: dict[str, list[Said]] = {
     "a message of another request": [m.Wanted(wanted=True)],
@@ -77,6 +79,14 @@ def ls(cluster: Cluster, _: Path) -> object:
 
 def get_tree(cluster: Cluster, out: Path) -> object:
     return cluster.get_tree("sm://b/", out).check()
+
+
+def sync_out(cluster: Cluster, out: Path) -> object:
+    return cluster.sync("sm://b/", out)
+
+
+def cat_all(cluster: Cluster, _: Path) -> object:
+    return cluster.cat("sm://b/", io.BytesIO())
 
 
 def get(cluster: Cluster, _: Path) -> object:
@@ -255,6 +265,12 @@ LIES: dict[str, tuple[Call, Answers]] = {
     "put, answers without an end": (put, {m.Sync: Endless(m.Stored(results=(m.PutResult("b/000_k"),)))}),
     "put_tree, fewer answers": (put_tree, {m.Sync: [m.Stored(results=(m.PutResult("b/000_0"),)), m.Synced()]}),
     "put_tree, answers out of order": (put_tree, {m.Sync: [m.Stored(results=tuple(map(m.PutResult, ("b/000_1", "b/000_0", "b/000_2")))), m.Synced()]}),
+    "sync out, a key that was not asked for": (sync_out, {m.Ls: KNOWN, m.Get: [*item("b/000_l"), m.Served()]}),
+    "sync out, a key twice": (sync_out, {m.Ls: KNOWN, m.Get: [*item("b/000_k"), *item("b/000_k"), m.Served()]}),
+    "sync out, a key that leads out": (sync_out, {m.Ls: KNOWN, m.Get: [*item("b/../000_k"), m.Served()]}),
+    "sync out, passed over": (sync_out, {m.Ls: KNOWN, m.Get: [m.Passed(name="b/000_k"), m.Served()]}),
+    "sync out, a listing of what was not asked for": (sync_out, {m.Ls: [page("other/000_k"), m.Listed(generation="g")]}),
+    "cat of a directory, another key": (cat_all, {m.Ls: KNOWN, m.Get: [*item("b/000_l"), m.Served()]}),
     "buckets, out of order": (buckets, {m.ListBuckets: [m.Buckets(rows=(bucket("b"), bucket("a"))), m.Served()]}),
     "buckets, one twice": (buckets, {m.ListBuckets: [m.Buckets(rows=(bucket("b"),)), m.Buckets(rows=(bucket("b"),)), m.Served()]}),
     "buckets, a name that leads out": (buckets, {m.ListBuckets: [m.Buckets(rows=(bucket(".."),)), m.Served()]}),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 
 from sshmap.errors import NothingMatched, RingChanged, SshmapError
-from sshmap.model import JobSpec, Maker, Shipped, Verb
+from sshmap.model import Bucket, JobSpec, Maker, Shipped, Verb
 from sshmap.protocol.messages import (
     VERSION,
+    Buckets,
     Counted,
     End,
     Get,
     GetStatus,
     Has,
     Hello,
+    Item,
+    ListBuckets,
     Ls,
     Message,
     Ping,
@@ -351,3 +354,54 @@ def test_ledger_and_files_agree_after_a_session(session: Session, root: Root) ->
     assert row is not None
     assert (row.size, row.digest, path.read_bytes()) == (7, digest_of(b"content"), b"content")
     assert path.stat().st_mode & 0o777 == 0o444
+
+
+def test_buckets_have_the_sums_of_their_keys(session: Session) -> None:
+    for name in ("b/d/x", "b/y", "c/z", "b2/w"):
+        put(session, name, name.encode())
+    pages = list(session.stream(ListBuckets(), Served))
+    rows = [row for page in pages if isinstance(page, Buckets) for row in page.rows]
+    assert [Bucket(row.name, row.keys, row.size, 0) for row in rows] == [
+        Bucket("b", 2, 8, 0), Bucket("b2", 1, 4, 0), Bucket("c", 1, 3, 0),
+    ]  # fmt: skip
+    assert all(row.mtime > 1_700_000_000 for row in rows)
+    assert pages[-1] == Served(count=3)
+
+
+def test_empty_host_has_no_buckets(session: Session) -> None:
+    assert list(session.stream(ListBuckets(), Served)) == [Served()]
+
+
+def test_get_of_some_names_sends_those_that_are_there_in_their_order(session: Session) -> None:
+    for name in ("b/a", "b/c", "b/e"):
+        put(session, name, name.encode())
+    wanted = ("b/a", "b/b", "b/e")
+    assert names_sent(session, Get(prefix="b/", names=wanted)) == ["b/a", "b/e"]
+    assert names_sent(session, Get(prefix="b/", names=wanted, after="b/a")) == ["b/e"]
+    assert names_sent(session, Get(prefix="b/", names=("b/x",))) == []
+
+
+def names_sent(session: Session, request: Get) -> list[str]:
+    """Return the names of the keys that are sent at a request, whose content has to be their names."""
+    session.begin(request, Served)
+    names: list[str] = []
+    while not isinstance(item := session.next(), Served):
+        assert isinstance(item, Item)
+        content = b""
+        while isinstance(frame := session.frame(), memoryview):
+            content += frame
+        assert (content.decode(), isinstance(frame, End)) == (item.name, True)
+        names.append(item.name)
+    return names
+
+
+def test_replacing_put_swaps_a_key_that_was_copied_in(session: Session) -> None:
+    put(session, "b/k", b"former")
+    assert problem_of(put(session, "b/k", b"other")) == "KeyExists"
+    session.writer.message(Put(name="b/k", replace=True), flush=False)
+    send_content(session, b"other")
+    (result,) = results(session)
+    assert (result.fresh, get(session, "b/k")) == (True, b"other")
+    session.writer.message(Put(name="b/k", replace=True), flush=False)
+    send_content(session, b"other")
+    assert [(result.fresh, result.problem) for result in results(session)] == [(False, None)]

@@ -85,3 +85,21 @@ def test_file_the_user_named_may_be_a_link_which_stays_one(tmp_path: Path) -> No
         file.write(memoryview(b"new"))
         file.finish()
     assert ((tmp_path / "link").is_symlink(), (tmp_path / "real").read_bytes()) == (True, b"new")
+
+
+def test_deletion_takes_files_and_links_but_follows_none(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "kept").write_bytes(b"kept")
+    top = tmp_path / "out"
+    (top / "d" / "e").mkdir(parents=True)
+    (top / "d" / "e" / "file").write_bytes(b"x")
+    (top / "d" / "link").symlink_to(tmp_path / "outside" / "kept")
+    (top / "linked").symlink_to(tmp_path / "outside")
+    with contextlib.closing(Directory(top)) as directory:
+        directory.delete("d/e/file")
+        directory.delete("d/link")
+        for relative in ("linked/kept", "d", "d/none"):
+            with pytest.raises(OSError, match="Errno"):
+                directory.delete(relative)
+    assert (tmp_path / "outside" / "kept").read_bytes() == b"kept"
+    assert sorted(path.name for path in top.rglob("*")) == ["d", "e", "linked"]

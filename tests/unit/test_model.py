@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from sshmap.errors import InvalidKey, UsageError
 from sshmap.job_checks import MAX_COMMAND, check_job, parse_indir, parse_outdir
-from sshmap.model import JobSpec, Maker, Verb, base_name, check_name, check_prefix, is_remote, parse_name
+from sshmap.model import (
+    JobSpec,
+    Maker,
+    Verb,
+    base_name,
+    check_name,
+    check_prefix,
+    is_remote,
+    parse_directory,
+    parse_name,
+    parse_prefix,
+)
 
 GOOD_NAMES = [
     "b/k",
@@ -229,3 +240,34 @@ def test_bucket_for_a_key_is_refused_with_the_way_to_all_its_keys() -> None:
     with pytest.raises(InvalidKey) as refused:
         check_name("bucket")
     assert "-r sm://bucket/" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix", "directory"),
+    [
+        ("sm://", "", ""),
+        ("sm://b", "b/", "b/"),
+        ("s4://b", "b/", "b/"),
+        ("sm://b/", "b/", "b/"),
+        ("sm://b/d", "b/d", "b/d/"),
+        ("sm://b/d/", "b/d/", "b/d/"),
+        ("sm://b/d/e", "b/d/e", "b/d/e/"),
+        ("sm://b/.hid", "b/.hid", "b/.hid/"),
+    ],
+)
+def test_bare_bucket_means_that_bucket_and_a_directory_needs_no_slash(text: str, prefix: str, directory: str) -> None:
+    assert (parse_prefix(text), parse_directory(text)) == (prefix, directory)
+
+
+@pytest.mark.parametrize("text", ["sm://b//d", "sm://../b", "sm://b/./d", "sm:///b", "sm://b/\x1b/d", "sm://b\n"])
+def test_prefix_or_directory_that_no_key_has_is_refused(text: str) -> None:
+    for parse in (parse_prefix, parse_directory):
+        with pytest.raises(InvalidKey):
+            parse(text)
+
+
+@pytest.mark.parametrize("text", ["b", "/b", "sm:/b", "S3://b", ""])
+def test_prefix_without_its_scheme_is_refused(text: str) -> None:
+    for parse in (parse_prefix, parse_directory):
+        with pytest.raises(InvalidKey, match="not a key"):
+            parse(text)

@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sshmap.cli import printers
 from sshmap.cli.escaping import clean, clean_json, clean_lines, escape
-from sshmap.cli.printers import folded, human_size, human_time
-from sshmap.client.results import TaskFailure
+from sshmap.cli.printers import HumanPrinter, JsonPrinter, folded, human_size, human_time, masked
+from sshmap.client.listing import Folder, Placed
+from sshmap.client.results import JobResult, TaskFailure, Transfer
+from sshmap.errors import HostLost, NotCopied
+from sshmap.model import Bucket
 
 
 def failure(host: str, key: str, message: str = "KeyError: 'tip'") -> TaskFailure:
@@ -104,3 +108,94 @@ def test_time_is_short(seconds: float, shown: str) -> None:
 
 def test_time_is_rounded_before_its_unit_is_chosen() -> None:
     assert human_time(59.97) == "1m00s"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("cannot open /tmp/tmp.aB3/x", "cannot open /tmp/tmp.Zz9/y", True),
+        ("/var/tmp/sshmap/h0/tmp/12/file: no", "/var/tmp/sshmap/h0/tmp/13/file: no", True),
+        ("line 12: bad", "line 7: bad", True),
+        ("object at 0x7f00aa", "object at 0x7f11bb", True),
+        ("digest 0123456789abcdef", "digest fedcba9876543210", True),
+        ("KeyError: 'tip'", "KeyError: 'fare'", False),
+        ("/data/a: missing", "/data/b: missing", False),
+        ("deadbeef feedface", "feedface deadbeef", False),
+    ],
+)
+def test_what_differs_by_chance_is_masked(one: str, other: str, *, alike: bool) -> None:
+    assert (masked(one) == masked(other)) == alike
+
+
+def test_failures_that_differ_by_chance_are_folded_but_not_those_with_another_code() -> None:
+    tasks = [failure(f"h{number}", f"in/{number}", f"/tmp/tmp.{number}: line {number}") for number in range(4)]
+    other = msgspec.structs.replace(tasks[0], exit_code=2)
+    lines = folded([*tasks, other])
+    assert [line.startswith("error: 4 keys on h[0-3]: /tmp/tmp.0: line 0") for line in lines] == [True, False]
+
+
+def ended(failures: list[TaskFailure]) -> JobResult:
+    return JobResult(job="j", inputs=100, hosts={}, failures=failures, cluster="h[1-2]")
+
+
+def test_at_most_twenty_lines_of_failures_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = [failure("h1", f"in/{word}", f"{word} went wrong") for word in map(chr, range(97, 123))]
+    HumanPrinter().job(ended(kinds))
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if "went wrong" in line]) == printers.MOST_LINES
+    assert lines[-2] == "error: 6 more kinds of failure; the same command with --json shows all"
+    assert lines[-1].endswith(", on h[1-2]")
+
+
+def test_long_texts_count_by_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    HumanPrinter().job(ended([failure("h1", "in/a", "\n".join("x" * 30)), failure("h1", "in/b", "other")]))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == printers.MOST_LINES + 2
+    assert "1 more kinds of failure" in lines[-2]
+
+
+def test_few_failures_are_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    HumanPrinter().job(ended([failure("h1", "in/a", "one\ntwo")]))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["error: in/a on h1, attempt 2: one", "    | two"]
+    assert len(lines) == 3
+
+
+def test_copy_says_what_it_did_and_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    transfer = Transfer(
+        fresh=5, kept=2, repaired=1, deleted=3, size=7000, missed=4, lost={"h1": HostLost("down", host="h1")},
+        failures={f"in/{number}": NotCopied(f"cannot read in/{number}: no") for number in range(3)},
+    )  # fmt: skip
+    HumanPrinter().transfer(transfer, 2.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "error: h1: down",
+        "error: 3 times, first: cannot read in/0: no",
+        "done: 5 ok, 3 failed, 2 kept, 1 repaired, 3 deleted, 4 not copied, 7.0 kB, 2.0s",
+    ]
+
+
+ROWS: list[Placed | Folder] = [Folder("b/d/"), Placed("b/k\n", 12, 0, b"\x01" * 16, "h0")]
+BUCKETS = [Bucket("b\x1b", 2, 13, 86_400), Bucket("c", 1, 5, 0)]
+
+
+def test_listing_is_lines_or_json_or_names(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert HumanPrinter().listing(ROWS, below=2) == 2
+    assert capsysbinary.readouterr().out.decode().splitlines() == [
+        f"{'PRE':>30} d/", "1970-01-01 00:00:00         12 k\\n",
+    ]  # fmt: skip
+    assert JsonPrinter().listing(ROWS, below=2) == 2
+    assert msgspec.json.decode(capsysbinary.readouterr().out) == [
+        {"prefix": "sm://b/d/"}, {"key": "sm://b/k\n", "size": 12, "mtime": 0, "digest": "01" * 16, "host": "h0"},
+    ]  # fmt: skip
+
+
+def test_buckets_are_lines_or_json_or_names(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    HumanPrinter().buckets(BUCKETS)
+    assert capsysbinary.readouterr().out.decode().splitlines() == [
+        "1970-01-02 00:00:00         13 b\\x1b", "1970-01-01 00:00:00          5 c",
+    ]  # fmt: skip
+    JsonPrinter().buckets(BUCKETS)
+    assert msgspec.json.decode(capsysbinary.readouterr().out)[0] == {
+        "bucket": "b\x1b", "keys": 2, "size": 13, "mtime": 86_400,
+    }  # fmt: skip
