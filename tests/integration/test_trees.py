@@ -11,7 +11,7 @@ import pytest
 from sshmap import Cluster
 from sshmap.client.listing import Folder, Placed
 from sshmap.client.results import RemovalFailed, TransferFailed
-from sshmap.errors import HostsFailed, KeyExists, NothingMatched, UsageError
+from sshmap.errors import DigestMismatch, HostsFailed, KeyExists, NothingMatched, UsageError
 from sshmap.inventory import Host, Inventory
 from tests.conftest import files_below
 from tests.integration import fleet
@@ -234,3 +234,36 @@ def test_counts_are_true_where_a_host_is_down(lame: Inventory, tmp_path: Path) -
         assert [state.healthy for state in health.values()] == [True, False]
         jobs, failures = cluster.jobs()
         assert ([*jobs], [*failures]) == (["h0"], ["h1"])
+
+
+def test_directory_is_read_to_the_damaged_key_and_no_further(shared: Cluster, bucket: str, tmp_path: Path) -> None:
+    files = {f"{number:03}": b"%d\n" % number for number in range(30)}
+    shared.put_tree(write(tmp_path / "in", files), f"sm://{bucket}/")
+    (row,) = shared.where(f"sm://{bucket}/017")
+    stored = fleet.root_of(shared.inventory, row.host).path / "data" / row.path
+    stored.chmod(0o644)
+    stored.write_bytes(b"99\n")
+    out = io.BytesIO()
+    with pytest.raises(DigestMismatch, match="017"):
+        shared.cat(f"sm://{bucket}", out)
+    assert out.getvalue() == b"".join(files[f"{number:03}"] for number in range(17))
+
+
+def test_key_of_the_name_of_a_glob_is_meant_before_what_it_matches(shared: Cluster, bucket: str) -> None:
+    for name in ("d/*", "d/a", "d/b", "e/a"):
+        shared.put(name.encode(), f"sm://{bucket}/{name}")
+    for text, content in (("d/*", b"d/*"), ("*/a", b"d/ae/a"), ("*/*", b"d/*d/ad/be/a"), ("d", b"d/*d/ad/b")):
+        out = io.BytesIO()
+        shared.cat(f"sm://{bucket}/{text}", out)
+        assert out.getvalue() == content, text
+
+
+def test_count_tells_copied_keys_from_those_that_jobs_made(shared: Cluster, bucket: str) -> None:
+    for name in ("in/a", "in/b"):
+        shared.put(b"123", f"sm://{bucket}/{name}")
+    shared.map(f"sm://{bucket}/in/", f"sm://{bucket}/out/", "cat; echo")
+    both, made = shared.count(f"sm://{bucket}"), shared.count(f"sm://{bucket}/out")
+    assert (both.keys, both.size, both.copied, both.copied_size) == (4, 14, 2, 6)
+    assert (made.keys, made.copied, made.failures) == (2, 0, {})
+    (row,) = [row for row in shared.buckets() if row.name == bucket]
+    assert (row.keys, row.size) == (4, 14)

@@ -73,3 +73,14 @@ def test_numbers_are_left_away_unless_two_names_would_be_one() -> None:
     }  # fmt: skip
     with pytest.raises(UsageError, match="d/1_a and d/2_a are both d/a"):
         without_numbers(["d/1_a", "d/2_a"])
+
+
+def test_choice_without_globs_takes_everything() -> None:
+    choice = Choice()
+    assert not choice
+    assert all(choice.takes(path) for path in PATHS)
+
+
+def test_numbers_that_are_stored_may_be_of_any_length() -> None:
+    assert numbered(["b/123456_a"], source("b/a", 1), source("b/c", 1)) == ["b/123456_a", "b/123457_c"]
+    assert numbered(["b/plain", "b/5"], source("b/c", 1)) == ["b/0000_c"]

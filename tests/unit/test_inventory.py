@@ -302,3 +302,44 @@ def test_many_hosts_are_written_shortly(hosts: list[str], short: str) -> None:
 def test_selection_understands_what_fold_writes(hosts: list[str]) -> None:
     inventory = Inventory(hosts=tuple(Host(name=name) for name in hosts), origin="test")
     assert names(inventory.select(fold(hosts))) == hosts
+
+
+def named(*names: str, weights: tuple[float, ...] = ()) -> Inventory:
+    hosts = [Host(name=name, weight=weight) for name, weight in zip(names, weights or [1.0] * len(names), strict=True)]
+    return Inventory(hosts=tuple(hosts), origin="test")
+
+
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [(("w1", "w2", "w3"), "w[1-3]"), (("big", "w1"), "big,w1"), (("one",), "one"), (("a01", "a02", "b"), "b,a[01-02]")],
+)
+def test_hosts_are_called_shortly(names: tuple[str, ...], called: str) -> None:
+    assert named(*names).called == called
+
+
+def test_builtin_cluster_is_called_so_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert builtin(3).called == "the built-in local cluster of 3"
+    assert discover().called.endswith(" (no inventory was found)")
+
+
+def test_shares_go_by_weight() -> None:
+    assert named("a", "b").shares() == {"a": 0.5, "b": 0.5}
+    assert named("a", "b", weights=(3.0, 1.0)).shares() == {"a": 0.75, "b": 0.25}
+
+
+def test_inventory_of_the_configuration_directory_is_known_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured = tmp_path / "config" / "sshmap"
+    configured.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+    (configured / "lab.toml").write_text('[[hosts]]\nname = "configured"\n', encoding="utf-8")
+    assert [host.name for host in discover(Path("lab")).hosts] == ["configured"]
+    with pytest.raises(InvalidInventory, match="no such inventory"):
+        discover(Path("lob"))
+    with pytest.raises(InvalidInventory, match="no such inventory"):
+        discover(Path("./elsewhere/lab"))
+    (tmp_path / "lab").write_text('[[hosts]]\nname = "beside"\n', encoding="utf-8")
+    assert [host.name for host in discover(Path("lab")).hosts] == ["beside"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sshmap.client.sources import SHORT, Source, of_stream, of_tree, pieces
+from sshmap.client.sources import SHORT, Source, measure, of_files, of_stream, of_tree, pieces
 from sshmap.errors import NotCopied, Refused, SshmapError
 from sshmap.model import check_name
 
@@ -84,3 +84,34 @@ def test_walk_passes_over_what_cannot_be_copied_and_says_so(tmp_path: Path) -> N
     assert sorted(names) == ["b/a", "b/d/b", "b/d/z"]
     assert sorted(Path(path).name for path in failures) == ["dangling", "fifo", "latin-\udce9", "new\nline"]
     assert all(isinstance(error, NotCopied) for error in failures.values())
+
+
+def test_total_of_files_and_directories_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    for name, size in (("d/a", 3), ("d/e/b", 4), ("f", 5)):
+        (tmp_path / name).write_bytes(bytes(size))
+    (tmp_path / "d" / "dangling").symlink_to("nowhere")
+    assert measure([tmp_path / "d"]) == (2, 7)
+    assert measure([tmp_path / "d", tmp_path / "f", tmp_path / "none"]) == (3, 12)
+    assert measure([]) == (0, 0)
+
+
+def test_files_are_named_by_their_base_names_and_the_bad_ones_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("a", "d/b", "bad\nname"):
+        (tmp_path / name).write_bytes(b"x")
+    failed: dict[str, SshmapError] = {}
+    paths = [tmp_path / name for name in ("a", "d/b", "none", "d", "bad\nname")]
+    sources = list(of_files(paths, "k/", failed.__setitem__))
+    assert [(source.name, source.content) for source in sources] == [("k/a", paths[0]), ("k/b", paths[1])]
+    assert sorted(failed) == sorted(map(str, paths[2:]))
+
+
+def test_part_of_a_tree_is_gone_through(tmp_path: Path) -> None:
+    for name in ("a", "d/b", "d/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    failed: dict[str, SshmapError] = {}
+    sources = of_tree(tmp_path, "k/", failed.__setitem__, lambda path: path.startswith("d/"))
+    assert [source.name for source in sources] == ["k/d/b", "k/d/c"]
+    assert failed == {}

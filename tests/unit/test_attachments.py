@@ -1,0 +1,45 @@
+"""The files shipped with a job: read once, named by their base names, known by their digests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import xxhash
+
+from sshmap.client.attachments import attach
+from sshmap.errors import UsageError
+
+
+def script(path: Path, content: str = "echo", mode: int = 0o644) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    path.chmod(mode)
+    return path
+
+
+def test_files_are_sorted_by_name_and_known_by_digest(tmp_path: Path) -> None:
+    paths = [script(tmp_path / "b.py", "two"), script(tmp_path / "d" / "a.py", "one")]
+    found = attach(paths)
+    assert [(each.file.name, each.path) for each in found] == [("a.py", paths[1]), ("b.py", paths[0])]
+    assert [each.file.digest for each in found] == [xxhash.xxh3_128_digest(content) for content in (b"one", b"two")]
+    assert attach([]) == []
+
+
+@pytest.mark.parametrize(("mode", "executable"), [(0o644, False), (0o755, True), (0o744, True)])
+def test_whether_a_file_can_be_run_is_kept(tmp_path: Path, mode: int, *, executable: bool) -> None:
+    (found,) = attach([script(tmp_path / "run", mode=mode)])
+    assert found.file.executable is executable
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path, reason in ((tmp_path / "none", "No such file"), (tmp_path / "folder", "Is a directory")):
+        with pytest.raises(UsageError, match=f"cannot read {path}: {reason}"):
+            attach([path])
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"two files are named 'a\.py'") as caught:
+        attach([script(tmp_path / "a.py"), script(tmp_path / "d" / "a.py")])
+    assert "base name" in caught.value.hint
