@@ -119,6 +119,11 @@ class Outbox:
         query = "SELECT peer, count(*) FROM stuck JOIN outbox USING (peer) JOIN tasks ON tasks.id = task WHERE run = ? GROUP BY peer"
         return dict(self._db.execute(query, (run,)))
 
+    def waiting(self, run: int) -> int:
+        """Number of files of a run in the outbox."""
+        query = "SELECT count(*) FROM outbox JOIN tasks ON tasks.id = task WHERE run = ?"
+        return int(self._db.execute(query, (run,)).fetchone()[0])
+
     def barred(self) -> list[str]:
         """Peers whose host key was refused; no client relays files to them."""
         return [peer for (peer,) in self._db.execute("SELECT peer FROM stuck WHERE kind = 'HostKeyRefused'")]

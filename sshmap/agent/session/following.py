@@ -43,6 +43,8 @@ class Following:
     def __init__(self, store: Store, planning: Planning) -> None:
         self._store, self._planning, self._run = store, planning, planning.run
         self._jobs, self._tasks, self._outbox = Jobs(store.ledger), Tasks(store.ledger), Outbox(store.ledger)
+        #: peers that have been stuck at some time
+        self._unreached: set[str] = set()
 
     def follow(self, report: Callable[[Progress], None], left: Callable[[float], bool]) -> RunEnded:
         """Wait until the run is over on this host, and report progress; the daemon is kept alive meanwhile.
@@ -57,6 +59,7 @@ class Following:
         """
         version, looked, begun = -1, 0.0, time.monotonic()
         progress, moved, missing = Progress(), begun, 0
+        reached: tuple[int, ...] = ()
         while True:
             if time.monotonic() - looked > _DAEMON_LOOK:
                 lifecycle.ensure_running(self._store.root)
@@ -65,15 +68,27 @@ class Following:
             if (now := self._store.ledger.data_version()) != version:
                 version = now
                 if (latest := self.progress()) != progress:
-                    # a peer that is reached and refuses comes and goes among those that are stuck
-                    if _counts(latest) != _counts(progress):
-                        moved, missing = time.monotonic(), 0
                     progress = latest
                     report(progress)
+                if (further := self._reached(progress)) != reached:
+                    reached, moved, missing = further, time.monotonic(), 0
             if self._is_over(progress, moved):
                 return self._ended(progress)
             if left(min(_SLOWEST, max(_FASTEST, _SHARE * (time.monotonic() - begun)))):
                 raise HostLost("the client left")
+
+    def _reached(self, progress: Progress) -> tuple[int, ...]:
+        """Return what changes as the run gets further, or when a peer is found stuck that was not before.
+
+        Not which peers are stuck: one that lets the courier in and refuses its files comes and goes among them.
+        """
+        self._unreached |= progress.stuck.keys()
+        waits = progress.sending and not (progress.queued or progress.running)
+        files = self._outbox.waiting(self._run.seq) if waits else 0
+        return (
+            progress.queued, progress.running, progress.sending, progress.done, progress.failed, progress.size, files,
+            len(self._unreached),
+        )  # fmt: skip
 
     def progress(self) -> Progress:
         """Return how far the run has come."""
@@ -116,8 +131,3 @@ class Following:
         return Failure(
             key=show(subject), attempt=task.attempt, kind=task.kind, message=task.message, exit_code=task.exit_code
         )
-
-
-def _counts(progress: Progress) -> tuple[int, ...]:
-    """Return what grows or shrinks as a run gets further."""
-    return progress.queued, progress.running, progress.sending, progress.done, progress.failed, progress.size
