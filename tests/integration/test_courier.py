@@ -187,6 +187,9 @@ def test_live_way_to_a_former_address_ends_and_the_new_one_is_used(
     monkeypatch.setattr(courier_module, "open_peer", noting)
     fleet.post("h1", 1)
     wait_until(lambda: not fleet.waiting())
+    (route,) = fleet.courier._routes.values()
+    # it may be about to look for files once more, and would take the next one itself
+    wait_until(lambda: vars(route._nudge)["_cond"]._waiters, what="the way does not come to rest")
     fleet.tell({"h1": "elsewhere"})
     fleet.post("h1", 1)
     wait_until(lambda: not fleet.waiting() and fleet.open == ["h1"])
