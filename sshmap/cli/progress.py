@@ -19,11 +19,14 @@ from sshmap.cli.escaping import clean
 from sshmap.cli.printers import human_size, human_time
 from sshmap.client.jobs import JobProgress
 from sshmap.client.results import Counted, silent
+from sshmap.errors import SshmapError
 
 #: repaints a second
 _REFRESH = 8
 #: seconds after which a line is printed where there is no terminal, and from then on between two of them
 _FIRST, _THEN = (10.0, 60.0), 300.0
+#: seconds within which most copies are over, so that their totals need not be found out
+_SHORT = 1.0
 
 
 class Manner(enum.Enum):
@@ -52,15 +55,14 @@ def counting(title: str, how: Manner, *, measure: Callable[[], tuple[int, int]] 
         how: how to show it.
         measure: returns the number and bytes of all keys; called in a thread of its own, and may take its time.
     """
-    copied = _Copied(title)
-    if measure:
-        threading.Thread(target=copied.measure, args=(measure,), name="measure", daemon=True).start()
+    copied = _Copied(title, measure)
     if how is Manner.NONE:
         yield silent
     elif how is Manner.LINES:
-        with _lines(copied.line):
+        with _lines(copied.line, copied.measure):
             yield copied.step
     else:
+        threading.Thread(target=copied.measure, name="measure", daemon=True).start()
         with _display() as display:
             task = display.add_task(title, total=None, keys="", size=0)
 
@@ -76,16 +78,17 @@ def counting(title: str, how: Manner, *, measure: Callable[[], tuple[int, int]] 
 class _Copied:
     """How far a copy is."""
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    def __init__(self, title: str, measure: Callable[[], tuple[int, int]] | None) -> None:
+        self._title, self._measure = title, measure
         self._keys = self._total_keys = 0
         #: bytes so far, and of all; 0 while that is not known
         self.size = self.total_size = 0
 
-    def measure(self, measure: Callable[[], tuple[int, int]]) -> None:
-        """Find out the total, if that can be."""
-        with contextlib.suppress(Exception):
-            self._total_keys, self.total_size = measure()
+    def measure(self) -> None:
+        """Find out the total, if that can be; without it, only what was copied is shown."""
+        if self._measure:
+            with contextlib.suppress(OSError, SshmapError):
+                self._total_keys, self.total_size = self._measure()
 
     def step(self, keys: int, size: int) -> None:
         """Count some more."""
@@ -150,15 +153,18 @@ def _job_line(title: str, progress: JobProgress, seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _lines(text: Callable[[float], str]) -> Iterator[None]:
+def _lines(text: Callable[[float], str], prepare: Callable[[], None] | None = None) -> Iterator[None]:
     """Print a line on stderr after 10 s, after 1 min, and then every 5 min.
 
     Args:
         text: returns the line, given the seconds that have passed.
+        prepare: called before the first line, unless all is over within a second.
     """
     over, began = threading.Event(), time.monotonic()
 
     def print_lines() -> None:
+        if prepare and not over.wait(_SHORT):
+            prepare()
         for moment in itertools.chain(_FIRST, itertools.count(_THEN, _THEN)):
             if over.wait(max(0.0, began + moment - time.monotonic())):
                 return

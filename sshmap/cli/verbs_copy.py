@@ -88,20 +88,20 @@ def sync(
 
     A key that differs is swapped. --delete asks on a terminal as rm -r does.
     """
+    asks = delete and not yes and sys.stdin.isatty()
 
     def confirm(surplus: Removal) -> None:
-        if not yes and sys.stdin.isatty():
+        if asks:
             ask_before_deleting(surplus, f"that {source} does not have")
 
-    with (
-        settings.cluster() as cluster,
-        _shown(json=json, always=True, target=target) as show,
-        progress.counting(f"sync {source}", settings.manner) as report,
-    ):
-        options = SyncOptions(
-            include=include or (), exclude=exclude or (), number=number, delete=delete, confirm=confirm, report=report
-        )
-        show(cluster.sync(source, target, **options))
+    options = SyncOptions(include=include or (), exclude=exclude or (), number=number, delete=delete, confirm=confirm)
+    # a question has to stand still
+    how = progress.Manner.NONE if asks else settings.manner
+    with settings.cluster() as cluster, _shown(json=json, always=True, target=target) as show:
+        with progress.counting(f"sync {source}", how) as report:
+            options["report"] = report
+            transfer = cluster.sync(source, target, **options)
+        show(transfer)
 
 
 def _check(given: list[str], target: str, *, recursive: bool, tree_options: bool) -> None:
@@ -109,6 +109,8 @@ def _check(given: list[str], target: str, *, recursive: bool, tree_options: bool
         raise UsageError(
             f"cp {target}: DST is missing", hint="sshmap cp SRC DST; one of them is written sm://bucket/path"
         )
+    if "" in (*given, target):
+        raise UsageError("SRC or DST is empty", hint="name the file or directory that is meant, as '.' for this one")
     _check_sides(given, target)
     if tree_options and not recursive:
         raise UsageError("--include, --exclude and --number choose from a tree", hint="add -r")
@@ -195,8 +197,6 @@ def _copy_all_in(
 def _copy_one_in(cluster: Cluster, source: str, target: str, *, replace: bool) -> Transfer:
     if not parse_name(target):
         raise UsageError(f"{target} names no bucket", hint=f"sshmap cp {source} sm://bucket/")
-    if not source:
-        raise UsageError("SRC is empty")
     directory = target.endswith("/") or "/" not in parse_name(target)
     if source == "-":
         if directory:
@@ -219,7 +219,7 @@ def _copy_out(
     if name.endswith("/") or "/" not in name:
         raise UsageError(f"{source} is a directory", hint=f"sshmap cp -r {source} {target}")
     if target == "-":
-        size = cluster.cat(source, sys.stdout.buffer)
+        size = cluster.cat(source, sys.stdout.buffer, several=False)
         sys.stdout.buffer.flush()
     else:
         inside = target.endswith("/") or Path(target).is_dir()

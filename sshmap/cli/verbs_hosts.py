@@ -183,7 +183,7 @@ def _say_codes(codes: Mapping[str, int]) -> None:
         if code:
             failed.setdefault(code, []).append(name)
     for code, names in sorted(failed.items()):
-        settings.printer().note(f"error: exit {code} on {fold(names)}")
+        sys.stderr.write(f"error: exit {code} on {clean(fold(names))}\n")
 
 
 def _say(heard: Heard) -> None:

@@ -6,6 +6,7 @@ that comes out of order ends the host's part with an error that names the host.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,10 @@ def download(
     """
     transfer = Transfer(failures={}, lost={})
     guard = threading.Lock()
+    chosen: dict[str, list[str]] = {}
+    for name in sorted(paths or ()):
+        chosen.setdefault(conversations.ring.place(name), []).append(name)
+    came: collections.Counter[str] = collections.Counter()
 
     def arrived(name: str, size: int, problem: SshmapError | None) -> None:
         with guard:
@@ -55,11 +60,8 @@ def download(
             else:
                 transfer.fresh += 1
                 transfer.size += size
+            came[conversations.ring.place(name)] += paths is not None
             report(1, size)
-
-    chosen: dict[str, list[str]] = {}
-    for name in sorted(paths or ()):
-        chosen.setdefault(conversations.ring.place(name), []).append(name)
 
     def fetch(host: str) -> None:
         with contextlib.closing(Directory(top)) as directory:
@@ -70,18 +72,20 @@ def download(
                 part.fetch_chosen(chosen[host], paths)
 
     _, failures = conversations.gather(fetch, None if paths is None else chosen)
-    transfer.lost = {host: _told(error, host, prefix) for host, error in failures.items()}
-    # what a host that does not answer holds nobody else knows
-    transfer.missed = None if failures else 0
+    # what a host that does not answer holds nobody else knows, unless it was listed
+    missed = {host: len(chosen[host]) - came[host] if paths is not None else None for host in failures}
+    transfer.lost = {host: _told(error, host, prefix, missed[host]) for host, error in failures.items()}
+    transfer.missed = None if None in missed.values() else sum(count or 0 for count in missed.values())
     return transfer
 
 
-def _told(error: SshmapError, host: str, prefix: str) -> SshmapError:
+def _told(error: SshmapError, host: str, prefix: str, missed: int | None) -> SshmapError:
     """Say what it means that a host was lost."""
     if not isinstance(error, HostLost) or isinstance(error, ProtocolError | HostNotReady | HostKeyRefused):
         return error
+    count = "an unknown number" if missed is None else missed
     return HostLost(
-        f"down: its keys below {show(prefix)}, an unknown number, did not all arrive: {error.message}",
+        f"down: {count} of its keys below {show(prefix)} did not arrive: {error.message}",
         hint=error.hint or "when it is back, run the same command again",
         host=host,
     )

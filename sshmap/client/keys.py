@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, Unpack
 
@@ -104,6 +104,8 @@ class KeyCalls:
             NothingMatched: ``source`` holds no key.
             TransferFailed: some could not be copied; its ``result`` says which, and the others were.
         """
+        if not str(source) or not str(target):
+            raise UsageError("SRC or DST is empty", hint="name the directory that is meant, as '.' for this one")
         if is_remote(str(source)) == is_remote(str(target)):
             raise UsageError(
                 f"sync {source} {target}: one of them is a directory of keys", hint="write sm://bucket/path"
@@ -112,17 +114,15 @@ class KeyCalls:
         if is_remote(str(target)):
             top = check_directory(Path(source), str(target))
             return copier.sync_in(top, self._below(str(target))).complete()
-        transfer = copier.sync_out(parse_directory(str(source)), Path(target))
-        if not (transfer.fresh or transfer.kept or transfer.failed or transfer.lost):
-            raise NothingMatched(f"no key below {source}", hint="sshmap ls shows what there is")
-        return transfer.complete()
+        return copier.sync_out(parse_directory(str(source)), Path(target)).complete()
 
     def _copier(self, options: SyncOptions | CopyOptions) -> Copier:
         return Copier(self._conversations, self._list_below, **options)
 
-    def _list_below(self, prefix: str) -> Iterator[Placed]:
-        rows = list_keys(self._conversations, self._listings, prefix, recursive=True)
-        return (row for row in rows if isinstance(row, Placed))
+    def _list_below(self, prefix: str) -> Generator[Placed]:
+        """Go through the keys that start with a prefix; who leaves off half way has to close it."""
+        with contextlib.closing(list_keys(self._conversations, self._listings, prefix, recursive=True)) as rows:
+            yield from (row for row in rows if isinstance(row, Placed))
 
     @staticmethod
     def _below(prefix: str) -> str:
@@ -141,13 +141,20 @@ class KeyCalls:
         """
         return fetching.fetch_bytes(self._conversations, check_name(parse_name(str(key))))
 
-    def cat(self, key: Key, out: BinaryIO) -> int:
+    def cat(self, key: Key, out: BinaryIO, *, several: bool = True) -> int:
         """Write the content of a key, or of all keys in a directory or glob in the order of names, to a stream; return the bytes.
+
+        Args:
+            key: ``sm://bucket/path``.
+            out: where to write.
+            several: whether a directory or glob may be meant.
 
         Raises:
             NothingMatched: there are none.
             DigestMismatch: a content is damaged; what was written of it must not be used.
         """
+        if not several:
+            return fetching.fetch_one(self._conversations, check_name(parse_name(str(key))), out)
         return write_contents(self._conversations, self._list_below, str(key), out)
 
     def get_file(self, key: Key, path: Path) -> int:
@@ -220,7 +227,7 @@ class KeyCalls:
             NothingMatched: there is no such key; with ``recursive`` that is no error.
             RemovalFailed: hosts failed; its ``result`` says what the others deleted.
         """
-        name = parse_prefix(str(prefix)) if recursive else parse_name(prefix)
+        name = parse_prefix(prefix) if recursive else parse_name(prefix)
         if not name:
             raise UsageError("refusing to delete everything", hint="name a bucket: sshmap rm -r sm://bucket/")
         if not recursive:

@@ -11,7 +11,7 @@ import contextlib
 import heapq
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import cachetools
 import msgspec
@@ -94,7 +94,7 @@ def _size(value: tuple[str, list[Listing]]) -> int:
 
 def list_keys(
     conversations: Conversations, cache: ListingCache, prefix: str, *, recursive: bool
-) -> Iterator[Placed | Folder]:
+) -> Generator[Placed | Folder]:
     """Go through the keys with a prefix, sorted; one level as keys and directories.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
@@ -21,7 +21,7 @@ _SMALL = 1 << 20
 
 
 def write_contents(
-    conversations: Conversations, list_below: Callable[[str], Iterable[Placed]], text: str, out: BinaryIO
+    conversations: Conversations, list_below: Callable[[str], Generator[Placed]], text: str, out: BinaryIO
 ) -> int:
     """Write the content of a key, or if there is none, of all keys in the directory or glob; return the bytes written.
 
@@ -41,22 +41,23 @@ def write_contents(
         return fetch_one(conversations, check_name(name), out)
     except NothingMatched as exc:
         missing = exc
-    if "*" in name:
-        pattern = re.compile(glob_pattern(name))
-        rows: Iterable[Placed] = (row for row in list_below(name[: name.index("*")]) if pattern.fullmatch(row.path))
-    else:
-        rows = list_below(f"{name}/")
+    pattern = glob_pattern(name) if "*" in name else ""
+    rows = list_below(name[: name.index("*")] if pattern else f"{name}/")
     try:
-        return _write_rows(conversations, rows, text, out)
+        return _write_rows(conversations, rows, text, out, pattern)
     except NothingMatched:
         raise missing from None
 
 
-def _write_rows(conversations: Conversations, rows: Iterable[Placed], text: str, out: BinaryIO) -> int:
-    """Write contents in the order of the rows."""
+def _write_rows(
+    conversations: Conversations, rows: Generator[Placed], text: str, out: BinaryIO, pattern: str = ""
+) -> int:
+    """Write contents in the order of the rows, of those that match a pattern if there is one."""
     written = count = 0
-    with ThreadPoolExecutor(_AHEAD, thread_name_prefix="read") as pool:
-        for row, ahead in _ahead(conversations, rows, pool):
+    chosen = (row for row in rows if not pattern or re.fullmatch(pattern, row.path))
+    pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="read")
+    try:
+        for row, ahead in _ahead(conversations, chosen, pool):
             count += 1
             if ahead is None:
                 written += fetch_one(conversations, row.path, out)
@@ -64,6 +65,10 @@ def _write_rows(conversations: Conversations, rows: Iterable[Placed], text: str,
                 content = ahead.result()
                 out.write(content)
                 written += len(content)
+    finally:
+        # an interrupt does not wait for what is being fetched ahead
+        pool.shutdown(wait=False, cancel_futures=True)
+        rows.close()
     if not count:
         raise NothingMatched(f"no key below {show(parse_name(text))}", hint="sshmap ls shows what there is")
     return written

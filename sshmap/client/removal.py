@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+import msgspec
 
 from sshmap.client.conversations import Conversations
 from sshmap.client.listing import Placed
@@ -10,6 +12,9 @@ from sshmap.client.results import Removal
 from sshmap.errors import SshmapError
 from sshmap.protocol.messages import Remove, Removed
 from sshmap.transport.session import Session
+
+#: names in one request
+_NAMES = 1000
 
 
 def count_keys(
@@ -22,10 +27,8 @@ def count_keys(
         prefix: what the names start with; empty for all keys.
         names: the hosts, all of them if None.
     """
-    request = Remove(prefix=prefix, counting=True)
-    return conversations.gather(
-        lambda host: conversations.ask(host, lambda session: session.ask(request, Removed)), names
-    )
+    request = Remove(prefix=prefix)
+    return conversations.gather(lambda host: _count(conversations, host, request), names)
 
 
 def remove_keys(conversations: Conversations, name: str, *, exact: bool) -> Removal:
@@ -40,40 +43,34 @@ def remove_keys(conversations: Conversations, name: str, *, exact: bool) -> Remo
         What was deleted, and the hosts that failed.
     """
     names = [conversations.ring.place(name)] if exact else None
-    answers, failures = conversations.gather(lambda host: _remove(conversations, host, name, exact=exact), names)
-    return added_up(answers, failures)
+    request = Remove(prefix=name, exact=exact)
+    return added_up(*conversations.gather(lambda host: _remove(conversations, host, request), names))
 
 
 def count_each(conversations: Conversations, keys: Iterable[Placed]) -> Removal:
     """Count some keys, and those among them that no job made."""
-    return _for_each(conversations, keys, counting=True)
+    return _for_each(keys, conversations, lambda host, request: _count(conversations, host, request))
 
 
 def remove_each(conversations: Conversations, keys: Iterable[Placed]) -> Removal:
     """Delete some keys; one that is gone already is no error."""
-    return _for_each(conversations, keys, counting=False)
+    return _for_each(keys, conversations, lambda host, request: _remove(conversations, host, request))
 
 
-def _for_each(conversations: Conversations, keys: Iterable[Placed], *, counting: bool) -> Removal:
+def _for_each(keys: Iterable[Placed], conversations: Conversations, ask: Callable[[str, Remove], Removed]) -> Removal:
     names: dict[str, list[str]] = {}
     for placed in keys:
         names.setdefault(placed.host, []).append(placed.path)
 
-    def ask(host: str) -> Removed:
-        count = [_one(conversations, host, name, counting=counting) for name in names[host]]
+    def ask_all(host: str) -> Removed:
+        some = (tuple(names[host][start : start + _NAMES]) for start in range(0, len(names[host]), _NAMES))
+        answers = [ask(host, Remove(prefix="", names=page)) for page in some]
         return Removed(
-            count=sum(one.count for one in count), size=sum(one.size for one in count),
-            copied=sum(one.copied for one in count), copied_size=sum(one.copied_size for one in count),
+            count=sum(one.count for one in answers), size=sum(one.size for one in answers),
+            copied=sum(one.copied for one in answers), copied_size=sum(one.copied_size for one in answers),
         )  # fmt: skip
 
-    return added_up(*conversations.gather(ask, names))
-
-
-def _one(conversations: Conversations, host: str, name: str, *, counting: bool) -> Removed:
-    if not counting:
-        return _remove(conversations, host, name, exact=True)
-    request = Remove(prefix=name, exact=True, counting=True)
-    return conversations.ask(host, lambda session: session.ask(request, Removed))
+    return added_up(*conversations.gather(ask_all, names))
 
 
 def added_up(answers: dict[str, Removed], failures: dict[str, SshmapError]) -> Removal:
@@ -86,16 +83,22 @@ def added_up(answers: dict[str, Removed], failures: dict[str, SshmapError]) -> R
     )  # fmt: skip
 
 
-def _remove(conversations: Conversations, host: str, name: str, *, exact: bool) -> Removed:
+def _count(conversations: Conversations, host: str, request: Remove) -> Removed:
+    counting = msgspec.structs.replace(request, counting=True)
+    return conversations.ask(host, lambda session: session.ask(counting, Removed))
+
+
+def _remove(conversations: Conversations, host: str, request: Remove) -> Removed:
     """Delete keys on one host; after a break, report what the host held before, as the deletion may have happened."""
+    counting = msgspec.structs.replace(request, counting=True)
     before: Removed | None = None
 
     def converse(session: Session) -> Removed:
         nonlocal before
-        there = session.ask(Remove(prefix=name, exact=exact, counting=True), Removed)
+        there = session.ask(counting, Removed)
         first, before = before is None, before or there
         # also where there are none, as the host notes that nothing is missed there any more
-        removed = session.ask(Remove(prefix=name, exact=exact), Removed)
+        removed = session.ask(request, Removed)
         return removed if first else before
 
     return conversations.ask(host, converse)

@@ -25,7 +25,8 @@ from sshmap.client.listing import Placed
 from sshmap.client.results import Counted, Removal, Transfer, silent
 from sshmap.client.sources import Source, of_files, of_tree
 from sshmap.client.upload import upload
-from sshmap.errors import NotCopied, SshmapError, UsageError
+from sshmap.errors import NotCopied, NothingMatched, SshmapError, UsageError
+from sshmap.model import show
 from sshmap.store.digest import digest_fd
 
 
@@ -108,11 +109,14 @@ class Copier:
     def sync_out(self, prefix: str, top: Path) -> Transfer:
         """Make a directory hold what a directory of keys holds; only what differs is fetched."""
         there = {placed.path: placed for placed in self._list_below(prefix)}
+        if not there:
+            # before anything is deleted: it may be a slip of the pen
+            raise NothingMatched(f"no key below {show(prefix)}", hint="sshmap ls shows what there is")
         paths = self._paths(there, prefix)
         differing = {name: path for name, path in paths.items() if not _is_equal(top / path, there[name])}
         transfer = download(self._conversations, prefix, top, self._report, differing)
         transfer.kept += len(paths) - len(differing)
-        if self._delete and not transfer.lost:
+        if self._delete and not transfer.failed and not transfer.lost:
             self._unlink(top, set(paths.values()), transfer)
         return transfer
 
@@ -212,10 +216,13 @@ def _is_equal(path: Path, placed: Placed) -> bool:
 
 
 def _files_below(top: Path) -> Iterator[tuple[str, int]]:
-    """Go through what is no directory below a directory, with its size in bytes; links count as what they are."""
-    for folder, folders, files, fd in os.fwalk(top):
-        above = os.path.relpath(folder, top)
+    """Go through what is no directory below a directory, which may be a link, with its size in bytes; links below it count as what they are."""
+    start = os.path.realpath(top)
+    for folder, folders, files, fd in os.fwalk(start):
+        above = os.path.relpath(folder, start)
         folders.sort()
         for name in sorted(files):
             path = name if above == "." else f"{above}/{name}"
-            yield path, os.lstat(name, dir_fd=fd).st_size
+            # it may be gone since
+            with contextlib.suppress(FileNotFoundError):
+                yield path, os.lstat(name, dir_fd=fd).st_size

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from sshmap.errors import NothingMatched, UsageError
 
-#: levels of Include that ssh reads
-_DEEPEST = 16
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
@@ -56,14 +54,15 @@ def from_ssh(pattern: str, config: Path) -> str:
         UsageError: it cannot be read.
         NothingMatched: no host matches.
     """
-    names = [name for name in dict.fromkeys(_aliases(config, _DEEPEST)) if fnmatch.fnmatchcase(name, pattern)]
+    names = [name for name in dict.fromkeys(_aliases(config, set())) if fnmatch.fnmatchcase(name, pattern)]
     if not names:
         raise NothingMatched(f"no Host of {config} matches {pattern!r}")
     return _toml(f"the hosts of {config} that match {pattern!r}", [[("name", name)] for name in names])
 
 
-def _aliases(config: Path, depth: int) -> Iterator[str]:
-    """Go through the names after Host, other than patterns, in the order of the file."""
+def _aliases(config: Path, read: set[Path]) -> Iterator[str]:
+    """Go through the names after Host, other than patterns, in the order of the file; each file is read once, as files may include each other."""
+    read.add(config.expanduser().resolve())
     for line in _read(config).splitlines():
         try:
             words = shlex.split(line.replace("=", " ", 1), comments=True)
@@ -72,11 +71,16 @@ def _aliases(config: Path, depth: int) -> Iterator[str]:
         keyword = words[0].lower() if words else ""
         if keyword == "host":
             yield from filter(_HOST.fullmatch, words[1:])
-        elif keyword == "include" and depth:
-            for word in words[1:]:
-                place = Path("~/.ssh").expanduser() / Path(word).expanduser()
-                for found in sorted(glob.glob(str(place))):
-                    yield from _aliases(Path(found), depth - 1)
+        elif keyword == "include":
+            for found in _included(words[1:]):
+                if found.resolve() not in read:
+                    yield from _aliases(found, read)
+
+
+def _included(words: list[str]) -> Iterator[Path]:
+    for word in words:
+        place = Path("~/.ssh").expanduser() / Path(word).expanduser()
+        yield from map(Path, sorted(glob.glob(str(place))))
 
 
 def _read(path: Path) -> str:

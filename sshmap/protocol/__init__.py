@@ -32,7 +32,7 @@ which is spoken from then on.
                                                Stored{results}* Synced{}
     Get{prefix, exact, after, names, …}        Item{name, size}, data*, End{size, digest} | Unsent{problem};
                                                Passed{name}; … ; Served{count}
-    Remove{prefix, exact, counting}            Removed{count, size, copied, copied_size}
+    Remove{prefix, exact, counting, names}     Removed{count, size, copied, copied_size}
     Has{name}                                  Served{count}
     Ship{file}                                 Wanted{wanted}; if so: data*, End{size, digest} → Synced{}
     Open{job, run}                             Opened{run, epoch}

@@ -148,6 +148,8 @@ class Remove(Message, frozen=True, kw_only=True):
     prefix: str
     exact: bool = False
     counting: bool = False
+    #: only these keys; all with the prefix if there are none
+    names: Annotated[tuple[str, ...], PAGE] = ()
 
 
 class Removed(Message, frozen=True, kw_only=True):

@@ -178,6 +178,11 @@ class Keys:
         ).fetchone()
         return Total(*(value or 0 for value in row))
 
+    def total_of(self, names: Sequence[str]) -> Total:
+        """Count those of the names that are keys."""
+        totals = [self.total(name, exact=True) for name in names]
+        return Total(*(sum(column) for column in zip(*totals, strict=True)))
+
     def maker(self, identity: bytes | None) -> Maker | None:
         """Return what a receipt's maker digest stands for."""
         row = self._db.execute("SELECT spec FROM makers WHERE id = ?", (identity,)).fetchone()

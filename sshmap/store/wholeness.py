@@ -61,10 +61,10 @@ class Wholeness:
         """Return what is missing, by job."""
         counts: dict[str, list[int]] = {}
         files = self._files()
-        for run in self._runs:
+        for place, run in enumerate(self._runs):
             failed = unfinished = 0
             for task in self._open(run.seq):
-                if _overlap(task.output, self._prefix) and self._counts(run, task):
+                if _overlap(task.output, self._prefix) and self._counts(run, task, self._runs[place + 1 :]):
                     failed, unfinished = failed + task.failed, unfinished + (not task.failed)
             if failed or unfinished or run.seq in files:
                 found = counts.setdefault(run.job, [0, 0, 0])
@@ -86,9 +86,8 @@ class Wholeness:
             for output, members, is_failed, inputs in self._db.execute(query, (seq,)):
                 yield _Open(output, members.split("\n")[0], bool(is_failed), inputs)
 
-    def _counts(self, run: _Run, task: _Open) -> bool:
+    def _counts(self, run: _Run, task: _Open, later: list[_Run]) -> bool:
         """Say whether the task's outputs are still wanted, and no later run has seen to them."""
-        later = [other for other in self._runs if other.seq > run.seq]
         return not (
             self._ran_again(task.output, later)
             or self._kept(task, later)

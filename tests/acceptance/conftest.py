@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -91,6 +92,23 @@ class CommandLine:
         finally:
             os.close(ours)
             os.close(its)
+
+    def all_on_terminal(self, *arguments: object, answer: str = "") -> str:
+        """Run sshmap with a terminal for all three streams, at which something is answered; return what it showed."""
+        ours, its = os.openpty()
+        shown = b""
+        with subprocess.Popen(
+            [*COMMAND, *map(str, arguments)], stdin=its, stdout=its, stderr=its, cwd=self.folder, env=self.environment
+        ) as process:
+            os.close(its)
+            os.write(ours, answer.encode())
+            # the terminal hangs up when the last process that has it open ends
+            with contextlib.suppress(OSError):
+                while piece := os.read(ours, 65536):
+                    shown += piece
+            process.wait(LIMIT)
+        os.close(ours)
+        return shown.decode()
 
     def succeed(self, *arguments: object, stdin: bytes = b"") -> Done:
         """Run sshmap and look that it exits with 0."""

@@ -93,3 +93,26 @@ def test_sync_out_deletes_files_that_have_no_key(filled: CommandLine) -> None:
     assert (folder / "more" / "c").exists()
     assert "2 deleted" in filled.succeed("sync", "--delete", "sm://b/in", "out").err
     assert sorted(path.name for path in folder.iterdir()) == ["a", "b", "elsewhere", "more"]
+
+
+def test_question_of_sync_stands_still_on_a_terminal_that_shows_progress(filled: CommandLine) -> None:
+    (filled.folder / "none").mkdir()
+    filled.environment["TERM"] = "xterm"
+    shown = filled.all_on_terminal("sync", "--delete", "none", "sm://b/in", answer="n\n")
+    assert "delete 2 keys of 10 B that none does not have? 2 of them, 10 B, were copied in [y/N]:" in shown
+    assert keys(filled) == ["b/in/a", "b/in/b", "b/out/a", "b/out/b"]
+
+
+def test_copies_and_jobs_show_how_far_they_are_on_a_terminal(filled: CommandLine) -> None:
+    filled.environment["TERM"] = "xterm"
+    (filled.folder / "tree").mkdir()
+    for number in range(300):
+        (filled.folder / "tree" / f"k{number}").write_bytes(b"x" * 1000)
+    for line in (
+        ("cp", "-r", "tree", "sm://t"), ("cp", "-r", "sm://t", "back"), ("sync", "tree", "sm://t2"), ("map", "sm://t/", "sm://u/", "sleep 0.01; cat"),
+    ):  # fmt: skip
+        shown = filled.all_on_terminal(*line)
+        assert "300 ok" in shown, shown
+        assert f"{line[0]} " in shown.partition("done:")[0], shown
+        assert "kB" in shown.partition("done:")[0], shown
+        assert "Traceback" not in shown

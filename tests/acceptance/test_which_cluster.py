@@ -99,20 +99,21 @@ def test_hosts_whose_command_failed_are_named_by_their_codes(lab: CommandLine) -
     assert (done.code, done.err) == (5, "error: exit 3 on w1\nerror: exit 5 on w2\n")
     done = lab("-i", "lab", "exec", "-b", "echo same; exit 2")
     assert (done.code, done.out, done.err) == (2, b"w[1-2]: same\n", "error: exit 2 on w[1-2]\n")
+    assert lab("-q", "-i", "lab", "exec", "exit 2").err == "error: exit 2 on w[1-2]\n"
 
 
 def test_few_files_that_fall_unevenly_are_noted(lab: CommandLine) -> None:
     folder = lab.folder / "few"
     folder.mkdir()
-    for number in range(4):
-        (folder / f"{2 * number:03}_k").write_text("x" * 1000)
-    (folder / "001_k").write_text("x")
-    done = lab.succeed("-i", "lab", "cp", "-r", "few", "sm://few/")
-    assert "over twice its share" not in done.err
-    for number in range(1, 4):
-        (folder / f"{2 * number + 1:03}_k").write_text("")
-    lab.succeed("-i", "lab", "rm", "-r", "sm://few/")
-    assert "over twice its share" not in lab.succeed("-i", "lab", "cp", "-r", "--number", "few", "sm://few/").err
+    # all of them on the first of four hosts
+    for number in range(8):
+        (folder / f"{4 * number:03}_k").write_text("x" * 1000)
+    uneven = lab.succeed("--local", "4", "cp", "-r", "few", "sm://few/")
+    assert "note: local0 has over twice its share of these few files; --number deals them out" in uneven.err
+    assert "over twice its share" not in lab.succeed("--local", "4", "cp", "-r", "--number", "few", "sm://dealt/").err
+    hosts = [line.split()[0] for line in lab.succeed("--local", "4", "where", "sm://dealt/").lines]
+    assert hosts == [f"local{number % 4}" for number in range(8)]
+    assert "over twice its share" not in lab.succeed("-q", "--local", "4", "cp", "-r", "few", "sm://few/").err
 
 
 def test_inventories_to_start_from_are_printed(lab: CommandLine) -> None:

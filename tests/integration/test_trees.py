@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.client import removal
 from sshmap.client.listing import Folder, Placed
-from sshmap.client.results import RemovalFailed, TransferFailed
+from sshmap.client.results import Removal, RemovalFailed, TransferFailed
 from sshmap.errors import DigestMismatch, HostsFailed, KeyExists, NothingMatched, UsageError
 from sshmap.inventory import Host, Inventory
 from tests.conftest import files_below
@@ -267,3 +268,49 @@ def test_count_tells_copied_keys_from_those_that_jobs_made(shared: Cluster, buck
     assert (made.keys, made.copied, made.failures) == (2, 0, {})
     (row,) = [row for row in shared.buckets() if row.name == bucket]
     assert (row.keys, row.size) == (4, 14)
+
+
+def test_sync_out_of_nothing_deletes_nothing(shared: Cluster, bucket: str, tmp_path: Path) -> None:
+    out = write(tmp_path / "out", FILES)
+    with pytest.raises(NothingMatched):
+        shared.sync(f"sm://{bucket}/mistyped", out, delete=True)
+    assert content_below(out) == FILES
+
+
+def test_sync_out_deletes_nothing_where_a_key_is_damaged(shared: Cluster, bucket: str, tmp_path: Path) -> None:
+    shared.put_tree(write(tmp_path / "in", FILES), f"sm://{bucket}/")
+    (row,) = shared.where(f"sm://{bucket}/d/b")
+    stored = fleet.root_of(shared.inventory, row.host).path / "data" / row.path
+    stored.chmod(0o644)
+    stored.write_bytes(b"99")
+    out = write(tmp_path / "out", {"mine": b"m"})
+    with pytest.raises(TransferFailed) as caught:
+        shared.sync(f"sm://{bucket}/", out, delete=True)
+    assert (caught.value.result.failed, caught.value.result.deleted) == (1, 0)
+    assert (out / "mine").exists()
+
+
+def test_sync_out_into_a_linked_directory_deletes_there(shared: Cluster, bucket: str, tmp_path: Path) -> None:
+    shared.put_tree(write(tmp_path / "in", FILES), f"sm://{bucket}/")
+    real = write(tmp_path / "real", {"mine": b"m"})
+    (tmp_path / "link").symlink_to(real)
+    assert shared.sync(f"sm://{bucket}/", tmp_path / "link", delete=True).deleted == 1
+    assert content_below(real) == FILES
+
+
+@pytest.mark.parametrize("sides", [("", "sm://b/"), ("sm://b/", ""), ("", "")])
+def test_empty_side_of_sync_is_refused(shared: Cluster, sides: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match="is empty"):
+        shared.sync(*sides, delete=True)
+
+
+def test_many_surplus_keys_go_in_few_requests(
+    shared: Cluster, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "_NAMES", 7)
+    shared.put_tree(write(tmp_path / "in", {f"{number:03}": b"x" for number in range(60)}), f"sm://{bucket}/")
+    (tmp_path / "none").mkdir()
+    asked: list[Removal] = []
+    result = shared.sync(tmp_path / "none", f"sm://{bucket}/", delete=True, confirm=asked.append)
+    assert (result.deleted, [(one.keys, one.copied) for one in asked]) == (60, [(60, 60)])
+    assert not list(shared.ls(f"sm://{bucket}/"))

@@ -59,3 +59,10 @@ def test_nothing_to_start_from_is_an_error(tmp_path: Path) -> None:
     for call in (from_s4, lambda path: from_ssh("*", path)):
         with pytest.raises(UsageError, match="No such file"):
             call(tmp_path / "missing")
+
+
+def test_files_that_include_each_other_are_read_once(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"part{number}").write_text(f"Include {tmp_path}/part*\nHost web{number}\n")
+    names = [name for name, _, _ in hosts_of(from_ssh("web*", tmp_path / "part0"), tmp_path)]
+    assert sorted(names) == sorted(f"web{number}" for number in range(20))

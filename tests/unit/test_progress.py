@@ -46,6 +46,7 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     """Lines come at once and again and again; returns those that were printed."""
     monkeypatch.setattr(progress, "_FIRST", (0.01, 0.02))
     monkeypatch.setattr(progress, "_THEN", 0.03)
+    monkeypatch.setattr(progress, "_SHORT", 0.0)
     printed: list[str] = []
 
     def read() -> list[str]:

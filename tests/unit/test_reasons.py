@@ -42,3 +42,9 @@ def test_only_the_end_of_what_a_command_said_is_passed_on() -> None:
 
 def test_what_is_no_text_is_passed_on_as_well() -> None:
     assert reason(Result(exit_code=1, stderr=b"\xff\xfe"), "false") == "exit 1: \ufffd\ufffd"
+
+
+def test_of_many_programs_a_few_are_named() -> None:
+    words = reason(Result(exit_code=141, stderr=b""), "|".join(f"p{number}{'x' * 999}" for number in range(200)))
+    assert words.count("`p") == 3
+    assert len(words) < 500

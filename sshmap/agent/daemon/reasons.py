@@ -9,8 +9,8 @@ from sshmap.agent.execution.executor import Result
 _LAST_SIGNAL = 64
 #: exit code of a command that wrote to a pipe that nobody reads any more
 _CUT_OFF = 141
-#: bytes of stderr that are passed on
-_MOST_SAID = 2000
+#: characters of stderr that are passed on; programs that are named, and characters of each
+_MOST_SAID, _MOST_NAMES, _LONGEST = 2000, 3, 60
 
 
 def reason(result: Result, command: str) -> str:
@@ -47,4 +47,4 @@ def _writing_to_pipes(command: str) -> list[str]:
                 name = token
     except ValueError:
         return []
-    return [name for name in names if name]
+    return [name[:_LONGEST] for name in names if name][:_MOST_NAMES]

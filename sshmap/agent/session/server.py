@@ -224,8 +224,12 @@ class ServedSession:
 
     def remove(self, request: m.Remove) -> None:
         """Delete or count keys."""
-        there = self.store.keys.total if request.counting else self.store.remove
-        keys, size, copied, copied_size = there(request.prefix, exact=request.exact)
+        store = self.store
+        if request.names:
+            there = (store.keys.total_of if request.counting else store.remove_each)(request.names)
+        else:
+            there = (store.keys.total if request.counting else store.remove)(request.prefix, exact=request.exact)
+        keys, size, copied, copied_size = there
         self.writer.message(m.Removed(count=keys, size=size, copied=copied, copied_size=copied_size))
 
     def ship(self, request: m.Ship) -> None:
