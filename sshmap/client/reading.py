@@ -65,8 +65,12 @@ def _write_rows(
                 content = ahead.result()
                 out.write(content)
                 written += len(content)
+    except Exception:
+        # what is being fetched ahead uses sessions, which have to be given back before the caller closes them
+        pool.shutdown(cancel_futures=True)
+        raise
     finally:
-        # an interrupt does not wait for what is being fetched ahead
+        # an interrupt waits for nothing
         pool.shutdown(wait=False, cancel_futures=True)
         rows.close()
     if not count:
