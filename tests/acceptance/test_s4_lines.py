@@ -20,6 +20,9 @@ KEYS = {
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 #: as the README has it, since names may hold spaces
 MERGE = "sshmap -q merge s4://m3/ s4://m4/ \"tr '\\n' '\\0' | xargs -0 cat | sort\""
+#: numbers deal two files out, and are left away on the way back
+NUMBERED = """mkdir t; echo -n 1 > t/a; echo -n 22 > t/b; sshmap -q cp -r --number t s4://num; rm -r t
+sshmap -q cp -r --number s4://num out; sshmap -q sync --number s4://num in; sshmap -q cp -r s4://num .; sshmap rm -r s4://num"""
 #: line, exit code, stdout with stamps as TIME
 SAID = [
     # a listing
@@ -78,6 +81,10 @@ MADE = [
     ("sshmap cp -r --exclude d s4://b out", {"out/d2/x": "333\n", "out/top": "4444\n"}),
     ("sshmap cp -r --include 'd*/x' --exclude d2 s4://b out", {"out/d/x": "1\n"}),
     ("sshmap sync s4://b/d out", {"out/x": "1\n", "out/deep/y": "22\n"}),
+    (
+        NUMBERED,
+        {"out/a": "1", "out/b": "22", "in/a": "1", "in/b": "22", "0001_a": "1", "0000_b": "22"},
+    ),
 ]
 #: line, and the keys below sm://up/ that it makes; the directory holds t/f, t/g/h, one and two
 STORED = [
