@@ -54,8 +54,6 @@ AHEAD = 256
 AHEAD_SIZE = 256 << 20
 #: bytes in the outbox above which no fan-out is begun
 FULL_OUTBOX = 4 << 30
-#: bytes from which on handing the open file over is cheaper than sending its content
-WORTH_HANDING = 64 << 10
 
 
 class Outgoing:
@@ -73,14 +71,13 @@ class Outgoing:
 
     def __init__(self, root: Root, parcel: Parcel) -> None:
         self._parcel = parcel
-        self._fd = os.open(root.outbox / str(parcel.id), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._fd = os.open(f"{root.outbox}/{parcel.id}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def send(self, session: Session) -> None:
-        """Hand the file over if the peer is on this machine and the file is not tiny, else send its content."""
+        """Hand the file over if the peer is on this machine, else send its content."""
         handed = Handed(size=self._parcel.size, digest=self._parcel.digest)
-        if self._parcel.size < WORTH_HANDING or not session.writer.message_by(
-            handed, lambda frame: session.channel.hand(frame, self._fd)
-        ):
+        # also tiny files: some file systems take long to find room for a new one after many were deleted
+        if not session.writer.message_by(handed, lambda frame: session.channel.hand(frame, self._fd)):
             self.stream(session.writer)
 
     def stream(self, writer: FrameWriter) -> None:
@@ -106,7 +103,8 @@ def acknowledge(store: Store, sent: list[Parcel], refused: dict[int, Problem]) -
                 tasks.fail(parcel.task, problem.kind, problem.message, 0)
         tasks.finish_sent({parcel.task for parcel in waiting})
     for parcel in sent:
-        (store.root.outbox / str(parcel.id)).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{store.root.outbox}/{parcel.id}")
     if refused:
         sweep(store)
     if was_full:

@@ -62,12 +62,14 @@ class FrameWriter:
         self._write(MESSAGE, payload, flush=flush)
 
     def message_by(self, message: Message, carry: Callable[[bytes], bool]) -> bool:
-        """Have a function send a message's frame, for example together with an open file; say whether it was sent."""
+        """Have a function send what was gathered and a message, for example together with an open file; say whether it did."""
         payload = self._encoder.encode(message)
         with self._lock:
-            self._flush()
             self.sends += 1
-            return carry(HEADER.pack(len(payload), MESSAGE) + payload)
+            sent = carry(b"".join((self._pending, HEADER.pack(len(payload), MESSAGE), payload)))
+            if sent:
+                self._pending.clear()
+            return sent
 
     def data(self, content: bytes | bytearray | memoryview) -> None:
         """Write a frame of content of at most `CHUNK` bytes; call `flush` or send a message afterwards."""

@@ -16,7 +16,6 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 
 from sshmap.errors import DigestMismatch, KeyExists, NoSpace, SshmapError
 from sshmap.model import show
@@ -42,9 +41,9 @@ class KeyFiles:
         self._is_key, self._is_above = is_key, is_above
         self._open: OrderedDict[str, int] = OrderedDict()
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str) -> str:
         """Return the path of a key's file, for a command to read."""
-        return self._root.data / name
+        return f"{self._root.data}/{name}"
 
     def open(self, name: str) -> int:
         """Open a key for reading and return the descriptor.

@@ -25,8 +25,11 @@ def write_all(fd: int, content: memoryview) -> None:
         content = content[os.write(fd, content[:PIECE]) :]
 
 
-def link_or_copy(fd: int, path: str) -> None:
+def link_or_copy(fd: int, path: str) -> bool:
     """Give an open file another name, or copy it where it could still be written to or lies on another file system.
+
+    Returns:
+        Whether it was linked.
 
     Raises:
         OSError: it is not a plain file, or the disk refuses.
@@ -35,22 +38,19 @@ def link_or_copy(fd: int, path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a plain file")
     sealed = not status.st_mode & 0o222 and status.st_uid == os.geteuid()
-    if not (sealed and _linked(fd, path)):
+    linked = sealed and _linked(fd, path)
+    if not linked:
         copy(fd, path)
+    return linked
 
 
 def _linked(fd: int, path: str) -> bool:
     """Link an open file, which only Linux can and only within a file system; say whether it did."""
     try:
-        folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        os.link(str(fd), path, src_dir_fd=folder, follow_symlinks=True)
+        # only with a descriptor of a directory does os.link follow a link, so one is named that is not used
+        os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
     except OSError:
         return False
-    finally:
-        os.close(folder)
     return True
 
 

@@ -117,7 +117,7 @@ class Attempts:
             paths = [f"{self._store.files.path(name)}\n" for name in task.members]
             stdin, about = self._directory.reused("members", "".join(paths).encode()), task.output
         else:
-            stdin, about = str(self._store.files.path(task.members[0])), task.members[0]
+            stdin, about = self._store.files.path(task.members[0]), task.members[0]
         variables = {
             "SSHMAP_KEY": show(about), "SSHMAP_NAME": base_name(about), "SSHMAP_FILE": stdin,
             "SSHMAP_JOB": task.job, "SSHMAP_ATTEMPT": str(task.attempt),

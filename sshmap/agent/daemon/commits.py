@@ -25,7 +25,7 @@ from sshmap.store.tasks import Task, Tasks
 #: tasks that are committed together
 MOST = 32
 #: seconds for which a finished task may wait for others
-LONGEST = 0.1
+LONGEST = 0.3
 
 
 class Commits:

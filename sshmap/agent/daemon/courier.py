@@ -37,7 +37,7 @@ LOGINS = 2
 IDLE, TURN = 30.0, 1.0
 FIRST_PAUSE, MOST_PAUSE = 0.1, 10.0
 #: seconds between two looks at least: few large steps cost less than many; and between two steps of forgetting
-_LOOK, _FORGET = 0.03, 1.0
+_LOOK, _FORGET = 0.1, 1.0
 
 
 class Courier:

@@ -88,7 +88,6 @@ def printed_names(stdout: str, work: str) -> list[str]:
     """
     names: list[str] = []
     seen: set[str] = set()
-    here = os.path.realpath(work)
     for raw in _content(stdout).split(b"\n"):
         if not raw:
             continue
@@ -96,15 +95,21 @@ def printed_names(stdout: str, work: str) -> list[str]:
             name = raw.decode()
         except UnicodeDecodeError as exc:
             raise CommandsFailed(f"the fan-out printed a name that is not UTF-8: {raw!r}") from exc
-        # a name may be absolute, as in `echo $PWD/x`
-        for start in (f"{work}/", f"{here}/"):
-            name = name.removeprefix(start)
+        if name.startswith("/"):
+            name = _relative(name, work)
         problem = _name_problem(name, work) or ("was printed twice" if base_name(name) in seen else "")
         if problem:
             raise CommandsFailed(f"fan-out file {name[:200]!r} {problem}")
         seen.add(base_name(name))
         names.append(name)
     return names
+
+
+def _relative(name: str, work: str) -> str:
+    """Shorten an absolute name that lies in the working directory, as `echo $PWD/x` prints it."""
+    for start in (work, os.path.realpath(work)):
+        name = name.removeprefix(f"{start}/")
+    return name
 
 
 def _content(path: str) -> bytes:

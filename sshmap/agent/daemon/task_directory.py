@@ -39,7 +39,8 @@ class TaskDirectory:
         self._root = root
         self._own = ""
         self._scratch = ""
-        self._work = ""
+        #: the working directory, and the one around it
+        self._work = self._around = ""
         self._inode = 0
         #: times of change (ctime) of the working directory and the one around it, when they were found empty
         self._empty = (0, 0)
@@ -118,12 +119,12 @@ class TaskDirectory:
         The two directories are not listed again while their times of change stay the same.
         """
         try:
-            status, around = os.lstat(self._work), os.lstat(os.path.dirname(self._work))
+            status, around = os.lstat(self._work), os.lstat(self._around)
             changed = (status.st_ctime_ns, around.st_ctime_ns)
             if (status.st_ino, status.st_mode & 0o7777) != (self._inode, _MODE):
                 return False
             if changed != self._empty:
-                if os.listdir(self._work) or os.listdir(os.path.dirname(self._work)) != ["work"]:
+                if os.listdir(self._work) or os.listdir(self._around) != ["work"]:
                     return False
                 self._empty = changed if _is_telling(changed) else (0, 0)
         except OSError:
@@ -134,8 +135,9 @@ class TaskDirectory:
         if not self._is_emptied():
             self._remove()
             self._scratch = str(locks.scratch_dir(self._root))
-            self._work = f"{self._scratch}/{os.urandom(4).hex()}/work"
-            for folder in (os.path.dirname(self._work), self._work):
+            self._around = f"{self._scratch}/{os.urandom(4).hex()}"
+            self._work = f"{self._around}/work"
+            for folder in (self._around, self._work):
                 os.mkdir(folder, _MODE)
             self._inode = os.lstat(self._work).st_ino
 

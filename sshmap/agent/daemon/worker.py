@@ -28,7 +28,7 @@ IDLE_LOOK = 30.0
 #: seconds until a worker tries again to claim a task on a full disk
 FULL_LOOK = 1.0
 #: seconds that the tasks which are claimed together are expected to take
-QUICK = 0.2
+QUICK = 0.3
 #: seconds for which the size of the outbox is not read again
 _OUTBOX_LOOK = 0.25
 

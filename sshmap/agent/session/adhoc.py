@@ -33,7 +33,7 @@ def serve_command(store: Store, command: str, name: str, channel: Channel, write
     stdin = _open_input(store, name) if name else os.open(os.devnull, os.O_RDONLY)
     if name:
         environment |= {
-            "SSHMAP_KEY": show(name), "SSHMAP_NAME": base_name(name), "SSHMAP_FILE": str(store.files.path(name)),
+            "SSHMAP_KEY": show(name), "SSHMAP_NAME": base_name(name), "SSHMAP_FILE": store.files.path(name),
             "SSHMAP_JOB": "eval", "SSHMAP_ATTEMPT": "1", "filename": base_name(name),
         }  # fmt: skip
     scratch = locks.scratch_dir(store.root)

@@ -104,17 +104,19 @@ class Incoming:
 
     def _adopt(self, handed: Handed, path: str) -> Content:
         """Link a file that was handed over to a path; a file that can still be written to is copied."""
-        fd = self._taken()
-        try:
-            link_or_copy(fd, path)
-        finally:
-            os.close(fd)
+        with open(self._taken(), "rb", buffering=0) as file:
+            if link_or_copy(file.fileno(), path):
+                return _examined(file.fileno(), handed)
         with open(path, "rb", buffering=0) as file:
-            now = Seal.of(os.fstat(file.fileno()))
-            if now.size == handed.size and now.fresh:
-                return Content(handed.size, handed.digest, now.stamped)
-            content = Content(*digest_fd(file.fileno()), now.stamped or int(time.time()))
-        return _checked(content, handed)
+            return _examined(file.fileno(), handed)
+
+
+def _examined(fd: int, handed: Handed) -> Content:
+    """Return what a file holds that was handed over; it is read unless its seal says that it is as it was digested."""
+    now = Seal.of(os.fstat(fd))
+    if now.size == handed.size and now.fresh:
+        return Content(handed.size, handed.digest, now.stamped)
+    return _checked(Content(*digest_fd(fd), now.stamped or int(time.time())), handed)
 
 
 def _check_room(fd: int) -> None:
