@@ -166,6 +166,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     replace: bool = False
     #: merge also where outputs of fan-outs are missing
     partial: bool = False
+    #: keep outputs that another command of the same verb made of the same inputs
+    keep_done: bool = False
 
 
 def parse_name(text: str) -> str:

@@ -175,6 +175,10 @@ class Holdings:
         for row in rows:
             self._counts.setdefault(row.output, []).append(row)
 
+    def count(self, output: str, receipt: Receipt) -> int:
+        """Return how many keys with a receipt lie in a directory."""
+        return sum(row.count for row in self._counts.get(output, []) if row.receipt == receipt)
+
     def is_complete(self, output: str, receipt: Receipt, record: tuple[Receipt, int, bytes] | None) -> bool:
         """Say whether the hosts hold all the keys that, by its record, a task has put around the cluster."""
         if record is None or record[0] != receipt:

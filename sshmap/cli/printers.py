@@ -113,8 +113,13 @@ class HumanPrinter:
             _say(f"error: {error.message}")
         if result.relayed:
             _say("note: fan-out files went through this machine instead of from host to host")
+        if result.orphans:
+            _say(
+                f"note: inputs of {result.orphans} outputs are gone; the same command with --prune deletes these outputs"
+            )
+        pruned = f", {result.pruned} pruned" if result.pruned else ""
         ran = "nothing to run: " if not result.done and not result.failed and not result.lost else ""
-        counts = f"{result.done} ok, {result.failed} failed, {result.kept} kept"
+        counts = f"{result.done} ok, {result.failed} failed, {result.kept} kept{pruned}"
         _say(f"{ran}done: {counts}, {human_size(result.size)}, {human_time(result.seconds)}, on {result.cluster}")
 
     def transfer(self, result: Transfer, seconds: float) -> None:
@@ -174,6 +179,7 @@ class JsonPrinter(HumanPrinter):
             _json({
                 "job": result.job, "ok": result.done, "failed": result.failed, "kept": result.kept, "bytes": result.size, "seconds": round(result.seconds, 3),
                 "hosts": {name: msgspec.structs.asdict(host) for name, host in result.hosts.items()},
+                "orphans": result.orphans, "pruned": result.pruned,
                 "failures": [msgspec.structs.asdict(failure) for failure in result.failures],
                 "lost": {name: error.message for name, error in result.lost.items()},
             }) + "\n"

@@ -12,6 +12,7 @@ import typer
 from sshmap.cli import progress
 from sshmap.cli.app import app, settings
 from sshmap.cli.verbs_data import Json
+from sshmap.client.attachments import unshipped
 from sshmap.client.jobs import Options
 from sshmap.client.results import JobFailed, raise_failures
 from sshmap.errors import UsageError
@@ -25,9 +26,20 @@ With = Annotated[
 ]
 Replace = Annotated[bool, typer.Option("--replace", envvar="SSHMAP_REPLACE", help="Swap outputs that other work made.")]
 
+KeepDone = Annotated[
+    bool,
+    typer.Option("--keep-done", envvar="SSHMAP_KEEP_DONE", help="Keep what another command made of the same inputs."),
+]
+
+Prune = Annotated[
+    bool, typer.Option("--prune", envvar="SSHMAP_PRUNE", help="Delete outputs of the same work whose input is gone.")
+]
+
 
 def _submit(verb: Verb, indir: str, outdir: str, command: str, *, json: bool, **options: Unpack[Options]) -> int:
     printer = settings.printer(json=json)
+    for name in unshipped(command, options.get("shipped", ())):
+        printer.note(f"note: the command names {name!r}, which lies here; ship it with --with, so that tasks find it")
     with (
         settings.cluster() as cluster,
         progress.following(f"{verb.value} {indir}", settings.manner) as report,
@@ -48,18 +60,54 @@ def _submit(verb: Verb, indir: str, outdir: str, command: str, *, json: bool, **
 
 @app.command("map")
 def map_keys(
-    indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False
+    indir: Indir,
+    outdir: Outdir,
+    command: Command,
+    *,
+    shipped: With = None,
+    replace: Replace = False,
+    keep_done: KeepDone = False,
+    prune: Prune = False,
+    json: Json = False,
 ) -> int:
     """Run CMD on each key of INDIR: the key on stdin, its stdout becomes the key of the same name in OUTDIR."""
-    return _submit(Verb.MAP, indir, outdir, command, shipped=shipped or (), replace=replace, json=json)
+    return _submit(
+        Verb.MAP,
+        indir,
+        outdir,
+        command,
+        shipped=shipped or (),
+        replace=replace,
+        keep_done=keep_done,
+        prune=prune,
+        json=json,
+    )
 
 
 @app.command()
 def fanout(
-    indir: Indir, outdir: Outdir, command: Command, shipped: With = None, replace: Replace = False, json: Json = False
+    indir: Indir,
+    outdir: Outdir,
+    command: Command,
+    *,
+    shipped: With = None,
+    replace: Replace = False,
+    keep_done: KeepDone = False,
+    prune: Prune = False,
+    json: Json = False,
 ) -> int:
     """Run CMD on each key of INDIR: the files it writes and names on stdout are placed around the cluster by their names."""
-    return _submit(Verb.FANOUT, indir, outdir, command, shipped=shipped or (), replace=replace, json=json)
+    return _submit(
+        Verb.FANOUT,
+        indir,
+        outdir,
+        command,
+        shipped=shipped or (),
+        replace=replace,
+        keep_done=keep_done,
+        prune=prune,
+        json=json,
+    )
 
 
 @app.command()
@@ -70,6 +118,8 @@ def merge(
     *,
     shipped: With = None,
     replace: Replace = False,
+    keep_done: KeepDone = False,
+    prune: Prune = False,
     partial: Annotated[
         bool,
         typer.Option(
@@ -80,7 +130,16 @@ def merge(
 ) -> int:
     """Run CMD on each group of equally named keys of INDIR: their paths on stdin, its stdout becomes one key in OUTDIR."""
     return _submit(
-        Verb.MERGE, indir, outdir, command, shipped=shipped or (), replace=replace, partial=partial, json=json
+        Verb.MERGE,
+        indir,
+        outdir,
+        command,
+        shipped=shipped or (),
+        replace=replace,
+        keep_done=keep_done,
+        prune=prune,
+        partial=partial,
+        json=json,
     )
 
 

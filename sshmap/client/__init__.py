@@ -6,8 +6,9 @@
 - Keys: `keys`, the part of the front that is about them. `sources` (what is copied in), `lanes` and `upload`; `download`
   (trees) and `fetching` (one key), by `receiving` contents into a `destination`; `syncing` (trees both ways) and
   `choosing` (what of a tree takes part); `listing`; `reading` (contents to a stream); `removal`.
-- Commands: `jobs`, with `attachments` (the files shipped with one), `job_answers` (what hosts answer about one) and
-  `relay` (fan-out files that go through the client); `commands`, those run ad hoc.
+- Commands: `jobs`, with `attachments` (the files shipped with one), `job_answers` (what hosts answer about one),
+  `relay` (fan-out files that go through the client) and `sweeping` (outputs that it leaves behind); `commands`, those
+  run ad hoc.
 - Hosts: `setup` (`up` and `down`), with `bootstrap` (one host over ssh) and `runtime` (the code that is shipped);
   `doctor`; `trust`.
 """

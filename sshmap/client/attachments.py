@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +20,27 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 
     file: Shipped
     path: Path
+
+
+def unshipped(command: str, shipped: Iterable[Path]) -> list[str]:
+    """Return the files on this machine that a command names and that are not shipped with it.
+
+    Absolute names count only below the home directory, as others name what hosts have themselves; the name of a program
+    without a slash is looked for on the host.
+    """
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    bases, home = {path.name for path in shipped}, os.path.expanduser("~/")
+    found: list[str] = []
+    with contextlib.suppress(ValueError):  # a quote is not closed: bash will say so
+        is_program = True
+        for word in lexer:
+            path = os.path.expanduser(word)
+            near = path.startswith(home) or not path.startswith("/")
+            if near and not (is_program and "/" not in word) and os.path.basename(path) not in bases:
+                found += [word] if os.path.isfile(path) else []
+            is_program = set(word) <= set("();|&")
+    return list(dict.fromkeys(found))
 
 
 def attach(paths: Iterable[Path]) -> list[Attachment]:

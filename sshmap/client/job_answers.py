@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sshmap.errors import ProtocolError, Refused
-from sshmap.model import Receipt
+from sshmap.model import Maker, Receipt
 from sshmap.placement import Ring
 from sshmap.protocol import messages as m
+from sshmap.store.receipts import digest_maker
 from sshmap.transport.session import Session
 
 #: rows about directories of outputs that a host may send: they are held in memory
@@ -105,6 +106,17 @@ def check_directories(host: str, stale: m.StaleOutputs, outdir: str, ring: Ring)
         base = row.output.removeprefix(outdir).removesuffix("/")
         if row.output != f"{outdir}{base}/" or "/" in base or ring.place(base) != host:
             raise ProtocolError(f"it speaks of {row.output[:100]!r}, where none of its outputs belong", host=host)
+
+
+def check_receipts(host: str, orphaned: m.StaleOutputs, maker: Maker) -> None:
+    """Refuse directories with receipts of other work, as keys with these receipts are going to be deleted on all hosts.
+
+    Raises:
+        ProtocolError: there are some.
+    """
+    identity = digest_maker(maker)
+    if any(row.receipt.maker != identity for row in orphaned.directories):
+        raise ProtocolError("it would have outputs of other work deleted", host=host)
 
 
 def check_accepted(plans: dict[str, m.Planned]) -> None:

@@ -30,6 +30,7 @@ from sshmap.client.job_answers import (
 )
 from sshmap.client.relay import Relays
 from sshmap.client.results import HostResult, JobFailed, JobResult, TaskFailure, raise_failures
+from sshmap.client.sweeping import prune, sweep
 from sshmap.errors import HostLost, NothingMatched, ProtocolError, SshmapError
 from sshmap.job_checks import check_job
 from sshmap.model import JobSpec, Maker, Receipt, Verb, base_name, parse_name
@@ -62,6 +63,10 @@ class Options(TypedDict, total=False):
     replace: bool
     #: for a merge: go on where outputs of fan-outs are missing
     partial: bool
+    #: keep what another command made of the same inputs
+    keep_done: bool
+    #: delete outputs of the same work whose inputs are gone, unless anything of the job fails
+    prune: bool
     #: called with the progress of the job, whenever that changes
     report: Callable[[JobProgress], None]
 
@@ -99,9 +104,11 @@ class JobRun:
             maker=maker,
             replace=options.get("replace", False),
             partial=options.get("partial", False),
+            keep_done=options.get("keep_done", False),
         )
         check_job(self.spec)
         self._report = options.get("report")
+        self._prunes = options.get("prune", False)
         self._plans: dict[str, m.Planned] = {}
         self._counts: dict[str, list[m.OutputCount]] = {}
         self._id = os.urandom(6).hex()
@@ -129,10 +136,14 @@ class JobRun:
         for error in lost.values():
             if not isinstance(error, HostLost):
                 raise error
-        self._sweep()
+        if self.spec.replace:
+            # the keys of other work beside the fresh outputs
+            sweep(self._conversations, [row for rows in self._stale.values() for row in rows], orphaned=False)
         result = self._result(finished, lost, time.monotonic() - began)
         if result.lost or result.failures:
             raise JobFailed(result)
+        if self._prunes and result.orphans:
+            result.pruned, result.orphans = prune(self._conversations, self.spec), 0
         return result
 
     def _plan(self) -> dict[str, SshmapError]:
@@ -255,18 +266,6 @@ class JobRun:
             failed=sum(part.failed for part in parts), size=sum(part.size for part in parts),
         )  # fmt: skip
 
-    def _sweep(self) -> None:
-        """After a fan-out that replaces: delete the keys of other work beside the fresh outputs, on all hosts."""
-        stale = [row for rows in self._stale.values() for row in rows] if self.spec.replace else []
-        pages = [m.Sweep(directories=tuple(stale[start : start + _ROWS])) for start in range(0, len(stale), _ROWS)]
-
-        def sweep(session: Session) -> int:
-            return sum(session.ask(page, m.Removed).count for page in pages)
-
-        if pages:
-            _, failures = self._conversations.gather(lambda name: self._conversations.ask(name, sweep))
-            raise_failures(failures, {})
-
     def _result(self, finished: dict[str, m.RunEnded], lost: dict[str, SshmapError], seconds: float) -> JobResult:
         hosts = {
             name: HostResult(done=answer.done, failed=answer.failed, kept=answer.kept, size=answer.size)
@@ -280,6 +279,7 @@ class JobRun:
         result = JobResult(
             job=next(iter(self._plans.values())).job, inputs=sum(plan.inputs for plan in self._plans.values()), hosts=hosts,
             failures=failures, relayed=self._relays.used, lost={}, seconds=seconds, cluster=self._conversations.inventory.called,
+            orphans=sum(plan.orphans for plan in self._plans.values()),
         )  # fmt: skip
         result.lost = {
             **self._stuck(finished),

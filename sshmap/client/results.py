@@ -216,6 +216,9 @@ class JobResult(msgspec.Struct, kw_only=True):
     relayed: bool = False
     #: hosts that were lost, with the reason
     lost: dict[str, SshmapError] = {}
+    #: outputs of the same work whose inputs are gone, and those of them that were deleted
+    orphans: int = 0
+    pruned: int = 0
     seconds: float = 0.0
 
     @property
@@ -239,6 +242,12 @@ class JobResult(msgspec.Struct, kw_only=True):
         return sum(host.size for host in self.hosts.values())
 
 
+_AFTER_FAILURE = (
+    "the same command runs what failed again; a mended command with --keep-done does so too and keeps what is done,"
+    " with --replace it makes all anew"
+)
+
+
 class JobFailed(CommandsFailed):
     """A job that is over but not complete; ``result`` says what was done and what failed.
 
@@ -249,7 +258,7 @@ class JobFailed(CommandsFailed):
         errors: list[SshmapError] = list(result.lost.values())
         errors += [_of_kind(failure) for failure in result.failures]
         worst = gravest(errors)
-        hint = worst.hint or "mend what failed, then run the same command again: what is done is kept"
+        hint = worst.hint or _AFTER_FAILURE
         super().__init__(worst.message, hint=hint, host=worst.host)
         self.exit_code = worst.exit_code
         self.result = result

@@ -38,11 +38,12 @@ which is spoken from then on.
     Open{job, run}                             Opened{run, epoch}
     CountOutputs{outdir}                       OutputCounts{rows}* Served{count}
     Plan{job, run, epoch}, OutputCounts{rows}*, Counted{}
-                                               Planned{job, inputs, fresh, kept, problems, refused, gaps}
+                                               Planned{job, inputs, fresh, kept, problems, refused, gaps, orphans}
     Start{job, run, epoch}, OutputCounts{rows}*, Counted{}
                                                Progress{queued, running, sending, done, failed, …}*
                                                StaleOutputs{directories}* RunEnded{done, failed, size, kept, …} | Problem
-    Sweep{directories}; …                      Removed{count, size}; …
+    Sweep{directories, orphaned}; …            Removed{count, size}; …
+    Prune{job}                                 StaleOutputs{directories}* Removed{count, size}
     Eval{name, command}                        data* (stdout), Said{text}*, Exited{code}
     Exec{command}                              as Eval
     Relay{peer}                                RelayItem{id, name, receipt, members, replace}, data*, End{size, digest}; …

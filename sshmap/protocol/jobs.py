@@ -87,6 +87,8 @@ class Planned(Message, frozen=True, kw_only=True):
     refused: Count = 0
     #: for a merge: what fan-outs have not brought below INDIR
     gaps: Annotated[tuple[Gap, ...], PAGE] = ()
+    #: outputs of the same work whose inputs are gone
+    orphans: Count = 0
 
 
 class Start(Message, frozen=True, kw_only=True):
@@ -162,6 +164,14 @@ class Sweep(Message, frozen=True, kw_only=True):
     """Deletes the stale keys in some output directories; a client sends one Sweep for each page of them."""
 
     directories: Annotated[tuple[OutputDirectory, ...], PAGE]
+    #: delete instead the keys that have these receipts: their inputs are gone
+    orphaned: bool = False
+
+
+class Prune(Message, frozen=True, kw_only=True):
+    """Deletes the outputs of a map or merge whose inputs are gone; of a fan-out, asks for their directories, for a Sweep."""
+
+    job: JobSpec
 
 
 class Eval(Message, frozen=True, kw_only=True):

@@ -45,6 +45,7 @@ from sshmap.protocol.jobs import (
     Plan,
     Planned,
     Progress,
+    Prune,
     Relay,
     RelayItem,
     RunEnded,
@@ -120,6 +121,7 @@ __all__ = [
     "Planned",
     "Problem",
     "Progress",
+    "Prune",
     "Put",
     "PutResult",
     "Relay",
@@ -188,6 +190,7 @@ AnyMessage = (
     | StaleOutputs
     | RunEnded
     | Sweep
+    | Prune
     | Eval
     | Exec
     | Said

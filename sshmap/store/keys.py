@@ -162,6 +162,19 @@ class Keys:
         for name, maker, inputs in self._db.execute(query, (prefix, after_prefix(prefix))):
             yield name, receipt_of(maker, inputs)
 
+    def count_made(self, prefix: str, maker: bytes) -> int:
+        """Count the keys with a prefix that a maker made."""
+        query = "SELECT count(*) FROM keys WHERE name >= ? AND name < ? AND maker = ?"
+        return int(self._db.execute(query, (prefix, after_prefix(prefix), maker)).fetchone()[0])
+
+    def made_by(self, prefix: str, maker: bytes) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Go through the keys with a prefix that a maker made, and the names of their inputs; in batches, as `scan` does."""
+        after = ""
+        query = "SELECT name, members FROM keys WHERE name >= ? AND name < ? AND name > ? AND maker = ? ORDER BY name LIMIT ?"
+        while rows := self._db.execute(query, (prefix, after_prefix(prefix), after, maker, _BATCH)).fetchall():
+            yield from ((name, unpacked(members)) for name, members in rows)
+            after = rows[-1][0]
+
     def any_below(self, name: str) -> bool:
         """Say whether keys lie in the directory of this name."""
         prefix = f"{name}/"

@@ -5,7 +5,7 @@ What becomes of the files themselves, and of the tasks that made them, is in `ss
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -133,12 +133,31 @@ class Outbox:
         row = self._db.execute("SELECT why FROM stuck WHERE peer = ?", (peer,)).fetchone()
         return str(row[0]) if row else ""
 
-    def record_fanout(self, output: str, receipt: Receipt, count: int, names: bytes) -> None:
-        """Record how many files a fan-out task has put around the cluster, and their names' digest; within a transaction."""
+    def record_fanout(self, output: str, member: str, receipt: Receipt, count: int, names: bytes) -> None:
+        """Record what a fan-out task has put around the cluster; within a transaction.
+
+        Args:
+            output: its output directory.
+            member: the name of its input.
+            receipt: the receipt of its outputs.
+            count: number of its outputs.
+            names: digest of their base names.
+        """
         self._db.execute(
-            "INSERT OR REPLACE INTO fanouts VALUES (?, ?, ?, ?, ?)",
-            (output, receipt.maker, receipt.inputs, count, names),
+            "INSERT OR REPLACE INTO fanouts VALUES (?, ?, ?, ?, ?, ?)",
+            (output, receipt.maker, receipt.inputs, count, names, member),
         )
+
+    def fanouts_by(self, outdir: str, maker: bytes) -> Iterator[tuple[str, Receipt, str]]:
+        """Go through the records of a maker's tasks below a directory: output directory, receipt, name of the input."""
+        query = (
+            "SELECT output, inputs, member FROM fanouts "
+            "WHERE output >= ? AND output < ? AND output > ? AND maker = ? AND member <> '' ORDER BY output LIMIT 500"
+        )
+        after = ""
+        while rows := self._db.execute(query, (outdir, after_prefix(outdir), after, maker)).fetchall():
+            yield from ((output, Receipt(maker, inputs), member) for output, inputs, member in rows)
+            after = rows[-1][0]
 
     def any_fanout_below(self, outdir: str) -> bool:
         """Say whether fan-out tasks with outputs below a directory have ended here, be it that they made nothing."""

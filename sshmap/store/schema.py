@@ -6,7 +6,7 @@ a ledger of the version before with the tests. A released version's step never c
 
 from __future__ import annotations
 
-VERSION = 12
+VERSION = 13
 #: the oldest version that can be brought up to date
 OLDEST = 10
 #: by version: the statements that migrate a ledger to it from the version before; each statement ends at a line end
@@ -17,6 +17,9 @@ CREATE INDEX tasks_active ON tasks (state, id) WHERE epoch = 0;
 """,
     12: """
 CREATE TABLE removals (prefix TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+""",
+    13: """
+ALTER TABLE fanouts ADD COLUMN member TEXT NOT NULL DEFAULT '';
 """,
 }
 
@@ -105,9 +108,10 @@ END;
 CREATE TRIGGER outbox_shrinks AFTER DELETE ON outbox BEGIN
     UPDATE meta SET value = value - old.size WHERE name = 'outbox';
 END;
--- what each finished fan-out task has put around the cluster
+-- what each finished fan-out task has put around the cluster; member is the name of its input, empty in older records
 CREATE TABLE fanouts (
-    output TEXT PRIMARY KEY, maker BLOB NOT NULL, inputs BLOB NOT NULL, count INTEGER NOT NULL, names BLOB NOT NULL
+    output TEXT PRIMARY KEY, maker BLOB NOT NULL, inputs BLOB NOT NULL, count INTEGER NOT NULL, names BLOB NOT NULL,
+    member TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 -- peers the courier cannot reach: the class of the error, and its words
 CREATE TABLE stuck (peer TEXT PRIMARY KEY, kind TEXT NOT NULL, why TEXT NOT NULL) WITHOUT ROWID;

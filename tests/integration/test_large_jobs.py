@@ -121,7 +121,7 @@ def test_fanout_that_made_nothing_counts_as_done(store: Store) -> None:
     list(planning.queue())
     tasks = Tasks(store.ledger).claim(0, 1, fanouts=True)
     with store.ledger.change():
-        Outbox(store.ledger).record_fanout(tasks[0].output, tasks[0].receipt, 0, bytes(16))
+        Outbox(store.ledger).record_fanout(tasks[0].output, tasks[0].members[0], tasks[0].receipt, 0, bytes(16))
         Tasks(store.ledger).finish({tasks[0].id: 0})
     again = Planning(store, spec, Jobs(store.ledger).open(spec, RunId("2")), Holdings()).plan()
     assert (again.fresh, again.kept) == (fresh - 1, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import xxhash
 
-from sshmap.client.attachments import attach
+from sshmap.client.attachments import attach, unshipped
 from sshmap.errors import UsageError
 
 
@@ -43,3 +43,28 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"two files are named 'a\.py'") as caught:
         attach([script(tmp_path / "a.py"), script(tmp_path / "d" / "a.py")])
     assert "base name" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("python clean.py | sort", ["clean.py"]),
+        ("./clean.py", ["./clean.py"]),
+        ("~/clean.py", ["~/clean.py"]),
+        ("clean.py", []),
+        ("cat; clean.py x", []),
+        ("cat < clean.py > out", ["clean.py"]),
+        ("awk -f 'clean.py' clean.py", ["clean.py"]),
+        ("cat missing.py /etc/passwd", []),
+        ("echo 'clean.py is fine'", []),
+        ("echo 'clean.py", []),
+    ],
+)
+def test_files_that_a_command_names_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, named: list[str]
+) -> None:
+    (tmp_path / "clean.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert unshipped(command, []) == named
+    assert unshipped(command, [tmp_path / "elsewhere" / "clean.py"]) == []

@@ -34,7 +34,8 @@ def judged(record: tuple[Receipt, int, bytes] | None, rows: list[OutputCount], *
     """Decide about the fan-out by its record and what all hosts hold."""
     holdings = Holdings()
     holdings.add(rows)
-    complete, rivals = holdings.is_complete(FANOUT.output, OURS, record), holdings.rivals(FANOUT.output, OURS)
+    complete = OURS if holdings.is_complete(FANOUT.output, OURS, record) else None
+    rivals = holdings.rivals(FANOUT.output, OURS)
     return judge_fanout(FANOUT, complete=complete, rivals=rivals, replace=replace)
 
 
@@ -104,35 +105,35 @@ def test_group_of_one_has_its_name() -> None:
 
 
 def test_missing_output_is_run() -> None:
-    decision = judge_key(TASK, MAKER, {}, replace=False)
-    assert (decision.kept, decision.refused) == (False, False)
+    decision = judge_key(TASK, {}, keeps=MAKER.__eq__, replace=False)
+    assert (bool(decision.kept), decision.refused) == (False, False)
 
 
 def test_output_with_an_equal_receipt_is_kept_even_with_replace() -> None:
     for replace in (False, True):
-        decision = judge_key(TASK, MAKER, {"out/x": OURS}, replace=replace)
-        assert (decision.kept, decision.refused) == (True, False)
+        decision = judge_key(TASK, {"out/x": OURS}, keeps=MAKER.__eq__, replace=replace)
+        assert (bool(decision.kept), decision.refused) == (True, False)
 
 
 def test_output_of_other_work_is_refused_and_named() -> None:
-    decision = judge_key(TASK, MAKER, {"out/x": THEIRS}, replace=False)
-    assert (decision.kept, decision.refused, decision.rival) == (False, True, THEIRS)
+    decision = judge_key(TASK, {"out/x": THEIRS}, keeps=MAKER.__eq__, replace=False)
+    assert (bool(decision.kept), decision.refused, decision.rival) == (False, True, THEIRS)
 
 
 def test_output_that_was_copied_in_is_refused() -> None:
-    decision = judge_key(TASK, MAKER, {"out/x": None}, replace=False)
-    assert (decision.kept, decision.refused, decision.rival) == (False, True, None)
+    decision = judge_key(TASK, {"out/x": None}, keeps=MAKER.__eq__, replace=False)
+    assert (bool(decision.kept), decision.refused, decision.rival) == (False, True, None)
 
 
 def test_replace_runs_what_would_be_refused() -> None:
     for there in (THEIRS, None):
-        decision = judge_key(TASK, MAKER, {"out/x": there}, replace=True)
-        assert (decision.kept, decision.refused) == (False, False)
+        decision = judge_key(TASK, {"out/x": there}, keeps=MAKER.__eq__, replace=True)
+        assert (bool(decision.kept), decision.refused) == (False, False)
 
 
 def test_fanout_without_outputs_is_run() -> None:
     decision = judged(None, [], replace=False)
-    assert (decision.kept, decision.refused, decision.task.stale) == (False, False, False)
+    assert (bool(decision.kept), decision.refused, decision.task.stale) == (False, False, False)
 
 
 def test_fanout_is_kept_if_all_its_files_are_there() -> None:
@@ -147,7 +148,7 @@ def test_fanout_is_run_again_if_a_file_is_missing_or_another() -> None:
     one, other = names_digest(["a"]), names_digest(["a", "c"])
     for row in (OutputCount("out/x/", OURS, 1, one), OutputCount("out/x/", OURS, 2, other)):
         decision = judged((OURS, 2, TWO), [row], replace=False)
-        assert (decision.kept, decision.refused) == (False, False)
+        assert (bool(decision.kept), decision.refused) == (False, False)
 
 
 def test_fanout_is_run_again_if_its_record_is_of_other_work() -> None:
@@ -157,12 +158,12 @@ def test_fanout_is_run_again_if_its_record_is_of_other_work() -> None:
 def test_fanout_among_files_of_other_work_is_refused() -> None:
     rows = [OutputCount("out/x/", OURS, 2, TWO), OutputCount("out/x/", THEIRS, 1, TWO)]
     decision = judged((OURS, 2, TWO), rows, replace=False)
-    assert (decision.kept, decision.refused, decision.rival) == (False, True, THEIRS)
+    assert (bool(decision.kept), decision.refused, decision.rival) == (False, True, THEIRS)
 
 
 def test_fanout_with_replace_is_marked_so_that_the_others_go() -> None:
     decision = judged(None, [OutputCount("out/x/", None, 1, TWO)], replace=True)
-    assert (decision.kept, decision.refused, decision.task.stale) == (False, False, True)
+    assert (bool(decision.kept), decision.refused, decision.task.stale) == (False, False, True)
 
 
 def test_tally_counts_by_directory_and_receipt() -> None:

@@ -165,7 +165,7 @@ class Commits:
                 self._moved.add(item.path)
         if task.verb is Verb.FANOUT:
             names = [base_name(item.name) for item in made.files]
-            self._outbox.record_fanout(task.output, task.receipt, len(names), names_digest(names))
+            self._outbox.record_fanout(task.output, task.members[0], task.receipt, len(names), names_digest(names))
 
     def _post(self, task: Task, item: Staged, peer: str) -> None:
         """Put a file into the outbox; within a transaction."""

@@ -8,7 +8,7 @@ merge    each group of equal names   → one task, output OUTDIR + name of the g
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -24,8 +24,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be done about a task."""
 
     task: NewTask
-    #: its outputs are there already
-    kept: bool = False
+    #: the receipt of its outputs that are there already and are kept; None if it has to run
+    kept: Receipt | None = None
     #: the receipt of other work at its output; None if there is none, or the key there has no receipt
     rival: Receipt | None = None
     refused: bool = False
@@ -79,18 +79,27 @@ def group_name(bases: list[str]) -> str:
     return numeric_prefix(first)
 
 
-def judge_key(task: NewTask, maker: bytes, existing: dict[str, Receipt | None], *, replace: bool) -> Decision:
-    """Decide about a map or merge task by what lies at its output."""
+def judge_key(
+    task: NewTask, existing: dict[str, Receipt | None], *, keeps: Callable[[bytes], bool], replace: bool
+) -> Decision:
+    """Decide about a map or merge task by what lies at its output.
+
+    Args:
+        task: the task.
+        existing: receipts of the keys that are there.
+        keeps: says whether outputs of a maker count as done.
+        replace: swap what other work made.
+    """
     if task.output not in existing:
         return Decision(task=task)
     there = existing[task.output]
-    if there == Receipt(maker, task.inputs):
-        return Decision(task=task, kept=True)
+    if there and there.inputs == task.inputs and keeps(there.maker):
+        return Decision(task=task, kept=there)
     return Decision(task=task, rival=there, refused=not replace)
 
 
-def judge_fanout(task: NewTask, *, complete: bool, rivals: list[OutputCount], replace: bool) -> Decision:
-    """Decide about a fan-out task by whether its outputs are complete and what of other work lies beside them."""
+def judge_fanout(task: NewTask, *, complete: Receipt | None, rivals: list[OutputCount], replace: bool) -> Decision:
+    """Decide about a fan-out task by whether its outputs are complete, of which receipt, and what of other work lies beside them."""
     marked = msgspec.structs.replace(task, stale=bool(rivals))
     if rivals and not replace:
         return Decision(task=marked, rival=rivals[0].receipt, refused=True)

@@ -6,15 +6,16 @@ The order of the requests of a fan-out is drawn in `sshmap.agent.shuffle`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sshmap.agent.session.following import Following
+from sshmap.agent.session.orphans import Orphans
 from sshmap.agent.session.planning import Planning
 from sshmap.agent.shuffle import AHEAD, Holdings, acknowledge, count_outputs, send_parcels
 from sshmap.errors import HostLost, ProtocolError
 from sshmap.job_checks import check_job
-from sshmap.model import RunId
+from sshmap.model import Receipt, RunId, Verb
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.store.commit import Store
@@ -78,9 +79,7 @@ class ServedJobs:
         following = Following(self._store, planning)
         self._queue_all(planning, following)
         ended = following.follow(self._writer.message, self._channel.readable)
-        directories = (m.OutputDirectory(output, receipt) for output, receipt in following.stale())
-        while page := tuple(itertools.islice(directories, _ROWS)):
-            self._writer.message(m.StaleOutputs(directories=page))
+        self._send_directories(following.stale())
         self._writer.message(ended)
 
     def _queue_all(self, planning: Planning, following: Following) -> None:
@@ -96,14 +95,29 @@ class ServedJobs:
             raise left
 
     def sweep(self, request: m.Sweep) -> None:
-        """Delete what other work left beside fresh fan-out outputs."""
+        """Delete what other work left beside fresh fan-out outputs, or outputs whose inputs are gone."""
         count = size = 0
         for row in request.directories:
             for name, receipt in list(self._store.keys.below(row.output)):
-                if receipt != row.receipt:
+                if (receipt == row.receipt) is request.orphaned:
                     removed = self._store.remove(name, exact=True)
                     count, size = count + removed.keys, size + removed.size
         self._writer.message(m.Removed(count=count, size=size))
+
+    def prune(self, request: m.Prune) -> None:
+        """Delete the outputs of a map or merge whose inputs are gone, or say in which directories those of a fan-out lie."""
+        orphans = Orphans(self._store, request.job)
+        if request.job.maker.verb is not Verb.FANOUT:
+            count, size = orphans.remove()
+            self._writer.message(m.Removed(count=count, size=size))
+            return
+        self._send_directories(orphans.directories())
+        self._writer.message(m.Removed(count=0, size=0))
+
+    def _send_directories(self, found: Iterator[tuple[str, Receipt]]) -> None:
+        directories = (m.OutputDirectory(output, receipt) for output, receipt in found)
+        while page := tuple(itertools.islice(directories, _ROWS)):
+            self._writer.message(m.StaleOutputs(directories=page))
 
     def relay(self, request: m.Relay) -> None:
         """Send the client fan-out files that wait for a peer, to relay them."""
@@ -120,5 +134,5 @@ class ServedJobs:
 #: who answers which request
 JOB_REQUESTS: dict[type[m.Message], Callable[[ServedJobs, Any], None]] = {
     m.Open: ServedJobs.open, m.CountOutputs: ServedJobs.count_outputs, m.Plan: ServedJobs.plan, m.Start: ServedJobs.start,
-    m.Sweep: ServedJobs.sweep, m.Relay: ServedJobs.relay, m.Delivered: ServedJobs.delivered,
+    m.Sweep: ServedJobs.sweep, m.Prune: ServedJobs.prune, m.Relay: ServedJobs.relay, m.Delivered: ServedJobs.delivered,
 }  # fmt: skip

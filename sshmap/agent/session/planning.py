@@ -17,6 +17,7 @@ import msgspec
 
 from sshmap.agent.host.wake import wake
 from sshmap.agent.session import expand
+from sshmap.agent.session.orphans import Orphans
 from sshmap.agent.shuffle import Holdings
 from sshmap.job_checks import check_job
 from sshmap.model import JobSpec, Maker, Receipt, Verb, base_name, show
@@ -56,6 +57,8 @@ class Planning:
         self._source = check_job(spec)
         self._outdir = spec.outdir.split("://", 1)[1]
         self._maker = digest_maker(spec.maker)
+        #: by maker: whether its outputs count as done
+        self._kept_makers: dict[bytes, bool] = {self._maker: True}
         #: tasks that were not queued, as their outputs are there
         self.kept = 0
 
@@ -72,15 +75,19 @@ class Planning:
         problems: list[Problem] = []
         for decision in self._decisions():
             counts["inputs"] += len(decision.task.members)
-            counts["kept"] += decision.kept
+            counts["kept"] += bool(decision.kept)
             counts["refused"] += decision.refused
+            counts["own"] += self._is_own(decision.kept or decision.rival)
             counts["fresh"] += not decision.kept and not decision.refused
             if decision.refused and len(problems) < _MOST_PROBLEMS:
                 problems.append(self._refusal(decision))
         return Planned(
             job=job_id(self.spec), inputs=counts["inputs"], fresh=counts["fresh"], kept=counts["kept"], problems=tuple(problems),
-            refused=counts["refused"],
+            refused=counts["refused"], orphans=Orphans(self._store, self.spec).count(counts["own"], self._holdings),
         )  # fmt: skip
+
+    def _is_own(self, receipt: Receipt | None) -> bool:
+        return receipt is not None and receipt.maker == self._maker
 
     def _counted_fresh(self) -> Planned | None:
         """Plan a job without tasks and outputs yet by counting, which takes a tenth of the time; None if it has some.
@@ -115,7 +122,7 @@ class Planning:
         pause, size = 0.0, _FIRST
         while batch := list(itertools.islice(decisions, size)):
             time.sleep(pause)
-            self.kept += sum(decision.kept for decision in batch)
+            self.kept += sum(bool(decision.kept) for decision in batch)
             began = time.monotonic()
             with self._store.ledger.change():
                 fresh = (decision.task for decision in batch if not decision.kept and not decision.refused)
@@ -131,7 +138,7 @@ class Planning:
         if self.spec.replace and self._holdings:
             for decision in self._decisions():
                 if decision.kept and decision.task.stale:
-                    yield decision.task.output, Receipt(self._maker, decision.task.inputs)
+                    yield decision.task.output, decision.kept
 
     def _decisions(self) -> Iterator[expand.Decision]:
         with contextlib.closing(Ledger(self._store.root)) as ledger:
@@ -158,18 +165,27 @@ class Planning:
 
     def _judge_keys(self, outputs: list[str]) -> Callable[[NewTask], expand.Decision]:
         existing = self._store.keys.receipts(outputs)
-        return lambda task: expand.judge_key(task, self._maker, existing, replace=self.spec.replace)
+        return lambda task: expand.judge_key(task, existing, keeps=self._keeps, replace=self.spec.replace)
 
     def _judge_fanouts(self, outputs: list[str]) -> Callable[[NewTask], expand.Decision]:
         records = Outbox(self._store.ledger).fanouts(outputs)
 
         def judge(task: NewTask) -> expand.Decision:
-            receipt = Receipt(self._maker, task.inputs)
-            complete = self._holdings.is_complete(task.output, receipt, records.get(task.output))
-            rivals = self._holdings.rivals(task.output, receipt)
+            receipt, record = Receipt(self._maker, task.inputs), records.get(task.output)
+            if self.spec.keep_done and record and record[0].inputs == task.inputs:
+                receipt = record[0]
+            complete = receipt if self._holdings.is_complete(task.output, receipt, record) else None
+            rivals = self._holdings.rivals(task.output, complete or Receipt(self._maker, task.inputs))
             return expand.judge_fanout(task, complete=complete, rivals=rivals, replace=self.spec.replace)
 
         return judge
+
+    def _keeps(self, maker: bytes) -> bool:
+        """Say whether outputs of a maker count as done: those of this job, and if it keeps what is done, of any with its verb."""
+        if maker not in self._kept_makers:
+            former = self._store.keys.maker(maker) if self.spec.keep_done else None
+            self._kept_makers[maker] = former is not None and former.verb is self.spec.maker.verb
+        return self._kept_makers[maker]
 
     @staticmethod
     def _once(decision: expand.Decision, outputs: set[str]) -> expand.Decision:
@@ -186,14 +202,17 @@ class Planning:
                 kind="Refused", message=f"two inputs would write to {output}, one of them {first}",
                 hint="inputs of a fan-out need different base names",
             )  # fmt: skip
-        why = "it was not made by a job"
+        why, is_former = "it was not made by a job", False
         if decision.rival:
             there = self._store.keys.maker(decision.rival.maker)
             changed = decision.rival.maker == self._maker
             why = f"its input {first} was another then" if changed else maker_difference(there, self.spec.maker)
+            same_verb = there is not None and there.verb is self.spec.maker.verb
+            is_former = same_verb and decision.rival.inputs == decision.task.inputs and not self.spec.keep_done
+        ways = ["keep what is there with --keep-done"] if is_former else []
         return Problem(
             kind="OtherReceipt", message=f"{output} exists and was made by other work: {why}",
-            hint="run it again with --replace, or choose another OUTDIR", key=output,
+            hint=", ".join([*ways, "swap it with --replace, or choose another OUTDIR"]), key=output,
         )  # fmt: skip
 
 

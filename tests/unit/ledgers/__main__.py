@@ -46,7 +46,7 @@ def fill(ledger: Ledger) -> None:
             tasks.fail(other.id, "CommandsFailed", "exit 1", 1)
             if spec.maker.verb is Verb.FANOUT:
                 Outbox(ledger).post(one.id, "h1", f"{one.output}0_x", 7, b"f" * 16, one.receipt, replaces=False)
-                Outbox(ledger).record_fanout(one.output, one.receipt, 1, b"n" * 16)
+                Outbox(ledger).record_fanout(one.output, one.members[0], one.receipt, 1, b"n" * 16)
                 tasks.send({one.id: 7})
             else:
                 tasks.finish({one.id: 7})
