@@ -117,9 +117,10 @@ class HumanPrinter:
             _say(
                 f"note: inputs of {result.orphans} outputs are gone; the same command with --prune deletes these outputs"
             )
+        waiting = f", {result.sending} waiting to send" if result.sending else ""
         pruned = f", {result.pruned} pruned" if result.pruned else ""
         ran = "nothing to run: " if not result.done and not result.failed and not result.lost else ""
-        counts = f"{result.done} ok, {result.failed} failed, {result.kept} kept{pruned}"
+        counts = f"{result.done} ok, {result.failed} failed, {result.kept} kept{waiting}{pruned}"
         _say(f"{ran}done: {counts}, {human_size(result.size)}, {human_time(result.seconds)}, on {result.cluster}")
 
     def transfer(self, result: Transfer, seconds: float) -> None:
@@ -177,7 +178,8 @@ class JsonPrinter(HumanPrinter):
         """Show the result with its failures."""
         sys.stdout.write(
             _json({
-                "job": result.job, "ok": result.done, "failed": result.failed, "kept": result.kept, "bytes": result.size, "seconds": round(result.seconds, 3),
+                "job": result.job, "ok": result.done, "failed": result.failed, "kept": result.kept, "sending": result.sending,
+                "bytes": result.size, "seconds": round(result.seconds, 3),
                 "hosts": {name: msgspec.structs.asdict(host) for name, host in result.hosts.items()},
                 "orphans": result.orphans, "pruned": result.pruned,
                 "failures": [msgspec.structs.asdict(failure) for failure in result.failures],

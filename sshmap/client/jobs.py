@@ -268,9 +268,12 @@ class JobRun:
 
     def _result(self, finished: dict[str, m.RunEnded], lost: dict[str, SshmapError], seconds: float) -> JobResult:
         hosts = {
-            name: HostResult(done=answer.done, failed=answer.failed, kept=answer.kept, size=answer.size)
+            name: HostResult(
+                done=answer.done, failed=answer.failed, kept=answer.kept, sending=answer.sending, size=answer.size
+            )
             for name, answer in finished.items()
         }
+        hosts |= {name: self._last_known(name) for name in self._plans if name in lost}
         failures = [
             TaskFailure(host=name, key=f.key, attempt=f.attempt, kind=f.kind, message=f.message, exit_code=f.exit_code)
             for name, answer in finished.items()
@@ -283,7 +286,7 @@ class JobRun:
         )  # fmt: skip
         result.lost = {
             **self._stuck(finished),
-            **{name: self._lost_host(name, error, result.inputs) for name, error in lost.items()},
+            **{name: self._lost_host(name, error, hosts.get(name)) for name, error in lost.items()},
         }
         return result
 
@@ -303,21 +306,28 @@ class JobRun:
             for peer, count in waiting.items()
         }
 
-    def _lost_host(self, name: str, error: SshmapError, total: int) -> SshmapError:
-        plan = self._plans.get(name)
-        keys = f"{self._unprocessed(name, plan)} of {total} keys" if plan else "its keys"
+    def _lost_host(self, name: str, error: SshmapError, last: HostResult | None) -> SshmapError:
+        what = "groups" if self.spec.maker.verb is Verb.MERGE else "keys"
+        number = "an unknown number of"
+        if last:
+            left = max(0, _tasks(self._plans[name]) - last.done - last.failed - last.kept - last.sending)
+            number = f"{left} of {sum(map(_tasks, self._plans.values()))}"
         return HostLost(
-            f"{name} down: {keys} of {parse_name(self.spec.indir)} not processed: {error.message}",
+            f"{name} down: {number} {what} of {parse_name(self.spec.indir)} not processed: {error.message}",
             hint=error.hint or "when it is back, run the same command again",
             host=name,
         )
 
-    def _unprocessed(self, name: str, plan: m.Planned) -> int:
-        """Number of a lost host's input keys that it had not reported as processed; for a merge all, as its tasks are groups of keys."""
-        if self.spec.maker.verb is Verb.MERGE:
-            return plan.inputs
-        last = self._progress.get(name, m.Progress(kept=plan.kept))
-        return plan.inputs - last.kept - last.done - last.failed
+    def _last_known(self, name: str) -> HostResult:
+        """Return what a lost host had reported last; before that, its outputs that were there."""
+        last, kept = self._progress.get(name, m.Progress()), self._plans[name].kept
+        return HostResult(
+            done=last.done, failed=last.failed, kept=max(kept, last.kept), sending=last.sending, size=last.size
+        )
+
+
+def _tasks(plan: m.Planned) -> int:
+    return plan.fresh + plan.kept
 
 
 def _add(one: m.OutputCount, other: m.OutputCount) -> m.OutputCount:

@@ -193,11 +193,13 @@ class TaskFailure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A job on one host."""
+    """A job on one host; on one that was lost, as it had reported last."""
 
     done: int = 0
     failed: int = 0
     kept: int = 0
+    #: tasks whose files wait to be sent to hosts that do not answer
+    sending: int = 0
     #: bytes made
     size: int = 0
 
@@ -235,6 +237,11 @@ class JobResult(msgspec.Struct, kw_only=True):
     def kept(self) -> int:
         """Tasks whose outputs were there already."""
         return sum(host.kept for host in self.hosts.values())
+
+    @property
+    def sending(self) -> int:
+        """Tasks whose files wait to be sent to hosts that do not answer."""
+        return sum(host.sending for host in self.hosts.values())
 
     @property
     def size(self) -> int:

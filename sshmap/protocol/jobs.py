@@ -140,8 +140,9 @@ class RunEnded(Message, frozen=True, kw_only=True):
     kept: Count
     #: the first thousand
     failures: Annotated[tuple[Failure, ...], PAGE] = ()
-    #: how many fan-out files wait for a host that does not answer, by host
+    #: how many fan-out files wait for a host that does not answer, by host; and the tasks that have made them
     stuck: dict[str, Count] = {}
+    sending: Count = 0
     #: why such a host does not answer, by host
     why: dict[str, str] = {}
 

@@ -84,8 +84,12 @@ def test_what_can_be_done_is_done_and_printed_before_a_lost_host_is_named(lab: C
     assert (told["ok"], told["kept"], told["failed"], told["not_copied"], [*told["lost"]]) == (0, 6, 0, 3, ["far"])
     out = lab("-i", "lame", "cp", "-r", "sm://b", "copied")
     assert (out.code, "6 ok, 0 failed, 0 kept, an unknown number not copied" in out.err) == (3, True), out.err
+    ran = lab("-i", "lame", "map", "sm://b/", "sm://made/", "cat")
+    assert (ran.code, "far down: an unknown number of keys of b/ not processed: " in ran.err) == (3, True), ran.err
+    assert "done: 6 ok, 0 failed, 0 kept, 6 B, " in ran.err
+    assert lab("-i", "lame", "rm", "-r", "sm://made/").code == 3
     jobs = lab("-i", "lame", "jobs", "--json")
-    assert (jobs.code, json.loads(jobs.out), "far" in jobs.err) == (3, [], True)
+    assert (jobs.code, [row["done"] for row in json.loads(jobs.out)], "far" in jobs.err) == (3, [6], True)
     said = lab("-i", "lame", "exec", "echo said; exit 4")
     assert (said.code, sorted(said.lines)) == (3, ["w1: said", "w2: said"])
     assert "error: exit 4 on w[1-2]\n" in said.err

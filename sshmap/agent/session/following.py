@@ -123,7 +123,7 @@ class Following:
         failed = self._tasks.failed(self._run, _MOST_FAILURES) if progress.failed else ()
         return RunEnded(
             done=progress.done, failed=progress.failed, size=progress.size, kept=self._planning.kept, failures=tuple(map(self._failure, failed)),
-            stuck=progress.stuck, why={peer: self._outbox.why_stuck(peer) for peer in progress.stuck},
+            stuck=progress.stuck, sending=progress.sending, why={peer: self._outbox.why_stuck(peer) for peer in progress.stuck},
         )  # fmt: skip
 
     def _failure(self, task: Failed) -> Failure:
