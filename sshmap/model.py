@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import re
+import shlex
 from typing import Annotated, Literal, NewType
 
 import msgspec
@@ -193,6 +194,11 @@ def is_remote(text: str) -> bool:
 def show(name: str) -> str:
     """Write a key name as the user types it."""
     return f"sm://{name}"
+
+
+def typed(*words: str) -> str:
+    """Write a command line so that it can be typed as it stands, for a hint."""
+    return shlex.join(words)
 
 
 def check_name(name: str) -> KeyName:

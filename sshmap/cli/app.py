@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from sshmap.client.cluster import Cluster
 from sshmap.client.results import Removal
 from sshmap.errors import UsageError
 from sshmap.inventory.ranges import fold
+from sshmap.model import typed
 from sshmap.version import __version__
 
 app = typer.Typer(
@@ -32,12 +34,21 @@ class Settings(msgspec.Struct, kw_only=True):
     verbose: bool = False
     #: the hosts that were used, shortly
     called: str = ""
+    #: the options by which the user has named the cluster on the command line
+    words: tuple[str, ...] = ()
 
     def cluster(self, *, autostart: bool = True) -> Cluster:
         """Open the cluster they name."""
         cluster = Cluster(self.inventory, local=self.local, autostart=autostart)
         self.called = cluster.inventory.called
         return cluster
+
+    def typed(self, hint: str) -> str:
+        """Write a hint so that its commands are about the same cluster when they are typed as they stand."""
+        if not self.words:
+            return hint
+        verbs = "|".join(typer.main.get_group(app).commands)
+        return re.sub(rf"\bsshmap (?=(?:{verbs})\b)", lambda _: f"sshmap {typed(*self.words)} ", hint)
 
     @property
     def manner(self) -> Manner:
@@ -76,8 +87,14 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 @app.callback()
 def frame(
+    context: typer.Context,
     inventory: Annotated[
         Path | None, typer.Option("-i", "--inventory", envvar="SSHMAP_INVENTORY", help="Inventory file.")
     ] = None,
@@ -98,4 +115,6 @@ def frame(
             local = None
         else:
             raise UsageError("both -i and --local are given", hint="use one of them")
+    named = {"inventory": ("-i", str(inventory)), "local": ("--local", str(local))}
+    settings.words = next((words for name, words in named.items() if _is_typed(context, name)), ())
     settings.inventory, settings.local, settings.quiet, settings.verbose = inventory, local, quiet, verbose

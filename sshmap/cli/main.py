@@ -92,7 +92,7 @@ def show_error(error: SshmapError) -> None:
 def say_hint(error: SshmapError) -> None:
     """Print what to do next."""
     if error.hint:
-        say(f"hint: {error.hint}")
+        say(f"hint: {settings.typed(error.hint)}")
 
 
 def say(text: str, escape: Callable[[str], str] = clean) -> None:

@@ -19,7 +19,7 @@ from sshmap.client.results import Removal, Transfer, TransferFailed
 from sshmap.client.sources import measure
 from sshmap.client.syncing import CopyOptions, SyncOptions
 from sshmap.errors import UsageError
-from sshmap.model import base_name, is_remote, parse_directory, parse_name
+from sshmap.model import base_name, is_remote, parse_directory, parse_name, typed
 
 Include = Annotated[
     list[str] | None,
@@ -180,7 +180,7 @@ def _copy_all_in(
     if not recursive:
         for path in paths:
             if path.is_dir():
-                raise UsageError(f"{path} is a directory", hint=f"sshmap cp -r {' '.join(given)} {target}")
+                raise UsageError(f"{path} is a directory", hint=typed("sshmap", "cp", "-r", *given, target))
         if not target.endswith("/") and "/" in parse_name(target):
             raise UsageError(f"{target} is one key", hint=f"several files go to a directory: {target}/")
     with progress.counting(
@@ -196,12 +196,13 @@ def _copy_all_in(
 
 def _copy_one_in(cluster: Cluster, source: str, target: str, *, replace: bool) -> Transfer:
     if not parse_name(target):
-        raise UsageError(f"{target} names no bucket", hint=f"sshmap cp {source} sm://bucket/")
+        raise UsageError(f"{target} names no bucket", hint=typed("sshmap", "cp", source, "sm://bucket/"))
     directory = target.endswith("/") or "/" not in parse_name(target)
     if source == "-":
         if directory:
             raise UsageError(
-                f"stdin needs a key name, {target} is a directory", hint=f"sshmap cp - {target.rstrip('/')}/name"
+                f"stdin needs a key name, {target} is a directory",
+                hint=typed("sshmap", "cp", "-", f"{target.rstrip('/')}/name"),
             )
         return cluster.put(sys.stdin.buffer, target, replace=replace)
     key = f"{target.rstrip('/')}/{Path(source).name}" if directory else target
@@ -217,7 +218,7 @@ def _copy_out(
         return _copy_tree_out(cluster, source, target, **options)
     name = parse_name(source)
     if name.endswith("/") or "/" not in name:
-        raise UsageError(f"{source} is a directory", hint=f"sshmap cp -r {source} {target}")
+        raise UsageError(f"{source} is a directory", hint=typed("sshmap", "cp", "-r", source, target))
     if target == "-":
         size = cluster.cat(source, sys.stdout.buffer, several=False)
         sys.stdout.buffer.flush()

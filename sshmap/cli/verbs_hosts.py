@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, TextIO
 
+import msgspec
 import typer
 
 from sshmap.cli.app import app, ask_before_deleting, settings
@@ -232,7 +233,7 @@ def doctor(only: Only = "", without: Without = "", json: Json = False) -> None:
 
     with settings.cluster(autostart=False) as cluster:
         names = [host.name for host in cluster.inventory.select(only, without)]
-        findings = cluster.doctor(names)
+        findings = [msgspec.structs.replace(found, mend=settings.typed(found.mend)) for found in cluster.doctor(names)]
     printer = settings.printer(json=json)
     printer.findings(findings)
     printer.note(f"{fold(names)}: {len(findings)} findings")

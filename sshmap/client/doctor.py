@@ -18,8 +18,9 @@ from sshmap.client.bootstrap import Facts
 from sshmap.client.conversations import Conversations
 from sshmap.client.results import Finding
 from sshmap.client.runtime import wanted
-from sshmap.errors import HostNotReady, SshmapError
+from sshmap.errors import HostLost, HostNotReady, SshmapError
 from sshmap.inventory import Host
+from sshmap.model import typed
 from sshmap.protocol import messages as m
 from sshmap.protocol.handshake import quote
 
@@ -47,8 +48,11 @@ def examine(conversations: Conversations, hosts: Iterable[Host]) -> list[Finding
     found, failures = conversations.gather(lambda name: _examine_host(conversations, chosen[name]), chosen)
     findings = judge_laptop(chosen.values(), agent_keys(), ssh=shutil.which("ssh") is not None)
     for name, error in failures.items():
-        findings.append(Finding(host=name, problem=error.message, mend=error.hint or _try(chosen[name]), blocks=True))
+        findings.append(Finding(host=name, problem=error.message, mend=_mend(error, chosen[name]), blocks=True))
     statuses = {name: status for name, (_, status) in found.items() if status}
+    if any(status.keys for status in statuses.values()):
+        lost = [name for name, error in failures.items() if isinstance(error, HostLost)]
+        findings += judge_lost(lost, _lineage(conversations, lost, statuses))
     for some, _ in found.values():
         findings += some
     order = {"": -1, **{name: number for number, name in enumerate(chosen)}}
@@ -69,6 +73,17 @@ def _examine_host(conversations: Conversations, host: Host) -> tuple[list[Findin
         findings.append(Finding(host=host.name, problem=exc.message, mend=exc.hint or "sshmap up", blocks=True))
         return findings, None
     return [*findings, *judge_status(host, status), *judge_diagnosis(host.name, diagnosis)], status
+
+
+def _lineage(conversations: Conversations, lost: Iterable[str], others: Iterable[str]) -> list[m.LineageCounts]:
+    """Ask hosts what they know of the keys of hosts that were not reached."""
+    request = m.CountLineage(hosts=tuple(lost))
+    if not request.hosts:
+        return []
+    answers, _ = conversations.gather(
+        lambda name: conversations.ask(name, lambda session: session.ask(request, m.LineageCounts)), others
+    )
+    return [*answers.values()]
 
 
 def visit(host: Host) -> Visit:
@@ -138,7 +153,7 @@ def judge_visit(host: Host, seen: Visit) -> list[Finding]:
     if seen.took > SLOW_LOGIN:
         find(
             f"logging in takes {seen.took:.1f} s",
-            f"look which step is slow (name service, PAM, start-up files): ssh -v {host.address} true",
+            f"look which step is slow (name service, PAM, start-up files): {_try(host).replace('ssh ', 'ssh -v ', 1)}",
         )
     return findings + judge_clock(host.name, seen.skew)
 
@@ -175,6 +190,26 @@ def judge_diagnosis(name: str, diagnosis: m.Diagnosis) -> list[Finding]:
     return findings + [Finding(host=name, problem=problem, mend=mend) for problem, mend in diagnosis.findings]
 
 
+def judge_lost(lost: Iterable[str], counts: Iterable[m.LineageCounts]) -> list[Finding]:
+    """Say what is lost with a host that never comes back, as far as others know it, and how to go on without it."""
+    findings = []
+    for name in lost:
+        # several hosts may know the same keys
+        known = max((answer.keys.get(name, 0) for answer in counts), default=0)
+        what = (
+            f"at least {known}, from which keys on other hosts were made" if known else "the others know none by name"
+        )
+        findings.append(
+            Finding(
+                host=name,
+                problem=f"if it never comes back, its keys are lost: {what}",
+                mend="give its name to another machine, or to another root on one of the others: change its address or root"
+                " in the inventory; sshmap trust; sshmap up; copy its keys in again (sshmap sync); run the same jobs again",
+            )
+        )
+    return findings
+
+
 def judge_twins(statuses: dict[str, m.Status]) -> list[Finding]:
     """Find roots that the inventory has under two names: it would place keys on two hosts that are one."""
     first: dict[str, str] = {}
@@ -193,8 +228,18 @@ def judge_twins(statuses: dict[str, m.Status]) -> list[Finding]:
     return findings
 
 
+def _mend(error: SshmapError, host: Host) -> str:
+    # what points here says no more
+    return (
+        error.hint if error.hint and not error.hint.endswith("sshmap doctor") else f"look what ssh says: {_try(host)}"
+    )
+
+
 def _try(host: Host) -> str:
-    return f"ssh {host.address} true" if host.address else "sshmap up"
+    if host.is_local:
+        return "sshmap up"
+    port = ["-p", str(host.port)] if host.port else []
+    return typed("ssh", *port, f"{host.user}@{host.address}" if host.user else host.address, "true")
 
 
 def blocked(findings: list[Finding]) -> SshmapError | None:

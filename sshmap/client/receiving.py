@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sshmap.client.destination import Target
 from sshmap.errors import DigestMismatch, NoSpace, NotCopied, ProtocolError, SshmapError, UsageError
-from sshmap.model import show
+from sshmap.model import show, typed
 from sshmap.protocol.messages import End, Item, Unsent
 from sshmap.store.digest import Hasher
 from sshmap.transport.session import Session
@@ -66,7 +66,7 @@ def receive(session: Session, item: Item, write: Callable[[memoryview], object])
     if (frame.size, frame.digest) != (hasher.size, hasher.digest):
         return 0, DigestMismatch(
             f"{show(item.name)}: what arrived does not match its digest",
-            hint=f"run the command again; if that stays, sshmap rm {show(item.name)}, then make or copy it again",
+            hint=f"run the command again; if that stays, {typed('sshmap', 'rm', show(item.name))}, then make or copy it again",
             host=session.host,
         )
     return hasher.size, None

@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 import msgspec
 
 from sshmap.errors import InvalidKey, NotCopied, Refused, SshmapError, UsageError
-from sshmap.model import KeyName, base_name, check_name, show
+from sshmap.model import KeyName, base_name, check_name, show, typed
 from sshmap.protocol.framing import CHUNK
 
 #: bytes up to which a stream is read before anything is sent
@@ -55,7 +55,7 @@ def of_file(path: Path, name: KeyName) -> Source | None:
     if stat.S_ISDIR(status.st_mode):
         raise UsageError(
             f"{path} is a directory",
-            hint=f"copy all of it with: sshmap cp -r {path} {show(base_name(str(path)) or 'bucket')}/",
+            hint=f"copy all of it with: {typed('sshmap', 'cp', '-r', str(path), show(base_name(str(path)) or 'bucket') + '/')}",
         )
     if not os.access(path, os.R_OK):
         raise UsageError(f"cannot read {path}: permission denied")

@@ -26,7 +26,7 @@ from sshmap.client.results import Counted, Removal, Transfer, silent
 from sshmap.client.sources import Source, of_files, of_tree
 from sshmap.client.upload import upload
 from sshmap.errors import NotCopied, NothingMatched, SshmapError, UsageError
-from sshmap.model import show
+from sshmap.model import show, typed
 from sshmap.store.digest import digest_fd
 
 
@@ -181,7 +181,9 @@ def check_directory(top: Path, prefix: str) -> Path:
     if not top.exists():
         raise UsageError(f"no such directory: {top}")
     if not top.is_dir():
-        raise UsageError(f"{top} is not a directory", hint=f"copy a file without -r: sshmap cp {top} {prefix}")
+        raise UsageError(
+            f"{top} is not a directory", hint=f"copy a file without -r: {typed('sshmap', 'cp', str(top), show(prefix))}"
+        )
     return top
 
 

@@ -12,7 +12,7 @@ from sshmap.client.gathering import gather
 from sshmap.errors import HostKeyRefused, HostLost, SshmapError
 from sshmap.inventory import Host
 from sshmap.transport.dial import target_of
-from sshmap.transport.target import Resolved, entries, resolve
+from sshmap.transport.target import Resolved, entries, forget_key, resolve
 
 SCAN_SECONDS = 10
 
@@ -75,7 +75,7 @@ def _refuse_changed(host: Host, resolved: Resolved, known: set[tuple[str, str]],
         former, now = (_print([f"h {kind} {key}" for kind, key in keys])[0] for keys in (known, changed))
         raise HostKeyRefused(
             f"the host key has changed: known {former}, now {now}",
-            hint=f"find out why; if it is right: ssh-keygen -R '{resolved.key_name}', then sshmap trust",
+            hint=f"find out why; if it is right: {forget_key(resolved)}, then sshmap trust",
             host=host.name,
         )
 

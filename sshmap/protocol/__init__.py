@@ -51,6 +51,7 @@ which is spoken from then on.
     Delivered{peer, ids, refused}              Served{count}
     GetStatus{}                                Status{host, keys, size, …}
     Diagnose{}                                 Diagnosis{unreached, findings}
+    CountLineage{hosts}                        LineageCounts{keys}
     Jobs{}                                     JobList{jobs}
     StartDaemon{}                              Status{host, keys, size, …}
     SetPeers{peers, known_hosts, authorized}   PeersSet{}

@@ -52,6 +52,19 @@ class Diagnosis(Message, frozen=True, kw_only=True):
     findings: tuple[tuple[str, str], ...] = ()
 
 
+class CountLineage(Message, frozen=True, kw_only=True):
+    """Asks how many keys of some hosts, which are lost, are known here as inputs of keys that lie here."""
+
+    hosts: tuple[str, ...]
+
+
+class LineageCounts(Message, frozen=True, kw_only=True):
+    """Answers CountLineage."""
+
+    #: by host: number of such keys, which is the least that it has held
+    keys: dict[str, Count]
+
+
 class StartDaemon(Message, frozen=True, kw_only=True):
     """Starts the daemon and waits until it answers."""
 

@@ -16,10 +16,12 @@ from sshmap.protocol.base import (
     welcome,
 )
 from sshmap.protocol.hosts import (
+    CountLineage,
     DaemonStopped,
     Diagnose,
     Diagnosis,
     GetStatus,
+    LineageCounts,
     PeersSet,
     SetPeers,
     StartDaemon,
@@ -84,6 +86,7 @@ __all__ = [
     "VERSION",
     "AnyMessage",
     "Buckets",
+    "CountLineage",
     "CountOutputs",
     "Counted",
     "DaemonStopped",
@@ -104,6 +107,7 @@ __all__ = [
     "JobList",
     "JobRow",
     "Jobs",
+    "LineageCounts",
     "ListBuckets",
     "Listed",
     "Listing",
@@ -204,6 +208,8 @@ AnyMessage = (
     | Status
     | Diagnose
     | Diagnosis
+    | CountLineage
+    | LineageCounts
     | StartDaemon
     | SetPeers
     | PeersSet

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from sshmap.errors import DigestMismatch, KeyExists, NoSpace, NothingMatched, OtherReceipt, SshmapError
-from sshmap.model import Receipt, show
+from sshmap.model import Receipt, show, typed
 from sshmap.store.contents import Contents, is_whole
 from sshmap.store.files import KeyFiles
 from sshmap.store.keys import Keys, Row, Total
@@ -185,7 +185,7 @@ class Store:
         if item.receipt in (row.receipt, None):
             raise KeyExists(
                 _exists(row, item, damaged=self._is_damaged(item.name)),
-                hint=f"keys do not change; delete it first: sshmap rm {show(item.name)}",
+                hint=f"keys do not change; delete it first: {typed('sshmap', 'rm', show(item.name))}",
             )
         raise OtherReceipt(
             f"{show(item.name)} exists and was made by other work",

@@ -10,7 +10,7 @@ import contextlib
 import os
 
 from sshmap.errors import DigestMismatch, NothingMatched, Refused
-from sshmap.model import show
+from sshmap.model import show, typed
 from sshmap.store.digest import digest_fd
 from sshmap.store.files import KeyFiles
 from sshmap.store.keys import Keys, Row
@@ -132,5 +132,5 @@ def damaged(name: str) -> DigestMismatch:
     """Return the error for a key whose content does not match its digest."""
     return DigestMismatch(
         f"{show(name)}: content does not match its digest",
-        hint=f"sshmap rm {show(name)}, then make or copy it again",
+        hint=f"{typed('sshmap', 'rm', show(name))}, then make or copy it again",
     )

@@ -162,6 +162,11 @@ class Keys:
         for name, maker, inputs in self._db.execute(query, (prefix, after_prefix(prefix))):
             yield name, receipt_of(maker, inputs)
 
+    def lineages(self) -> Iterator[tuple[str, ...]]:
+        """Go through the names of inputs that keys were made from, equal ones once."""
+        for (members,) in self._db.execute("SELECT DISTINCT members FROM keys WHERE members IS NOT NULL"):
+            yield unpacked(members)
+
     def count_made(self, prefix: str, maker: bytes) -> int:
         """Count the keys with a prefix that a maker made."""
         query = "SELECT count(*) FROM keys WHERE name >= ? AND name < ? AND maker = ?"

@@ -36,7 +36,7 @@ from sshmap.errors import (
 from sshmap.protocol.handshake import quote
 from sshmap.transport.channel import SILENCE
 from sshmap.transport.launching import UNSAFE, refused
-from sshmap.transport.target import Resolved, Target, ended_early, entries, hops, resolve
+from sshmap.transport.target import Resolved, Target, ended_early, entries, forget_key, hops, resolve
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
 KEEPALIVE = 15
@@ -173,7 +173,7 @@ def _mapped(resolved: Resolved) -> Iterator[None]:
     except paramiko.BadHostKeyException as exc:
         raise HostKeyRefused(
             f"the host key of {exc.hostname} has changed: known {fingerprint(exc.expected_key)}, now {fingerprint(exc.key)}",
-            hint="find out why before you go on; if it is right, remove the old key: ssh-keygen -R HOST, then sshmap trust",
+            hint=f"find out why before you go on; if it is right: {forget_key(resolved)}, then sshmap trust",
         ) from exc
     except paramiko.AuthenticationException as exc:
         raise _login_error(exc, place, resolved.user) from exc
@@ -191,7 +191,7 @@ def _login_error(exc: paramiko.AuthenticationException, place: str, user: str) -
     if "timeout" in str(exc):
         return HostLost(f"login: no answer from {place} within {AUTH_SECONDS} s")
     return HostLost(
-        f"login at {place} as {user!r} refused: {exc}", hint="sshmap asks for no password; try: ssh HOST true"
+        f"login at {place} as {user!r} refused: {exc}", hint="sshmap asks for no password; look with: sshmap doctor"
     )
 
 

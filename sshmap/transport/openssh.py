@@ -173,7 +173,7 @@ def explain(complaint: bytes, code: int | None) -> HostLost | Refused:
         return error
     if code in (126, 127):
         return HostNotReady(f"the agent cannot be started{quote(complaint)}", hint="sshmap up")
-    return HostLost(last, hint="try: ssh HOST true")
+    return HostLost(last, hint="look with: sshmap doctor")
 
 
 def _explain_login(text: str, last: str) -> HostLost | None:
@@ -191,6 +191,7 @@ def _explain_login(text: str, last: str) -> HostLost | None:
         return ConversationBroken(f"the connection broke: {last}")
     if "Permission denied" in text:
         return HostLost(
-            f"login refused: {last}", hint="a key that needs a passphrase has to be in the agent; try: ssh HOST true"
+            f"login refused: {last}",
+            hint="a key that needs a passphrase has to be in the agent; look with: sshmap doctor",
         )
     return None

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from sshmap.errors import HostLost
+from sshmap.model import typed
 
 RESOLVE_SECONDS = 10
 #: more hops than this count as a circle in ssh_config
@@ -138,6 +139,13 @@ def entries(resolved: Resolved) -> list[str]:
                 raise HostLost(f"cannot look into {file}: {exc}", hint="install the OpenSSH client") from exc
             found += [line for line in done.stdout.splitlines() if line and not line.startswith("#")]
     return found
+
+
+def forget_key(resolved: Resolved) -> str:
+    """Write the command that takes the keys of a target out of the first known_hosts file, to which new ones are added."""
+    file = resolved.known_hosts[0] if resolved.known_hosts else ""
+    usual = file in ("", str(Path("~/.ssh/known_hosts").expanduser()))
+    return typed("ssh-keygen", "-R", resolved.key_name, *([] if usual else ["-f", file]))
 
 
 def known_keys(resolved: Resolved) -> list[str]:

@@ -111,11 +111,16 @@ def test_hosts_that_cannot_be_reached_are_findings_with_what_mends_them(sshd_hos
     assert (code, list(found), all(finding["blocks"] for finding in found.values())) == (3, ["h0", "h1", "h2"], True), (
         err
     )
-    assert found["h0"]["mend"] == "sshmap trust"
+    assert found["h0"]["mend"] == f"sshmap -i {path} trust"
     assert "goodbye" in found["h1"]["problem"]
     assert "login" in found["h2"]["problem"]
     code, out, err = fleet.sshmap(path, "doctor", "--hosts", "h0")
-    assert (code, out.count(b"\n"), b"    mend: sshmap trust\n" in out, b"h0: 1 findings" in err) == (3, 2, True, True)
+    assert (
+        code,
+        out.count(b"\n"),
+        f"    mend: sshmap -i {path} trust\n".encode() in out,
+        b"h0: 1 findings" in err,
+    ) == (3, 2, True, True)
 
 
 def test_daemon_is_started_so_that_it_outlives_the_login_where_that_is_allowed(

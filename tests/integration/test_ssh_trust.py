@@ -87,10 +87,11 @@ VERBS = [("ls", "sm://"), ("up",), ("exec", "true"), ("map", "sm://a/", "sm://b/
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
 def test_no_verb_goes_past_an_unknown_host_key(sshd_hosts: SshdHosts, verb: tuple[str, ...]) -> None:
     (host,) = sshd_hosts.add(known=False)
-    code, out, err = fleet.sshmap(sshd_hosts.write(sshd_hosts.inventory()), *verb)
+    path = sshd_hosts.write(sshd_hosts.inventory())
+    code, out, err = fleet.sshmap(path, *verb)
     assert (code, out) == (3, b"")
     assert fingerprint_of(host.host_key) in err.decode()
-    assert b"hint: sshmap trust" in err
+    assert f"hint: sshmap -i {path} trust\n" in err.decode()
     assert b"Traceback" not in err
     assert_untouched(host)
 

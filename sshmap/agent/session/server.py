@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import threading
 import time
 import traceback
@@ -38,6 +39,8 @@ from sshmap.transport.channel import Channel
 HEARTBEAT = 3.0
 #: what a peer's courier may ask for
 PEER_REQUESTS = (m.Put, m.Sync, m.Has, m.Ping)
+#: names that are held in memory to count them
+_MOST_NAMES = 1_000_000
 
 
 def serve(root: Root, channel: Channel, *, warm: bool = False, peer: str = "") -> None:
@@ -259,6 +262,15 @@ class ServedSession:
 
         self.writer.message(diagnose(self._root))
 
+    def count_lineage(self, request: m.CountLineage) -> None:
+        """Count the keys of other hosts that keys here were made from, as far as memory allows."""
+        ring, found = Ring(self._hello.ring), {host: set[str]() for host in request.hosts}
+        for name in itertools.chain.from_iterable(self.store.keys.lineages()):
+            names = found.get(ring.place(name))
+            if names is not None and len(names) < _MOST_NAMES:
+                names.add(name)
+        self.writer.message(m.LineageCounts(keys={host: len(names) for host, names in found.items()}))
+
     def jobs(self, _: m.Jobs) -> None:
         """Send the runs that this host knows."""
         self.writer.message(m.JobList(jobs=job_rows(self.store)))
@@ -296,6 +308,7 @@ def _bug() -> m.Problem:
 _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Ls: ServedSession.ls, m.ListBuckets: ServedSession.list_buckets, m.Put: ServedSession.put, m.Sync: ServedSession.sync,
     m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship, m.Eval: ServedSession.eval,
-    m.Exec: ServedSession.exec, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose, m.Jobs: ServedSession.jobs,
+    m.Exec: ServedSession.exec, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose, m.CountLineage: ServedSession.count_lineage,
+    m.Jobs: ServedSession.jobs,
     m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has, m.Ping: ServedSession.ping,
 }  # fmt: skip
