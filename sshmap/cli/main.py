@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typer import Abort, Exit
 from typer._click.exceptions import ClickException
 
-from sshmap.cli import verbs_copy, verbs_data, verbs_hosts, verbs_inventory, verbs_jobs
+from sshmap.cli import completion, verbs_copy, verbs_data, verbs_hosts, verbs_inventory, verbs_jobs
 from sshmap.cli.app import app, settings
 from sshmap.cli.escaping import clean, clean_lines
 from sshmap.client.results import JobFailed, TransferFailed
@@ -24,7 +24,8 @@ BROKEN_PIPE = 141
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code, after writing out all that it printed, also where it failed."""
-    code = _run(arguments)
+    asked_by_bash = os.environ.get(completion.VARIABLE) == completion.BASH
+    code = completion.in_bash(lambda: _run(arguments)) if asked_by_bash else _run(arguments)
     try:
         sys.stdout.flush()
     except OSError as exc:

@@ -13,6 +13,7 @@ import typer
 
 from sshmap.cli import progress
 from sshmap.cli.app import app, ask_before_deleting, settings
+from sshmap.cli.completion import offer_sources
 from sshmap.cli.verbs_data import Json, Recursive, Yes
 from sshmap.client.cluster import Cluster
 from sshmap.client.results import Removal, Transfer, TransferFailed
@@ -39,7 +40,10 @@ Number = Annotated[
 
 @app.command()
 def cp(
-    names: Annotated[list[str], typer.Argument(metavar="SRC... DST", help="Files, directories, '-' or a key.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(autocompletion=offer_sources, metavar="SRC... DST", help="Files, directories, '-' or a key."),
+    ],
     *,
     recursive: Recursive = False,
     include: Include = None,
@@ -72,8 +76,12 @@ def cp(
 
 @app.command()
 def sync(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="Directory of files or of keys.")],
-    target: Annotated[str, typer.Argument(metavar="DST", help="Directory of keys or of files.")],
+    source: Annotated[
+        str, typer.Argument(autocompletion=offer_sources, metavar="SRC", help="Directory of files or of keys.")
+    ],
+    target: Annotated[
+        str, typer.Argument(autocompletion=offer_sources, metavar="DST", help="Directory of keys or of files.")
+    ],
     *,
     delete: Annotated[
         bool, typer.Option("--delete", envvar="SSHMAP_DELETE", help="Delete what SRC does not have.")

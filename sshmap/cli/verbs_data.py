@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sshmap.cli.app import app, ask_before_deleting, settings
+from sshmap.cli.completion import offer_keys
 from sshmap.cli.escaping import escape
 from sshmap.cli.printers import NullPrinter, human_size
 from sshmap.client.results import Removal, RemovalFailed
@@ -23,7 +24,9 @@ Recursive = Annotated[
 
 @app.command()
 def ls(
-    prefix: Annotated[str, typer.Argument(help="sm://bucket/prefix; buckets when left away.")] = "sm://",
+    prefix: Annotated[
+        str, typer.Argument(autocompletion=offer_keys, help="sm://bucket/prefix; buckets when left away.")
+    ] = "sm://",
     recursive: Recursive = False,
     json: Json = False,
     null: Annotated[
@@ -50,7 +53,10 @@ def ls(
 
 @app.command()
 def cat(
-    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys, directories of keys, quoted globs.")],
+    keys: Annotated[
+        list[str],
+        typer.Argument(autocompletion=offer_keys, metavar="KEY...", help="Keys, directories of keys, quoted globs."),
+    ],
 ) -> None:
     """Write keys' contents to stdout one after the other, byte by byte as they were stored; of a directory or glob in the order of names."""
     with settings.cluster() as cluster:
@@ -60,7 +66,9 @@ def cat(
 
 
 @app.command()
-def where(key: Annotated[str, typer.Argument(help="Key or prefix.")], json: Json = False) -> None:
+def where(
+    key: Annotated[str, typer.Argument(autocompletion=offer_keys, help="Key or prefix.")], json: Json = False
+) -> None:
     """Show which host each key lies on, as HOST KEY."""
     with settings.cluster() as cluster:
         rows = cluster.where(key)
@@ -73,7 +81,7 @@ def where(key: Annotated[str, typer.Argument(help="Key or prefix.")], json: Json
 
 @app.command()
 def rm(
-    prefix: Annotated[str, typer.Argument(help="Key, or with -r what the keys start with.")],
+    prefix: Annotated[str, typer.Argument(autocompletion=offer_keys, help="Key, or with -r what the keys start with.")],
     recursive: Recursive = False,
     yes: Yes = False,
 ) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from sshmap.cli.app import app, ask_before_deleting, settings
+from sshmap.cli.completion import offer_hosts
 from sshmap.cli.escaping import clean
 from sshmap.cli.printers import human_size
 from sshmap.cli.progress import hosts_counted
@@ -22,10 +23,17 @@ from sshmap.inventory import Host, Inventory
 from sshmap.inventory.ranges import fold
 from sshmap.protocol.messages import DaemonStopped
 
-Only = Annotated[str, typer.Option("--hosts", envvar="SSHMAP_HOSTS", help="Only these: names, ranges, @groups.")]
+Only = Annotated[
+    str,
+    typer.Option(
+        "--hosts", autocompletion=offer_hosts, envvar="SSHMAP_HOSTS", help="Only these: names, ranges, @groups."
+    ),
+]
 #: bytes of output of all hosts together that are kept for folding
 FOLDED = 64 << 20
-Without = Annotated[str, typer.Option("--exclude", envvar="SSHMAP_EXCLUDE", help="All but these.")]
+Without = Annotated[
+    str, typer.Option("--exclude", autocompletion=offer_hosts, envvar="SSHMAP_EXCLUDE", help="All but these.")
+]
 
 
 @app.command()

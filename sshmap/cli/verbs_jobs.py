@@ -11,6 +11,7 @@ import typer
 
 from sshmap.cli import progress
 from sshmap.cli.app import app, settings
+from sshmap.cli.completion import offer_keys
 from sshmap.cli.verbs_data import Json
 from sshmap.client.attachments import unshipped
 from sshmap.client.jobs import Options
@@ -18,8 +19,13 @@ from sshmap.client.results import JobFailed, raise_failures
 from sshmap.errors import UsageError
 from sshmap.model import Verb
 
-Indir = Annotated[str, typer.Argument(metavar="INDIR", help="sm://bucket/dir/, or a quoted glob like 'sm://in/*/*_5'.")]
-Outdir = Annotated[str, typer.Argument(metavar="OUTDIR", help="sm://bucket/dir/")]
+Indir = Annotated[
+    str,
+    typer.Argument(
+        autocompletion=offer_keys, metavar="INDIR", help="sm://bucket/dir/, or a quoted glob like 'sm://in/*/*_5'."
+    ),
+]
+Outdir = Annotated[str, typer.Argument(autocompletion=offer_keys, metavar="OUTDIR", help="sm://bucket/dir/")]
 Command = Annotated[str, typer.Argument(metavar="CMD", help="Shell command, in quotes.")]
 With = Annotated[
     list[Path] | None, typer.Option("--with", envvar="SSHMAP_WITH", help="Ship a file with the job; repeatable.")
@@ -148,7 +154,9 @@ app.command("map-from-n", hidden=True, help="The same as merge.")(merge)
 
 
 @app.command("eval")
-def evaluate(key: Annotated[str, typer.Argument(help="sm://bucket/path")], command: Command) -> int:
+def evaluate(
+    key: Annotated[str, typer.Argument(autocompletion=offer_keys, help="sm://bucket/path")], command: Command
+) -> int:
     """Run CMD with a key on its stdin, where the key lies; its output and exit code are passed on."""
     if not command.strip():
         raise UsageError("the command is empty", hint="give the shell command as the last argument, in quotes")
