@@ -261,12 +261,14 @@ def trust(
     with settings.cluster() as cluster:
         chosen = {host.name: host for host in cluster.inventory.select(only, without) if not host.is_local}
         offers, failures = fetch_all(chosen)
+    accepted: set[tuple[str, ...]] = set()
     for name, offer in offers.items():
-        if offer.known:
+        if offer.known or offer.lines in accepted:
             settings.printer().note(f"{name}: known already")
             continue
         for line in offer.fingerprints:
             sys.stdout.write(f"{name}: {clean(line)}\n")
         if yes or typer.confirm(f"write the keys of {name} to {offer.file}?", err=True):
             accept(offer)
+            accepted.add(offer.lines)
     raise_failures(failures, dict(offers))

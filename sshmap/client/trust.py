@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,11 +32,31 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fetch_all(hosts: dict[str, Host]) -> tuple[dict[str, Offer], dict[str, SshmapError]]:
-    """Ask hosts for their keys, all at once; return offers and failures by host."""
-    return gather(lambda name: fetch(hosts[name]), hosts)
+    """Ask hosts for their keys, all at once, but each address once; return offers and failures by host."""
+    scans = _Scans()
+    return gather(lambda name: fetch(hosts[name], scans), hosts)
 
 
-def fetch(host: Host) -> Offer:
+class _Scans:
+    """What was asked so far: several hosts may be accounts on one machine, whose sshd drops connections when many come at once."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._locks: dict[tuple[str, int], threading.Lock] = {}
+        self._rows: dict[tuple[str, int], list[tuple[str, str]]] = {}
+
+    def lines(self, resolved: Resolved) -> list[str]:
+        """Return known_hosts lines with the keys that a machine shows."""
+        address = (resolved.hostname, resolved.port)
+        with self._guard:
+            lock = self._locks.setdefault(address, threading.Lock())
+        with lock:
+            if address not in self._rows:
+                self._rows[address] = _scan(*address)
+        return [f"{resolved.key_name} {kind} {key}" for kind, key in self._rows[address]]
+
+
+def fetch(host: Host, scans: _Scans) -> Offer:
     """Ask a host for its keys, without logging in.
 
     Raises:
@@ -49,7 +70,7 @@ def fetch(host: Host) -> Offer:
             hint=f"log in once and compare: ssh {host.address}",
             host=host.name,
         )
-    lines = _scan(resolved)
+    lines = scans.lines(resolved)
     if not lines:
         raise HostLost(
             f"no host key from {resolved.hostname} port {resolved.port} within {SCAN_SECONDS} s", host=host.name
@@ -90,11 +111,12 @@ def accept(offer: Offer) -> None:
         file.write(gap + "".join(f"{line}\n" for line in offer.lines))
 
 
-def _scan(resolved: Resolved) -> list[str]:
-    argv = ["ssh-keyscan", "-T", str(SCAN_SECONDS), "-p", str(resolved.port), "--", resolved.hostname]
+def _scan(hostname: str, port: int) -> list[tuple[str, str]]:
+    """Return kind and key of each key that a machine shows, sorted."""
+    argv = ["ssh-keyscan", "-T", str(SCAN_SECONDS), "-p", str(port), "--", hostname]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=SCAN_SECONDS * 4, check=False)
     rows = [line.split() for line in done.stdout.splitlines() if line and not line.startswith("#")]
-    return sorted(f"{resolved.key_name} {row[1]} {row[2]}" for row in rows if len(row) >= 3)
+    return sorted((row[1], row[2]) for row in rows if len(row) >= 3)
 
 
 def _print(lines: list[str]) -> list[str]:

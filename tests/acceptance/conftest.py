@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import pytest
 
+import sshmap
 from tests.conftest import PLAIN, end_processes, processes_below, wait_until
 
+PACKAGE = Path(sshmap.__file__).parent
 #: seconds one command may take
 LIMIT = 60
 COMMAND = (sys.executable, "-m", "sshmap")
@@ -161,3 +163,28 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
         yield commandline
     finally:
         commandline.finish()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the sources, as building leaves files beside them."""
+    top = tmp_path_factory.mktemp("dist")
+    source = top / "source"
+    names = [
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        *(str(path.relative_to(PACKAGE.parent)) for path in package_files()),
+    ]
+    for name in names:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((PACKAGE.parent / name).read_bytes())
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "--wheel-dir", str(top), str(source)], check=True, timeout=2 * LIMIT)
+    (found,) = top.glob("*.whl")
+    return found
+
+
+def package_files() -> list[Path]:
+    """All files that belong to the package."""
+    return [path for kind in ("*.py", "*.txt", "py.typed") for path in PACKAGE.rglob(kind)]

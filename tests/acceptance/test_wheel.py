@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import sysconfig
 import zipfile
 from pathlib import Path
 
-import pytest
-
 import sshmap
-from tests.acceptance.conftest import LIMIT, CommandLine
-
-PACKAGE = Path(sshmap.__file__).parent
-KINDS = ("*.py", "*.txt", "py.typed")
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the sources, as building leaves files beside them."""
-    top = tmp_path_factory.mktemp("dist")
-    source = top / "source"
-    names = ["pyproject.toml", "README.md", "LICENSE", *(str(path.relative_to(PACKAGE.parent)) for path in files())]
-    for name in names:
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_bytes((PACKAGE.parent / name).read_bytes())
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*pip, "--wheel-dir", str(top), str(source)], check=True, timeout=2 * LIMIT)
-    (found,) = top.glob("*.whl")
-    return found
-
-
-def files() -> list[Path]:
-    """All files that belong to the package."""
-    return [path for kind in KINDS for path in PACKAGE.rglob(kind)]
+from tests.acceptance.conftest import PACKAGE, CommandLine, package_files
 
 
 def test_wheel_has_a_name_of_its_own_and_all_of_the_package(wheel: Path) -> None:
@@ -43,7 +17,7 @@ def test_wheel_has_a_name_of_its_own_and_all_of_the_package(wheel: Path) -> None
         held = {name for name in opened.namelist() if name.startswith("sshmap/")}
         (entry,) = [name for name in opened.namelist() if name.endswith("entry_points.txt")]
         assert "sshmap = sshmap.cli.start:main" in opened.read(entry).decode()
-    assert held == {str(path.relative_to(PACKAGE.parent)) for path in files()}
+    assert held == {str(path.relative_to(PACKAGE.parent)) for path in package_files()}
 
 
 def test_unpacked_wheel_works_by_itself(wheel: Path, typed: CommandLine) -> None:
