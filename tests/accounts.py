@@ -76,6 +76,9 @@ class Accounts:
         else:
             public = self.home(LAPTOP) / ".ssh" / "id_ed25519.pub"
             (ssh / "authorized_keys").write_bytes(public.read_bytes())
+        if name == HOSTS[1]:
+            # as people have it whose data lies elsewhere; bash reads this for every command that sshd starts
+            (self.home(name) / ".bashrc").write_text("cd /srv\n", encoding="ascii")
 
     def run(self, script: str, *, limit: float, **variables: str) -> subprocess.CompletedProcess[str]:
         """Have the laptop's account run a script in its login shell.

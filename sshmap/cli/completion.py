@@ -15,14 +15,13 @@ import re
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
 from typer._click.shell_completion import split_arg_string
 
 from sshmap.client.cluster import Cluster
-from sshmap.client.listing import Folder
 from sshmap.errors import SshmapError
 from sshmap.inventory import Inventory, builtin, discover
 from sshmap.model import SCHEMES, parse_name, show
@@ -80,17 +79,18 @@ def _beginning_with(cluster: Cluster, word: str) -> list[str]:
     """List one level; a single directory is looked into, as the shell would put a space behind its name."""
     scheme = next(scheme for scheme in SCHEMES if scheme.startswith(word[: len(scheme)]))
     prefix = parse_name(word) if word.startswith(scheme) else ""
-    while True:
-        rows = cluster.ls(show(prefix if "/" in prefix else ""))
-        names = (f"{row.path}/" if isinstance(row, Folder) and not row.path.endswith("/") else row.path for row in rows)
-        found = list(itertools.islice(_starting(names, prefix), MOST))
-        if len(found) != 1 or not found[0].endswith("/"):
-            return [scheme + name for name in found]
-        prefix = found[0]
+    found = [prefix]
+    while len(found) == 1 and (found[0].endswith("/") or found == [prefix]):
+        before, found = found, _level(cluster, found[0])
+        if found == before:
+            break
+    return [scheme + name for name in found]
 
 
-def _starting(names: Iterator[str], prefix: str) -> Iterator[str]:
-    return (name for name in names if name.startswith(prefix))
+def _level(cluster: Cluster, prefix: str) -> list[str]:
+    """List one level of keys and directories that start with a prefix; where no bucket is complete yet, the buckets."""
+    rows = cluster.ls(show(prefix if "/" in prefix else ""))
+    return list(itertools.islice((row.path for row in rows if row.path.startswith(prefix)), MOST))
 
 
 def in_bash(run: Callable[[], int]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -48,9 +48,7 @@ def download(
     """
     transfer = Transfer(failures={}, lost={})
     guard = threading.Lock()
-    chosen: dict[str, list[str]] = {}
-    for name in sorted(paths or ()):
-        chosen.setdefault(conversations.ring.place(name), []).append(name)
+    chosen = _by_host(conversations, paths or ())
     came: collections.Counter[str] = collections.Counter()
 
     def arrived(name: str, size: int, problem: SshmapError | None) -> None:
@@ -73,10 +71,18 @@ def download(
 
     _, failures = conversations.gather(fetch, None if paths is None else chosen)
     # what a host that does not answer holds nobody else knows, unless it was listed
-    missed = {host: len(chosen[host]) - came[host] if paths is not None else None for host in failures}
-    transfer.lost = {host: _told(error, host, prefix, missed[host]) for host, error in failures.items()}
-    transfer.missed = None if None in missed.values() else sum(count or 0 for count in missed.values())
+    missed = {host: len(chosen[host]) - came[host] for host in failures} if paths is not None else {}
+    transfer.lost = {host: _told(error, host, prefix, missed.get(host)) for host, error in failures.items()}
+    transfer.missed = None if len(missed) < len(failures) else sum(missed.values())
     return transfer
+
+
+def _by_host(conversations: Conversations, names: Iterable[str]) -> dict[str, list[str]]:
+    """Sort names, and deal them to the hosts on which they are placed."""
+    dealt: dict[str, list[str]] = {}
+    for name in sorted(names):
+        dealt.setdefault(conversations.ring.place(name), []).append(name)
+    return dealt
 
 
 def _told(error: SshmapError, host: str, prefix: str, missed: int | None) -> SshmapError:
