@@ -166,7 +166,7 @@ def job(verb: str, command: str, **options: object) -> Callable[[Cluster, Place]
             f"sm://{place.prefix}/out/",
             command,
             shipped=shipped,
-            replace="replace" in options,
+            **{name: True for name in ("replace", "keep_done", "prune") if name in options},
         )
         return result.inputs, result.done + result.kept, result.failures, result.lost
 
@@ -202,6 +202,26 @@ def other_outputs(cluster: Cluster, place: Place) -> None:
     cluster.merge(f"sm://{place.prefix}/in/", f"sm://{place.prefix}/out/", "xargs cat | tr 0-9 x")
 
 
+def some_done(cluster: Cluster, place: Place) -> None:
+    """Have another command of the same verb make two of the outputs."""
+    names = sorted(JOB)
+    for name in names[:2]:
+        cluster.put(JOB[name], f"sm://{place.prefix}/{name}")
+    cluster.map(f"sm://{place.prefix}/in/", f"sm://{place.prefix}/out/", "tr 0-9 x")
+    cluster.put(JOB[names[2]], f"sm://{place.prefix}/{names[2]}")
+
+
+def one_input_gone(verb: str, command: str) -> Callable[[Cluster, Place], None]:
+    """Return what runs a job over the place's keys and one more, and then deletes that."""
+
+    def prepare(cluster: Cluster, place: Place) -> None:
+        put_all({**JOB, "in/001_gone": b"gone"})(cluster, place)
+        job(verb, command)(cluster, place)
+        cluster.rm(f"sm://{place.prefix}/in/001_gone")
+
+    return prepare
+
+
 GIVEN = {**SMALL, "000_big": BIG}
 JOB = {f"in/{name}": content for name, content in INPUTS.items()}
 VERBS = {
@@ -224,7 +244,10 @@ VERBS = {
     "eval": Verb(evaluate),
     "exec": Verb(execute),
     "map": Verb(job("map", "tr 0-9 a-j"), put_all(JOB), outputs),
+    "map --keep-done": Verb(job("map", "tr 0-9 a-j", keep_done=True), some_done, outputs),
+    "map --prune": Verb(job("map", "cat", prune=True), one_input_gone("map", "cat"), outputs),
     "fanout": Verb(job("fanout", SHUFFLE), put_all(JOB), outputs),
+    "fanout --prune": Verb(job("fanout", SHUFFLE, prune=True), one_input_gone("fanout", SHUFFLE), outputs),
     "merge --with": Verb(job("merge", "xargs cat; wc -c < shipped", shipped=True), with_a_file, outputs),
     "merge --replace": Verb(job("merge", "xargs cat", replace=True), other_outputs, outputs),
     "jobs": Verb(jobs),

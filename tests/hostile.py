@@ -76,6 +76,8 @@ HONEST: Answers = {
     m.Plan: [m.Planned(job="job", inputs=1, fresh=1, kept=0)],
     m.Start: [m.RunEnded(done=1, failed=0, size=0, kept=0)],
     m.Sweep: [m.Removed(count=0, size=0)],
+    m.Prune: [m.Removed(count=0, size=0)],
+    m.CountLineage: [m.LineageCounts(keys={})],
     m.Jobs: [m.JobList(jobs=())],
     m.GetStatus: [status()],
     m.Diagnose: [m.Diagnosis()],

@@ -16,9 +16,10 @@ from sshmap.client.relay import carry_some
 from sshmap.client.results import JobFailed, TransferFailed
 from sshmap.errors import SshmapError
 from sshmap.inventory import Host, Inventory
-from sshmap.model import Bucket, Entry
+from sshmap.model import Bucket, Entry, Maker, Receipt, Verb
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import DATA, HEADER, MESSAGE
+from sshmap.store.receipts import digest_maker
 from tests.conftest import files_below
 from tests.hostile import CONTENT, END, RECEIPT, Answers, Endless, Said, status
 
@@ -26,6 +27,8 @@ ITEM, BAD = m.Item(name="b/000_k", size=len(CONTENT)), m.Item(name="/etc/000_k",
 UNSENT = m.Unsent(problem=m.Problem(kind="HostLost", message="x"))
 PARCEL = m.RelayItem(id=1, name="b/000_k", receipt=RECEIPT)
 ENDED = m.RunEnded(done=1, failed=0, size=0, kept=0)
+#: what makes a client that prunes ask
+ORPHANED = m.Planned(job="job", inputs=1, fresh=1, kept=0, orphans=1)
 INVENTORY = Inventory(
     hosts=tuple(Host(name=f"h{number}", connect="local", root=f"/nonexistent/h{number}") for number in range(3)),
     origin="test",
@@ -196,6 +199,25 @@ def fanout(cluster: Cluster, _: Path) -> object:
     return cluster.fanout("sm://b/", "sm://out/", "cat", replace=True)
 
 
+def map_and_prune(cluster: Cluster, _: Path) -> object:
+    return cluster.map("sm://b/", "sm://out/", "cat", prune=True)
+
+
+def fanout_and_prune(cluster: Cluster, _: Path) -> object:
+    return cluster.fanout("sm://b/", "sm://out/", "cat", prune=True)
+
+
+def orphaned(output: str, command: str = "cat") -> m.StaleOutputs:
+    """Return a page with one directory that the fan-out of a command is said to have filled from an input that is gone."""
+    receipt = Receipt(digest_maker(Maker(verb=Verb.FANOUT, command=command)), bytes(16))
+    return m.StaleOutputs(directories=(m.OutputDirectory(output, receipt),))
+
+
+def pruning(*pages: m.StaleOutputs) -> Answers:
+    """Return what a host says that has orphans, and names their directories."""
+    return {m.Plan: [ORPHANED], m.Prune: [*pages, m.Removed(count=0, size=0)]}
+
+
 def merge(cluster: Cluster, _: Path) -> object:
     return cluster.merge("sm://b/", "sm://out/", "cat")
 
@@ -309,6 +331,17 @@ LIES: dict[str, tuple[Call, Answers]] = {
     "relay, answers without a result": (relay_to, {m.Sync: Endless(m.Stored(results=()))}),
     "fanout, stale outputs without rows": (fanout, {m.Start: Endless(m.StaleOutputs(directories=()))}),
     "fanout, the same stale outputs for ever": (fanout, {m.Start: Endless(m.StaleOutputs(directories=(m.OutputDirectory("out/000_k/", RECEIPT),) * 1000))}),
+    "map --prune, fewer than none": (map_and_prune, {m.Plan: [ORPHANED], m.Prune: [m.Removed(count=-1, size=0)]}),
+    "map --prune, without measure": (map_and_prune, {m.Plan: [ORPHANED], m.Prune: [m.Removed(count=2**63, size=0)]}),
+    "map --prune, a message of something else": (map_and_prune, {m.Plan: [ORPHANED], m.Prune: [m.Wanted(wanted=True)]}),
+    "fanout, fewer orphans than none": (fanout, {m.Plan: [m.Planned(job="j", inputs=1, fresh=1, kept=0, orphans=-1)]}),
+    "fanout --prune, outputs elsewhere": (fanout_and_prune, pruning(orphaned("precious/"))),
+    "fanout --prune, outputs of all": (fanout_and_prune, pruning(orphaned(""))),
+    "fanout --prune, outputs of another host": (fanout_and_prune, pruning(orphaned("out/001_k/"))),
+    "fanout --prune, outputs of other work": (fanout_and_prune, pruning(orphaned("out/000_k/", "tac"))),
+    "fanout --prune, directories without an end": (fanout_and_prune, {m.Plan: [ORPHANED], m.Prune: Endless(orphaned("out/000_k/"))}),
+    "fanout --prune, directories out of order": (fanout_and_prune, pruning(orphaned("out/003_k/"), orphaned("out/000_k/"))),
+    "fanout --prune, pages without rows": (fanout_and_prune, {m.Plan: [ORPHANED], m.Prune: Endless(m.StaleOutputs(directories=()))}),
     "fanout, counts without rows": (fanout, {m.CountOutputs: Endless(m.OutputCounts(rows=()))}),
     "fanout, the same counts for ever": (fanout, {m.CountOutputs: Endless(m.OutputCounts(rows=(m.OutputCount("out/000_k/", RECEIPT, 1, b"x" * 16),)))}),
     "fanout, counts of what is no directory": (fanout, {m.CountOutputs: [m.OutputCounts(rows=(m.OutputCount("out/a/b/", None, 1, b"x" * 16),)), m.Served()]}),
@@ -326,7 +359,7 @@ LIES: dict[str, tuple[Call, Answers]] = {
             (map_, m.Start), (fanout, m.CountOutputs),
             (ls_level, m.Ls), (where, m.Ls), (put_tree, m.Sync), (put_tree, m.Put), (rm_tree, m.Remove), (up, m.StartDaemon), (down, m.StopDaemon),
             (doctor, m.GetStatus), (doctor, m.Diagnose), (relay_from, m.Relay), (relay_from, m.Delivered), (relay_to, m.Sync), (merge, m.Open),
-            (merge, m.Plan), (merge, m.Start), (map_with_file, m.Ship), (fanout, m.Start),
+            (map_and_prune, m.Plan), (merge, m.Plan), (merge, m.Start), (map_with_file, m.Ship), (fanout, m.Start),
         )
         for what, answer in GARBAGE.items() if (call, what) not in HONEST_THERE
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from sshmap.client.conversations import Conversations
@@ -59,9 +60,11 @@ def prune(conversations: Conversations, spec: JobSpec) -> int:
                 break
             check_directories(session.host, message, parse_name(spec.outdir), conversations.ring)
             check_receipts(session.host, message, spec.maker)
+            before = found[session.host][-1:]
             found[session.host] += message.directories
-            if len(found[session.host]) > MOST_ROWS:
-                raise ProtocolError("it speaks of stale outputs without end", host=session.host)
+            names = [row.output for row in (*before, *message.directories)]
+            if len(found[session.host]) > MOST_ROWS or any(one >= other for one, other in itertools.pairwise(names)):
+                raise ProtocolError("it speaks of stale outputs without end, or out of order", host=session.host)
         raise ProtocolError(f"{type(message).__name__} came instead of directories", host=session.host)
 
     counts, failures = conversations.gather(lambda name: conversations.ask(name, ask))

@@ -280,3 +280,16 @@ def test_changed_key_of_a_peer_is_refused_and_not_relayed_around_until_up_tells_
         cluster.fanout(*SHUFFLE)
         assert cluster.get("sm://b/out/000_a/001_x") == b"x\n"
     assert from_peers(other) > 0
+
+
+def test_accounts_on_one_machine_are_asked_for_its_keys_once(sshd_hosts: SshdHosts) -> None:
+    """A machine whose sshd lets few connections wait would drop some of those that ask for each account."""
+    (machine,) = sshd_hosts.add(config=["MaxStartups 5"], known=False)
+    hosts = tuple(
+        msgspec.structs.replace(sshd_hosts.host(machine), name=f"account{n}", root=f"~/.sshmap{n}") for n in range(8)
+    )
+    path = sshd_hosts.write(Inventory(hosts=hosts, origin="test"))
+    code, out, err = fleet.sshmap(path, "trust", "-y")
+    assert (code, err.count(b": known already\n")) == (0, 7), err
+    assert fingerprint_of(machine.host_key) in out.decode()
+    assert len(sshd_hosts.known_hosts.read_text().splitlines()) == 1

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from sshmap.agent.host import peers
+from sshmap.model import typed
 from sshmap.store.layout import Root
 from sshmap.transport.launching import launch, launch_line
-from sshmap.transport.target import Target
+from sshmap.transport.target import Resolved, Target, forget_key
 
 #: the inventory lets no root be called that
 NAMES = ["plain", "a b", "$(touch pwned)", "`touch pwned`", "a;touch pwned", "a'b", 'a"b', "50%h", "back\\slash", "*"]
@@ -80,3 +81,25 @@ def test_root_below_home_is_found_wherever_the_login_starts(
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert run(shell, launch_line("~/r", "serve")) == b"ran serve\n"
     assert os.listdir(tmp_path / "elsewhere" / "r") == []
+
+
+@pytest.mark.parametrize("name", [*NAMES, "new\nline"])
+def test_command_of_a_hint_is_read_by_a_shell_as_it_was_meant(name: str) -> None:
+    line = typed("printf", "%s", f"sm://b/{name}")
+    assert run("bash", line) == f"sm://b/{name}".encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "line"),
+    [
+        ("far", (), "ssh-keygen -R far"),
+        ("[127.0.0.4]:2203", ("~/.ssh/known_hosts",), "ssh-keygen -R '[127.0.0.4]:2203'"),
+        ("far", ("/my keys", "/other"), "ssh-keygen -R far -f '/my keys'"),
+    ],
+)
+def test_key_is_taken_out_of_the_file_that_new_ones_are_added_to(name: str, files: tuple[str, ...], line: str) -> None:
+    resolved = Resolved(
+        hostname="far", port=22, user="u", identity_files=(), identities_only=False, jumps=(), proxy_command="", key_name=name,
+        known_hosts=tuple(os.path.expanduser(file) for file in files),
+    )  # fmt: skip
+    assert forget_key(resolved) == line
