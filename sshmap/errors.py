@@ -200,3 +200,8 @@ BY_NAME: dict[str, type[SshmapError]] = {
         TimeLimit,
     )
 }
+
+
+def is_silent(error: SshmapError) -> bool:
+    """Say whether a host does not answer at all; not whether it answers something wrong, or is not set up."""
+    return isinstance(error, HostLost) and not isinstance(error, ProtocolError | HostNotReady | HostKeyRefused)

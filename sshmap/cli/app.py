@@ -87,6 +87,21 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def chosen_cluster(inventory: Path | None, local: int | None) -> tuple[Path | None, int | None]:
+    """Choose one of the two options that name a cluster: what is typed overrides the environment variable of the other.
+
+    Raises:
+        UsageError: both are typed.
+    """
+    if inventory is None or local is None:
+        return inventory, local
+    if str(inventory) == os.environ.get("SSHMAP_INVENTORY"):
+        return None, local
+    if str(local) == os.environ.get("SSHMAP_LOCAL"):
+        return inventory, None
+    raise UsageError("both -i and --local are given", hint="use one of them")
+
+
 def _is_typed(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
@@ -107,14 +122,7 @@ def frame(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Turn a list of plain SSH hosts into a data-processing cluster."""
-    if inventory is not None and local is not None:
-        # what is typed overrides the environment variable of the other option
-        if str(inventory) == os.environ.get("SSHMAP_INVENTORY"):
-            inventory = None
-        elif str(local) == os.environ.get("SSHMAP_LOCAL"):
-            local = None
-        else:
-            raise UsageError("both -i and --local are given", hint="use one of them")
+    inventory, local = chosen_cluster(inventory, local)
     named = {"inventory": ("-i", str(inventory)), "local": ("--local", str(local))}
     settings.words = next((words for name, words in named.items() if _is_typed(context, name)), ())
     settings.inventory, settings.local, settings.quiet, settings.verbose = inventory, local, quiet, verbose

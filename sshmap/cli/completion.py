@@ -21,6 +21,7 @@ from pathlib import Path
 import typer
 from typer._click.shell_completion import split_arg_string
 
+from sshmap.cli.app import chosen_cluster
 from sshmap.client.cluster import Cluster
 from sshmap.errors import SshmapError
 from sshmap.inventory import Inventory, builtin, discover
@@ -56,9 +57,8 @@ def offer_hosts(context: typer.Context, incomplete: str) -> list[str]:
 
 def _inventory(context: typer.Context) -> Inventory:
     named = context.find_root().params
-    if named.get("local") is not None:
-        return builtin(int(named["local"]))
-    return discover(Path(named["inventory"]) if named.get("inventory") else None)
+    inventory, local = chosen_cluster(Path(named["inventory"]) if named.get("inventory") else None, named.get("local"))
+    return discover(inventory) if local is None else builtin(local)
 
 
 def _listed(context: typer.Context, incomplete: str) -> list[str]:
@@ -77,7 +77,9 @@ def _listed(context: typer.Context, incomplete: str) -> list[str]:
 
 def _beginning_with(cluster: Cluster, word: str) -> list[str]:
     """List one level; a single directory is looked into, as the shell would put a space behind its name."""
-    scheme = next(scheme for scheme in SCHEMES if scheme.startswith(word[: len(scheme)]))
+    scheme = next((scheme for scheme in SCHEMES if scheme.startswith(word[: len(scheme)])), "")
+    if not scheme:
+        return []
     prefix = parse_name(word) if word.startswith(scheme) else ""
     found = [prefix]
     while len(found) == 1 and (found[0].endswith("/") or found == [prefix]):
@@ -99,11 +101,11 @@ def in_bash(run: Callable[[], int]) -> int:
     Args:
         run: runs the app, which answers on stdout.
     """
-    words, number = joined(split_arg_string(os.environ.get("COMP_WORDS", "")), int(os.environ.get("COMP_CWORD", "0")))
+    broken = split_arg_string(os.environ.get("COMP_WORDS", ""))
+    words, number = joined(broken, int(os.environ.get("COMP_CWORD", "0")))
     os.environ["COMP_WORDS"], os.environ["COMP_CWORD"] = shlex.join(words), str(number)
-    word = words[number] if number < len(words) else ""
-    # bash replaces only what stands behind the last colon
-    known = word.rfind(":") + 1
+    # where it has broken a word, bash replaces only what stands behind the colon; within quotes it breaks none
+    known = words[number].rfind(":") + 1 if number < len(words) and words[number] not in broken else 0
     with contextlib.redirect_stdout(io.StringIO()) as answer:
         code = run()
     for line in answer.getvalue().splitlines():

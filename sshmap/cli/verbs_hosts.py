@@ -21,6 +21,7 @@ from sshmap.client.results import Spoken, Status, raise_failures
 from sshmap.errors import HostLost, HostsFailed, UsageError
 from sshmap.inventory import Host, Inventory
 from sshmap.inventory.ranges import fold
+from sshmap.model import typed
 from sshmap.protocol.messages import DaemonStopped
 
 Only = Annotated[
@@ -65,7 +66,9 @@ def down(
     with settings.cluster(autostart=False) as cluster:
         names = [host.name for host in cluster.inventory.select(only, without)]
         if purge and not yes:
-            _ask_to_purge(cluster, names)
+            _ask_to_purge(
+                cluster, names, [*(["--hosts", only] if only else []), *(["--exclude", without] if without else [])]
+            )
         try:
             answers = cluster.down(names, purge=purge)
         except HostsFailed as exc:
@@ -74,11 +77,11 @@ def down(
         _say_stopped(answers, purge=purge)
 
 
-def _ask_to_purge(cluster: Cluster, names: list[str]) -> None:
+def _ask_to_purge(cluster: Cluster, names: list[str], choice: list[str]) -> None:
     if not sys.stdin.isatty():
         raise UsageError(
             f"down --purge would delete all keys of {fold(names)}, and there is no terminal to ask on",
-            hint="to delete them without a question: sshmap down --purge -y",
+            hint=f"to delete them without a question: {typed('sshmap', 'down', '--purge', '-y', *choice)}",
         )
     ask_before_deleting(cluster.count("sm://", names), f"on {fold(names)}")
 
@@ -261,14 +264,14 @@ def trust(
     with settings.cluster() as cluster:
         chosen = {host.name: host for host in cluster.inventory.select(only, without) if not host.is_local}
         offers, failures = fetch_all(chosen)
-    accepted: set[tuple[str, ...]] = set()
+    accepted: set[tuple[str, tuple[str, ...]]] = set()
     for name, offer in offers.items():
-        if offer.known or offer.lines in accepted:
+        if offer.known or (offer.file, offer.lines) in accepted:
             settings.printer().note(f"{name}: known already")
             continue
         for line in offer.fingerprints:
             sys.stdout.write(f"{name}: {clean(line)}\n")
         if yes or typer.confirm(f"write the keys of {name} to {offer.file}?", err=True):
             accept(offer)
-            accepted.add(offer.lines)
+            accepted.add((offer.file, offer.lines))
     raise_failures(failures, dict(offers))

@@ -18,7 +18,7 @@ from sshmap.client.bootstrap import Facts
 from sshmap.client.conversations import Conversations
 from sshmap.client.results import Finding
 from sshmap.client.runtime import wanted
-from sshmap.errors import HostLost, HostNotReady, SshmapError
+from sshmap.errors import HostNotReady, SshmapError, is_silent
 from sshmap.inventory import Host
 from sshmap.model import typed
 from sshmap.protocol import messages as m
@@ -51,7 +51,7 @@ def examine(conversations: Conversations, hosts: Iterable[Host]) -> list[Finding
         findings.append(Finding(host=name, problem=error.message, mend=_mend(error, chosen[name]), blocks=True))
     statuses = {name: status for name, (_, status) in found.items() if status}
     if any(status.keys for status in statuses.values()):
-        lost = [name for name, error in failures.items() if isinstance(error, HostLost)]
+        lost = [name for name, error in failures.items() if is_silent(error)]
         findings += judge_lost(lost, _lineage(conversations, lost, statuses))
     for some, _ in found.values():
         findings += some
@@ -197,7 +197,7 @@ def judge_lost(lost: Iterable[str], counts: Iterable[m.LineageCounts]) -> list[F
         # several hosts may know the same keys
         known = max((answer.keys.get(name, 0) for answer in counts), default=0)
         what = (
-            f"at least {known}, from which keys on other hosts were made" if known else "the others know none by name"
+            f"it has held at least {known}, from which keys on other hosts were made" if known else "others know none"
         )
         findings.append(
             Finding(

@@ -18,7 +18,7 @@ from sshmap.client.conversations import BULK, Conversations
 from sshmap.client.destination import Directory
 from sshmap.client.receiving import receive_file
 from sshmap.client.results import Transfer, silent
-from sshmap.errors import HostKeyRefused, HostLost, HostNotReady, InvalidKey, NothingMatched, ProtocolError, SshmapError
+from sshmap.errors import HostLost, InvalidKey, NothingMatched, ProtocolError, SshmapError, is_silent
 from sshmap.model import check_name, show
 from sshmap.protocol.messages import Get, Item, Passed, Problem, Served
 from sshmap.transport.session import Session
@@ -87,7 +87,7 @@ def _by_host(conversations: Conversations, names: Iterable[str]) -> dict[str, li
 
 def _told(error: SshmapError, host: str, prefix: str, missed: int | None) -> SshmapError:
     """Say what it means that a host was lost."""
-    if not isinstance(error, HostLost) or isinstance(error, ProtocolError | HostNotReady | HostKeyRefused):
+    if not is_silent(error):
         return error
     count = "an unknown number" if missed is None else missed
     return HostLost(

@@ -67,6 +67,14 @@ def prune(conversations: Conversations, spec: JobSpec) -> int:
                 raise ProtocolError("it speaks of stale outputs without end, or out of order", host=session.host)
         raise ProtocolError(f"{type(message).__name__} came instead of directories", host=session.host)
 
+    def forget(session: Session) -> m.Removed:
+        return session.ask(m.Prune(job=spec, swept=True), m.Removed)
+
     counts, failures = conversations.gather(lambda name: conversations.ask(name, ask))
     raise_failures(failures, {})
-    return sum(counts.values()) + sweep(conversations, [row for rows in found.values() for row in rows], orphaned=True)
+    directories = [row for rows in found.values() for row in rows]
+    swept = sweep(conversations, directories, orphaned=True)
+    if directories:
+        _, failures = conversations.gather(lambda name: conversations.ask(name, forget), found)
+        raise_failures(failures, {})
+    return sum(counts.values()) + swept

@@ -43,7 +43,7 @@ which is spoken from then on.
                                                Progress{queued, running, sending, done, failed, …}*
                                                StaleOutputs{directories}* RunEnded{done, failed, size, kept, …} | Problem
     Sweep{directories, orphaned}; …            Removed{count, size}; …
-    Prune{job}                                 StaleOutputs{directories}* Removed{count, size}
+    Prune{job, swept}                          StaleOutputs{directories}* Removed{count, size}
     Eval{name, command}                        data* (stdout), Said{text}*, Exited{code}
     Exec{command}                              as Eval
     Relay{peer}                                RelayItem{id, name, receipt, members, replace}, data*, End{size, digest}; …

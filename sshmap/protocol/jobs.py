@@ -173,6 +173,8 @@ class Prune(Message, frozen=True, kw_only=True):
     """Deletes the outputs of a map or merge whose inputs are gone; of a fan-out, asks for their directories, for a Sweep."""
 
     job: JobSpec
+    #: forget instead what a fan-out has made of inputs that are gone: its outputs were swept on all hosts
+    swept: bool = False
 
 
 class Eval(Message, frozen=True, kw_only=True):

@@ -199,25 +199,40 @@ class Store:
         total = self.keys.total(prefix)
         # also where there are none: what a fan-out failed to make there is not missed any more
         if total.keys or self.ledger.db.execute("SELECT 1 FROM runs LIMIT 1").fetchone():
-            self.insist(lambda: self._discard([prefix], exact=False))
+            self.insist(lambda: self._discard(prefix))
         if total.keys:
             self._tidy()
         return total
 
-    def remove_each(self, names: Sequence[str]) -> Total:
-        """Delete those of the names that are keys, in one transaction; return how many there were. Works on a full disk."""
-        total = self.keys.total_of(names)
-        if total.keys:
-            self.insist(lambda: self._discard(names, exact=True))
+    def remove_each(
+        self, names: Sequence[str], choose: Callable[[Sequence[str]], Sequence[str]] = lambda names: names
+    ) -> Total:
+        """Delete those of the names that are keys, in one transaction; return how many there were. Works on a full disk.
+
+        Args:
+            names: the names.
+            choose: within the transaction, returns those that are still to be deleted.
+        """
+        total = self.keys.total_of([])
+
+        def discard() -> None:
+            nonlocal total
+            with self.ledger.change():
+                chosen = choose(names)
+                total = self.keys.total_of(chosen)
+                for name in chosen:
+                    self.keys.discard(name, exact=True)
+                self.ledger.bump()
+
+        if self.keys.total_of(names).keys:
+            self.insist(discard)
             self._tidy()
         return total
 
-    def _discard(self, prefixes: Sequence[str], *, exact: bool) -> None:
+    def _discard(self, prefix: str) -> None:
         with self.ledger.change():
-            for prefix in prefixes:
-                self.keys.discard(prefix, exact=exact)
-                if not exact:
-                    note_removal(self.ledger, prefix)
+            self.keys.discard(prefix)
+            note_removal(self.ledger, prefix)
             self.ledger.bump()
 
     def _tidy(self) -> None:

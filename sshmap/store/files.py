@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from sshmap.errors import DigestMismatch, KeyExists, NoSpace, SshmapError
-from sshmap.model import show
+from sshmap.model import show, typed
 from sshmap.store.layout import Root, remove_tree
 from sshmap.store.seal import Seal
 
@@ -225,4 +225,4 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _damaged(name: str) -> str:
-    return f"sshmap rm {show(name)}, then make or copy it again"
+    return f"{typed('sshmap', 'rm', show(name))}, then make or copy it again"

@@ -198,7 +198,7 @@ class Keys:
 
     def total_of(self, names: Sequence[str]) -> Total:
         """Count those of the names that are keys."""
-        totals = [self.total(name, exact=True) for name in names]
+        totals = [self.total(name, exact=True) for name in names] or [Total(0, 0, 0, 0)]
         return Total(*(sum(column) for column in zip(*totals, strict=True)))
 
     def maker(self, identity: bytes | None) -> Maker | None:

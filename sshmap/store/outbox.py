@@ -159,6 +159,10 @@ class Outbox:
             yield from ((output, Receipt(maker, inputs), member) for output, inputs, member in rows)
             after = rows[-1][0]
 
+    def forget_fanouts(self, outputs: list[str]) -> None:
+        """Delete the records of some tasks; within a transaction."""
+        self._db.executemany("DELETE FROM fanouts WHERE output = ?", [(output,) for output in outputs])
+
     def any_fanout_below(self, outdir: str) -> bool:
         """Say whether fan-out tasks with outputs below a directory have ended here, be it that they made nothing."""
         query = "SELECT 1 FROM fanouts WHERE output >= ? AND output < ? LIMIT 1"

@@ -109,6 +109,21 @@ class Tasks:
             )
         return found
 
+    def undone(self, run: Run, outdir: str, outputs: list[str]) -> set[str]:
+        """Return those outputs whose newest task, of the other runs with this OUTDIR, has failed or is unfinished."""
+        query = "SELECT seq FROM runs JOIN jobs ON jobs.id = job WHERE outdir = ? AND seq <> ? ORDER BY seq"
+        states: dict[str, str] = {}
+        for (seq,) in self._db.execute(query, (outdir, run.seq)).fetchall():
+            for start in range(0, len(outputs), _BATCH):
+                some = outputs[start : start + _BATCH]
+                marks = ",".join("?" * len(some))
+                states |= dict(
+                    self._db.execute(
+                        f"SELECT output, state FROM tasks WHERE run = ? AND output IN ({marks})", (seq, *some)
+                    )
+                )
+        return {output for output, state in states.items() if state != "done"}
+
     def any_of(self, run: Run) -> bool:
         """Say whether a run has tasks."""
         return self._db.execute("SELECT 1 FROM tasks WHERE run = ? LIMIT 1", (run.seq,)).fetchone() is not None

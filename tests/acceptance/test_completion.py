@@ -85,6 +85,8 @@ def terminal(typed: CommandLine) -> Iterator[Terminal]:
         ("sshmap cp sm://bucket/logs/t", "sshmap cp sm://bucket/logs/tuesday "),
         ("sshmap rm sm://bucket/logs/deep/", r"sshmap rm sm://bucket/logs/deep/er/only\ one "),
         ("sshmap cat sm://bucket/nothing", "sshmap cat sm://bucket/nothing"),
+        ("sshmap cp sm:/b", "sshmap cp sm:/b"),
+        ("SSHMAP_INVENTORY=none.toml sshmap --local 2 ls sm://bucket/lot", "--local 2 ls sm://bucket/lots "),
         ("sshmap health --hosts local0,lo", "sshmap health --hosts local0,local"),
     ],
 )

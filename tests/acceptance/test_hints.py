@@ -32,6 +32,13 @@ def test_hint_about_a_directory_with_spaces_works_as_typed(typed: CommandLine) -
     assert (done.code, "done: 1 ok" in done.err) == (0, True), hint(refused)
 
 
+def test_hint_about_a_purge_names_the_hosts_that_were_chosen(typed: CommandLine) -> None:
+    typed.succeed("--local", "2", "up")
+    refused = typed("--local", "2", "down", "--purge", "--hosts", "local1")
+    assert hint(refused).endswith(": sshmap --local 2 down --purge -y --hosts local1")
+    assert typed.shell(hint(refused).rpartition(": ")[2]).err == "down: local1, root deleted\n"
+
+
 @pytest.mark.parametrize("variables", [{}, {"SSHMAP_LOCAL": "2"}])
 def test_cluster_that_was_not_typed_is_not_named_in_hints(typed: CommandLine, variables: dict[str, str]) -> None:
     typed.environment.update(variables)

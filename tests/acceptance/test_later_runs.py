@@ -56,6 +56,22 @@ def test_other_verbs_keep_what_is_done_as_well(filled: CommandLine, verb: str) -
     assert "done: 1 ok, 0 failed, 6 kept" in last(kept)
 
 
+@pytest.mark.parametrize("verb", ["map", "fanout"])
+def test_what_lies_where_the_newest_run_failed_is_not_kept(filled: CommandLine, verb: str) -> None:
+    job = (verb, "sm://b/in/", "sm://b/out/")
+    oldest, newer, newest = ("cat > o; echo {} >> o; " + ("echo o" if verb == "fanout" else "cat o") for _ in range(3))
+    filled.succeed(*job, oldest.format("oldest"))
+    failed = filled(*job, newer.format("newer") + "; ! grep -q bad o", "--replace")
+    assert (failed.code, "6 ok, 1 failed" in failed.err) == (1, True), failed.err
+    # the oldest run's output still lies where the newer one failed
+    refused = filled(*job, newest.format("newest"), "--keep-done")
+    assert (refused.code, "sm://b/out/broken" in refused.err, "--replace" in refused.err) == (4, True, True)
+    both = filled.succeed(*job, newest.format("newest"), "--keep-done", "--replace")
+    assert "done: 1 ok, 0 failed, 6 kept" in last(both)
+    said = b"".join(filled.succeed("cat", "sm://b/out/").out.split(b"good"))
+    assert (said.count(b"newest"), said.count(b"newer"), said.count(b"oldest")) == (1, 6, 0)
+
+
 def test_changed_input_is_not_kept(filled: CommandLine) -> None:
     filled.succeed("map", "sm://b/in/", "sm://b/out/", "cat")
     filled.succeed("rm", "sm://b/in/k1")
@@ -106,6 +122,9 @@ def test_outputs_whose_input_is_gone_are_named_and_pruned(
     assert len(gone) == 2 * outputs
     assert all("k1" in name or "k2" in name for name in gone)
     assert "gone" not in filled.succeed(*job).err
+    # what was pruned is made again when its input is back
+    filled.succeed("cp", "-", "sm://b/in/k1", stdin=b"good 1\n")
+    assert "done: 1 ok, 0 failed, 5 kept" in last(filled.succeed(*job))
 
 
 def test_nothing_is_pruned_where_a_task_fails(filled: CommandLine) -> None:

@@ -116,3 +116,26 @@ def test_fanouts_orphans_are_counted_by_what_all_hosts_hold(store: Store) -> Non
     record(store, "out/b/", spec, "in/b", 3)
     assert Orphans(store, spec).count(0, held(spec, "out/b/", 2)) == 2
     assert Orphans(store, spec).count(0, Holdings()) == 0
+
+
+def test_output_is_not_removed_if_its_input_is_back_by_then(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, orphans = job(), Orphans(store, job())
+    add(store, "out/b", spec, "in/b")
+    add(store, "out/c", spec, "in/c")
+    found = list(orphans.names())
+    monkeypatch.setattr(orphans, "names", lambda: iter(found))
+    add(store, "in/b")
+    add(store, "out/c", job(command="tac"), "in/c")
+    assert orphans.remove() == (0, 0)
+    assert [row.name for row in store.keys.scan("")] == ["in/b", "out/b", "out/c"]
+
+
+def test_records_of_orphans_are_forgotten_and_no_others(store: Store) -> None:
+    spec = job(Verb.FANOUT)
+    add(store, "in/a")
+    for number in range(600):
+        record(store, f"out/{number}/", spec, f"in/{number}")
+    record(store, "out/a/", spec, "in/a")
+    Orphans(store, spec).forget()
+    assert list(Orphans(store, spec).directories()) == []
+    assert [*Outbox(store.ledger).fanouts(["out/a/", "out/7/"])] == ["out/a/"]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from sshmap.agent.host import logind
 from sshmap.agent.host.peers import open_peer
-from sshmap.errors import SshmapError
+from sshmap.errors import ConnectionDropped, SshmapError
 from sshmap.model import Peer
 from sshmap.protocol.messages import Diagnosis, Ping, Served
 from sshmap.store.layout import Root
 
 #: peers asked at the same time
 AT_ONCE = 8
+#: how often a peer is asked that drops the connection, and seconds that the first pause takes at most
+TRIES, PAUSE = 6, 0.2
 
 
 def diagnose(root: Root) -> Diagnosis:
@@ -28,9 +32,17 @@ def diagnose(root: Root) -> Diagnosis:
 
 def _reach(root: Root, peer: Peer) -> str:
     """Return why a peer cannot be reached, or nothing."""
-    try:
-        with contextlib.closing(open_peer(root, peer)) as session:
-            session.ask(Ping(), Served)
-    except SshmapError as exc:
-        return exc.message
-    return ""
+    why = ""
+    for tries in range(TRIES):
+        try:
+            with contextlib.closing(open_peer(root, peer)) as session:
+                session.ask(Ping(), Served)
+        except ConnectionDropped as exc:
+            # all hosts ask at once, and the sshd of one lets only some connections wait for their login (MaxStartups)
+            why = exc.message
+            time.sleep(random.uniform(0, PAUSE * 2**tries))  # noqa: S311  # no secret
+        except SshmapError as exc:
+            return exc.message
+        else:
+            return ""
+    return why

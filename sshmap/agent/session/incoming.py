@@ -104,9 +104,12 @@ class Incoming:
 
     def _adopt(self, handed: Handed, path: str) -> Content:
         """Link a file that was handed over to a path; a file that can still be written to is copied."""
-        with open(self._taken(), "rb", buffering=0) as file:
-            if link_or_copy(file.fileno(), path):
-                return _examined(file.fileno(), handed)
+        fd = self._taken()
+        try:
+            if link_or_copy(fd, path):
+                return _examined(fd, handed)
+        finally:
+            os.close(fd)
         with open(path, "rb", buffering=0) as file:
             return _examined(file.fileno(), handed)
 

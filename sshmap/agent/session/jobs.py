@@ -5,8 +5,9 @@ The order of the requests of a fan-out is drawn in `sshmap.agent.shuffle`.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sshmap.agent.session.following import Following
@@ -98,15 +99,24 @@ class ServedJobs:
         """Delete what other work left beside fresh fan-out outputs, or outputs whose inputs are gone."""
         count = size = 0
         for row in request.directories:
-            for name, receipt in list(self._store.keys.below(row.output)):
-                if (receipt == row.receipt) is request.orphaned:
-                    removed = self._store.remove(name, exact=True)
-                    count, size = count + removed.keys, size + removed.size
+            names = [name for name, _ in self._store.keys.below(row.output)]
+            removed = self._store.remove_each(
+                names, functools.partial(self._to_sweep, row.receipt, orphaned=request.orphaned)
+            )
+            count, size = count + removed.keys, size + removed.size
         self._writer.message(m.Removed(count=count, size=size))
+
+    def _to_sweep(self, receipt: Receipt, names: Sequence[str], *, orphaned: bool) -> list[str]:
+        receipts = self._store.keys.receipts(list(names))
+        return [name for name, there in receipts.items() if (there == receipt) is orphaned]
 
     def prune(self, request: m.Prune) -> None:
         """Delete the outputs of a map or merge whose inputs are gone, or say in which directories those of a fan-out lie."""
         orphans = Orphans(self._store, request.job)
+        if request.swept:
+            orphans.forget()
+            self._writer.message(m.Removed(count=0, size=0))
+            return
         if request.job.maker.verb is not Verb.FANOUT:
             count, size = orphans.remove()
             self._writer.message(m.Removed(count=count, size=size))

@@ -66,9 +66,13 @@ class Orphans:
 
     def _missing(self, made: Sequence[tuple[str, tuple[str, ...]]]) -> Iterable[bool]:
         """Say of each output whether all its inputs lay in INDIR and none of them is there now."""
-        present = self._store.keys.receipts([member for _, members in made for member in members])
+        # the first of each, as there may be very many of a merge
+        present = self._store.keys.receipts([members[0] for _, members in made if members])
         for _, members in made:
-            yield bool(members) and all(self._is_input(name) and name not in present for name in members)
+            yield bool(members) and members[0] not in present and all(map(self._is_gone, members))
+
+    def _is_gone(self, name: str) -> bool:
+        return self._is_input(name) and self._store.keys.get(name) is None
 
     def _is_input(self, name: str) -> bool:
         return name.startswith(self._source.prefix) and self._source.picks(name)
@@ -78,6 +82,19 @@ class Orphans:
         keys = size = 0
         names = self.names()
         while some := list(itertools.islice(names, _BATCH)):
-            removed = self._store.remove_each(some)
+            # looked at again while nobody else writes: an input may be back, or an output be other work's now
+            removed = self._store.remove_each(some, self._still)
             keys, size = keys + removed.keys, size + removed.size
         return keys, size
+
+    def _still(self, names: Sequence[str]) -> list[str]:
+        receipts = self._store.keys.receipts(list(names))
+        own = [name for name, receipt in receipts.items() if receipt and receipt.maker == self._maker]
+        made = [(name, self._store.keys.members_of(name)) for name in own]
+        return [name for name, is_gone in zip(own, self._missing(made), strict=True) if is_gone]
+
+    def forget(self) -> None:
+        """Delete the records of a fan-out's tasks whose outputs were deleted as orphans."""
+        while some := list(itertools.islice(self.directories(), _BATCH)):
+            with self._store.ledger.change():
+                Outbox(self._store.ledger).forget_fanouts([output for output, _ in some])

@@ -164,21 +164,30 @@ class Planning:
             yield expand.Decision(task=task) if inputs_in_run.get(task.output) == task.inputs else judge(task)
 
     def _judge_keys(self, outputs: list[str]) -> Callable[[NewTask], expand.Decision]:
-        existing = self._store.keys.receipts(outputs)
-        return lambda task: expand.judge_key(task, existing, keeps=self._keeps, replace=self.spec.replace)
+        existing, undone = self._store.keys.receipts(outputs), self._undone(outputs)
+
+        def judge(task: NewTask) -> expand.Decision:
+            keeps = self._maker.__eq__ if task.output in undone else self._keeps
+            return expand.judge_key(task, existing, keeps=keeps, replace=self.spec.replace)
+
+        return judge
 
     def _judge_fanouts(self, outputs: list[str]) -> Callable[[NewTask], expand.Decision]:
-        records = Outbox(self._store.ledger).fanouts(outputs)
+        records, undone = Outbox(self._store.ledger).fanouts(outputs), self._undone(outputs)
 
         def judge(task: NewTask) -> expand.Decision:
             receipt, record = Receipt(self._maker, task.inputs), records.get(task.output)
-            if self.spec.keep_done and record and record[0].inputs == task.inputs:
+            if self.spec.keep_done and record and record[0].inputs == task.inputs and task.output not in undone:
                 receipt = record[0]
             complete = receipt if self._holdings.is_complete(task.output, receipt, record) else None
             rivals = self._holdings.rivals(task.output, complete or Receipt(self._maker, task.inputs))
             return expand.judge_fanout(task, complete=complete, rivals=rivals, replace=self.spec.replace)
 
         return judge
+
+    def _undone(self, outputs: list[str]) -> set[str]:
+        """Return the outputs that the newest work on them has not made: what lies there is from older work, and is not kept."""
+        return self._tasks.undone(self.run, self.spec.outdir, outputs) if self.spec.keep_done else set()
 
     def _keeps(self, maker: bytes) -> bool:
         """Say whether outputs of a maker count as done: those of this job, and if it keeps what is done, of any with its verb."""

@@ -267,7 +267,7 @@ class ServedSession:
         ring, found = Ring(self._hello.ring), {host: set[str]() for host in request.hosts}
         for name in itertools.chain.from_iterable(self.store.keys.lineages()):
             names = found.get(ring.place(name))
-            if names is not None and len(names) < _MOST_NAMES:
+            if names is not None and len(names) < _MOST_NAMES // len(found):
                 names.add(name)
         self.writer.message(m.LineageCounts(keys={host: len(names) for host, names in found.items()}))
 
