@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, kw_only=True):
         if not self.words:
             return hint
         verbs = "|".join(typer.main.get_group(app).commands)
-        return re.sub(rf"\bsshmap (?=(?:{verbs})\b)", lambda _: f"sshmap {typed(*self.words)} ", hint)
+        return re.sub(rf"(?<![\w./-])sshmap (?=(?:{verbs})\b)", lambda _: f"sshmap {typed(*self.words)} ", hint)
 
     @property
     def manner(self) -> Manner:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from sshmap.errors import ProtocolError, Refused
 from sshmap.model import Maker, Receipt
@@ -117,6 +118,21 @@ def check_receipts(host: str, orphaned: m.StaleOutputs, maker: Maker) -> None:
     identity = digest_maker(maker)
     if any(row.receipt.maker != identity for row in orphaned.directories):
         raise ProtocolError("it would have outputs of other work deleted", host=host)
+
+
+def check_order(host: str, rows: Sequence[m.OutputDirectory], before: int) -> None:
+    """Refuse directories that are not in order, each once, or that do not end.
+
+    Args:
+        host: whose answer it is.
+        rows: those of a page, and the one before it.
+        before: how many came before the page.
+
+    Raises:
+        ProtocolError: there are some.
+    """
+    if before + len(rows) > MOST_ROWS or any(one.output >= other.output for one, other in itertools.pairwise(rows)):
+        raise ProtocolError("it speaks of stale outputs without end, or out of order", host=host)
 
 
 def check_accepted(plans: dict[str, m.Planned]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from sshmap.client.conversations import Conversations
-from sshmap.client.job_answers import MOST_ROWS, check_directories, check_receipts
+from sshmap.client.job_answers import check_directories, check_order, check_receipts
 from sshmap.client.results import raise_failures
 from sshmap.errors import ProtocolError
 from sshmap.model import JobSpec, parse_name
+from sshmap.placement import Ring
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
@@ -49,32 +49,31 @@ def prune(conversations: Conversations, spec: JobSpec) -> int:
     Raises:
         SshmapError: a host did not do it.
     """
-    found: dict[str, list[m.OutputDirectory]] = {}
-
-    def ask(session: Session) -> int:
-        found[session.host] = []
-        for message in session.stream(m.Prune(job=spec), m.Removed):
-            if isinstance(message, m.Removed):
-                return message.count
-            if not isinstance(message, m.StaleOutputs):
-                break
-            check_directories(session.host, message, parse_name(spec.outdir), conversations.ring)
-            check_receipts(session.host, message, spec.maker)
-            before = found[session.host][-1:]
-            found[session.host] += message.directories
-            names = [row.output for row in (*before, *message.directories)]
-            if len(found[session.host]) > MOST_ROWS or any(one >= other for one, other in itertools.pairwise(names)):
-                raise ProtocolError("it speaks of stale outputs without end, or out of order", host=session.host)
-        raise ProtocolError(f"{type(message).__name__} came instead of directories", host=session.host)
-
-    def forget(session: Session) -> m.Removed:
-        return session.ask(m.Prune(job=spec, swept=True), m.Removed)
-
-    counts, failures = conversations.gather(lambda name: conversations.ask(name, ask))
+    answers, failures = conversations.gather(
+        lambda name: conversations.ask(name, lambda session: _pruned(session, spec, conversations.ring))
+    )
     raise_failures(failures, {})
-    directories = [row for rows in found.values() for row in rows]
+    directories = [row for _, rows in answers.values() for row in rows]
     swept = sweep(conversations, directories, orphaned=True)
     if directories:
-        _, failures = conversations.gather(lambda name: conversations.ask(name, forget), found)
+        request = m.Prune(job=spec, swept=True)
+        _, failures = conversations.gather(
+            lambda name: conversations.ask(name, lambda session: session.ask(request, m.Removed)), answers
+        )
         raise_failures(failures, {})
-    return sum(counts.values()) + swept
+    return sum(count for count, _ in answers.values()) + swept
+
+
+def _pruned(session: Session, spec: JobSpec, ring: Ring) -> tuple[int, list[m.OutputDirectory]]:
+    """Have a host delete its orphans; return how many it did, and the directories in which those of a fan-out lie."""
+    found: list[m.OutputDirectory] = []
+    for message in session.stream(m.Prune(job=spec), m.Removed):
+        if isinstance(message, m.Removed):
+            return message.count, found
+        if not isinstance(message, m.StaleOutputs):
+            break
+        check_directories(session.host, message, parse_name(spec.outdir), ring)
+        check_receipts(session.host, message, spec.maker)
+        check_order(session.host, [*found[-1:], *message.directories], len(found))
+        found += message.directories
+    raise ProtocolError(f"{type(message).__name__} came instead of directories", host=session.host)

@@ -68,3 +68,17 @@ def test_files_that_a_command_names_are_found(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert unshipped(command, []) == named
     assert unshipped(command, [tmp_path / "elsewhere" / "clean.py"]) == []
+
+
+def test_files_elsewhere_are_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts have programs and data of their own at absolute names, unless these are below the home directory."""
+    home, elsewhere = tmp_path / "own", tmp_path / "elsewhere"
+    for folder in (home, elsewhere):
+        folder.mkdir()
+        (folder / "clean.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(home))
+    assert unshipped(f"python {elsewhere}/clean.py", []) == []
+    assert unshipped(f"python {home}/clean.py; python {home}/clean.py", []) == [f"{home}/clean.py"]
+    assert unshipped("python own/clean.py", []) == ["own/clean.py"]
+    assert unshipped("python own/", []) == []

@@ -9,7 +9,19 @@ import re
 import pytest
 
 from sshmap import errors
-from sshmap.errors import BY_NAME, HostLost, HostsFailed, KeyExists, SshmapError, UsageError
+from sshmap.errors import (
+    BY_NAME,
+    HostKeyRefused,
+    HostLost,
+    HostNotReady,
+    HostsFailed,
+    KeyExists,
+    NoSpace,
+    ProtocolError,
+    SshmapError,
+    UsageError,
+    is_silent,
+)
 
 #: exit codes as design.md and README have them
 EXIT_CODES = {
@@ -78,3 +90,8 @@ def test_several_hosts_failing_keeps_failures_and_results_and_takes_the_gravest_
     assert error.exit_code == KeyExists.exit_code
     assert (error.failures, error.results) == (failures, {"h3": "ok"})
     assert str(error) == "h1: gone (and 1 more hosts)"
+
+
+def test_silent_hosts_are_told_from_those_that_answer() -> None:
+    errors = [HostLost("x"), HostNotReady("x"), HostKeyRefused("x"), ProtocolError("x"), NoSpace("x")]
+    assert [is_silent(error) for error in errors] == [True, False, False, False, False]

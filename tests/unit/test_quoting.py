@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sshmap.agent.host import peers
+from sshmap.cli.app import Settings
 from sshmap.model import typed
 from sshmap.store.layout import Root
 from sshmap.transport.launching import launch, launch_line
@@ -103,3 +104,23 @@ def test_key_is_taken_out_of_the_file_that_new_ones_are_added_to(name: str, file
         known_hosts=tuple(os.path.expanduser(file) for file in files),
     )  # fmt: skip
     assert forget_key(resolved) == line
+
+
+@pytest.mark.parametrize(
+    ("words", "hint", "typed_hint"),
+    [
+        ((), "sshmap up", "sshmap up"),
+        (
+            ("-i", "my lab"),
+            "look, then sshmap up; sshmap trust",
+            "look, then sshmap -i 'my lab' up; sshmap -i 'my lab' trust",
+        ),
+        (("--local", "3"), "use the newer sshmap", "use the newer sshmap"),
+        (("--local", "3"), "see ~/.sshmap up there", "see ~/.sshmap up there"),
+        (("-i", r"a\1b"), "sshmap rm x", r"sshmap -i 'a\1b' rm x"),
+    ],
+)
+def test_commands_of_a_hint_are_about_the_cluster_that_was_named(
+    words: tuple[str, ...], hint: str, typed_hint: str
+) -> None:
+    assert Settings(words=words).typed(hint) == typed_hint
