@@ -101,15 +101,18 @@ def in_bash(run: Callable[[], int]) -> int:
     Args:
         run: runs the app, which answers on stdout.
     """
-    broken = split_arg_string(os.environ.get("COMP_WORDS", ""))
+    raw = os.environ.get("COMP_WORDS", "")
+    broken = split_arg_string(raw)
     words, number = joined(broken, int(os.environ.get("COMP_CWORD", "0")))
     os.environ["COMP_WORDS"], os.environ["COMP_CWORD"] = shlex.join(words), str(number)
     # where it has broken a word, bash replaces only what stands behind the colon; within quotes it breaks none
     known = words[number].rfind(":") + 1 if number < len(words) and words[number] not in broken else 0
     with contextlib.redirect_stdout(io.StringIO()) as answer:
         code = run()
+    # within quotes that are still open, bash takes what it is given as it is
+    quoted = not known and number < len(words) and any(raw.endswith(quote + words[number]) for quote in "\"'")
     for line in answer.getvalue().splitlines():
-        sys.stdout.write(re.sub(r"([^\w@%+=:,./-])", r"\\\1", line[known:]) + "\n")
+        sys.stdout.write((line if quoted else re.sub(r"([^\w@%+=:,./-])", r"\\\1", line[known:])) + "\n")
     return code
 
 

@@ -7,12 +7,17 @@ import os
 import re
 import select
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+import typer
 
-from sshmap.cli.completion import joined
+from sshmap import Cluster
+from sshmap.cli.app import app
+from sshmap.cli.completion import joined, offer_keys
+from sshmap.client.listing import Folder
 from tests.acceptance.conftest import LIMIT, CommandLine
 from tests.conftest import processes_below, wait_until
 
@@ -86,6 +91,8 @@ def terminal(typed: CommandLine) -> Iterator[Terminal]:
         ("sshmap rm sm://bucket/logs/deep/", r"sshmap rm sm://bucket/logs/deep/er/only\ one "),
         ("sshmap cat sm://bucket/nothing", "sshmap cat sm://bucket/nothing"),
         ("sshmap cp sm:/b", "sshmap cp sm:/b"),
+        ("sshmap cat 'sm://bucket/logs/mon", "sshmap cat 'sm://bucket/logs/monday' "),
+        ('sshmap cat "sm://bucket/logs/deep/', 'sshmap cat "sm://bucket/logs/deep/er/only one" '),
         ("SSHMAP_INVENTORY=none.toml sshmap --local 2 ls sm://bucket/lot", "--local 2 ls sm://bucket/lots "),
         ("sshmap health --hosts local0,lo", "sshmap health --hosts local0,local"),
     ],
@@ -98,6 +105,23 @@ def test_tab_completes_in_bash(terminal: Terminal, line: str, shown: str) -> Non
 def test_tab_offers_files_where_no_key_is_begun(terminal: Terminal) -> None:
     terminal.enter("mkdir -p here; touch here/some_file")
     assert "sshmap cp here/some_file #" in terminal.complete("sshmap cp here/some")
+
+
+def test_tab_waits_for_no_host_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, ended = threading.Event(), threading.Event()
+
+    def ls(*_: object, **__: object) -> list[Folder]:
+        answers.wait(LIMIT)
+        ended.set()
+        return [Folder("bucket/")]
+
+    context = typer.Context(typer.main.get_command(app))
+    context.params = {"local": 2, "inventory": None}
+    monkeypatch.setattr(Cluster, "ls", ls)
+    assert offer_keys(context, "sm://") == []
+    assert not ended.is_set()
+    answers.set()
+    wait_until(ended.is_set, what="the listing goes on")
 
 
 def test_tab_starts_nothing(typed: CommandLine) -> None:

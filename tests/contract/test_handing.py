@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sshmap.agent.session import incoming
-from sshmap.protocol.messages import Handed, Problem, Put, PutResult
+from sshmap.protocol.messages import End, Handed, Problem, Put, PutResult
 from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
 from sshmap.transport.session import Session
@@ -68,6 +68,18 @@ def test_transport_that_cannot_hand_files_over_sends_nothing_and_goes_on(session
         os.close(fd)
         assert put(session, "b/k", CONTENT).fresh
     results(session)
+    assert get(session, "b/k") == CONTENT
+
+
+def test_what_was_gathered_is_sent_once_where_a_file_cannot_be_handed_over(
+    session: Session, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where too many files of the user are on their way: its Put is sent with the content that follows instead."""
+    monkeypatch.setattr(session.channel, "hand", lambda frame, fd: False)
+    assert not hand(session, source)
+    session.writer.data(CONTENT)
+    session.writer.message(End(size=len(CONTENT), digest=digest_of(CONTENT)), flush=False)
+    assert [(result.name, result.fresh) for result in results(session)] == [("b/k", True)]
     assert get(session, "b/k") == CONTENT
 
 
