@@ -144,6 +144,7 @@ class JobRun:
             raise JobFailed(result)
         if self._prunes and result.orphans:
             result.pruned, result.orphans = prune(self._conversations, self.spec), 0
+            result.seconds = time.monotonic() - began
         return result
 
     def _plan(self) -> dict[str, SshmapError]:
