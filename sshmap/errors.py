@@ -21,6 +21,7 @@ SshmapError                      70  a bug in sshmap, unless a subclass says oth
 ├── DigestMismatch                5  content is not what was written
 ├── NoSpace                       6  the disk is full
 ├── TimeLimit                     7  a limit set by the user has passed
+├── Cancelled                   130  the run was cancelled
 └── HostsFailed                   …  several hosts failed; takes the gravest code
 """
 
@@ -157,6 +158,12 @@ class TimeLimit(SshmapError):
     exit_code = 7
 
 
+class Cancelled(SshmapError):
+    """The run was ended before it was done, by somebody who wanted that."""
+
+    exit_code = 130
+
+
 class HostsFailed(SshmapError):
     """Several hosts failed; successes are kept beside the failures.
 
@@ -198,6 +205,7 @@ BY_NAME: dict[str, type[SshmapError]] = {
         DigestMismatch,
         NoSpace,
         TimeLimit,
+        Cancelled,
     )
 }
 
@@ -205,3 +213,7 @@ BY_NAME: dict[str, type[SshmapError]] = {
 def is_silent(error: SshmapError) -> bool:
     """Say whether a host does not answer at all; not whether it answers something wrong, or is not set up."""
     return isinstance(error, HostLost) and not isinstance(error, ProtocolError | HostNotReady | HostKeyRefused)
+
+
+class Interrupted(BaseException):
+    """The user has pressed Ctrl-C (SIGINT); a class of our own, as some libraries catch KeyboardInterrupt."""

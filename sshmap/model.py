@@ -6,6 +6,9 @@ States of a task::
       ▲                 │  │ └─fanout commit─► sending ──last file arrived──► done
       ├──worker lost────┘  └──command failed──► failed ◄──peer refused──┤
       └──────────────────────files lost, or its input changed───────────┘
+
+A failed task that may be tried again is queued instead. In a run that is cancelled or halted, a task that would be
+queued is cancelled, and so are those that run, when they are ended.
 """
 
 from __future__ import annotations
@@ -62,6 +65,28 @@ class TaskState(enum.Enum):
     DONE = "done"
     #: its command failed, or its output was refused
     FAILED = "failed"
+    #: its run was ended before it was done
+    CANCELLED = "cancelled"
+
+
+class Ending(enum.Enum):
+    """Why no task of a run begins any more, though some are left."""
+
+    #: somebody cancelled it
+    CANCELLED = "cancelled"
+    #: more of its tasks failed than it was allowed
+    HALTED = "halted"
+
+
+class Force(enum.IntEnum):
+    """What becomes of the running commands of a run that is ended."""
+
+    #: they go on to their ends
+    WAIT = 0
+    #: they are sent SIGTERM, and SIGKILL if that does not end them
+    TERM = 1
+    #: they are sent SIGKILL
+    KILL = 2
 
 
 #: bytes of a file
@@ -87,6 +112,16 @@ class AttemptEnd(enum.Enum):
     RETURNED = "returned"
     #: its input changed, and the task was queued again
     OVERTAKEN = "overtaken"
+    #: its run was cancelled or halted
+    CANCELLED = "cancelled"
+
+
+class Owed(msgspec.Struct, frozen=True, array_like=True):
+    """A cancelled run, and the hosts that have not been told."""
+
+    run: str
+    force: Force
+    hosts: tuple[str, ...]
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):

@@ -147,9 +147,8 @@ def statuses(cluster: Cluster, place: Place) -> object:
 
 
 def jobs(cluster: Cluster, place: Place) -> object:
-    results, failures = cluster.jobs()
     # the newest: of more than two hundred runs, the daemon forgets the oldest now and then
-    return raised(failures, {host: rows[:100] for host, rows in results.items()})
+    return [(run.run, run.states) for run in cluster.jobs()[:100]]
 
 
 def remove(cluster: Cluster, place: Place) -> object:

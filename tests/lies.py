@@ -178,8 +178,7 @@ def relay(cluster: Cluster, source: str, target: str) -> object:
 
 
 def jobs(cluster: Cluster, _: Path) -> object:
-    failures = cluster.jobs()[1]
-    raise failures["h0"]
+    return cluster.jobs()
 
 
 def buckets(cluster: Cluster, _: Path) -> object:

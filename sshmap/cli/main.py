@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typer import Abort, Exit
 from typer._click.exceptions import ClickException
 
-from sshmap.cli import completion, verbs_copy, verbs_data, verbs_hosts, verbs_inventory, verbs_jobs
+from sshmap.cli import completion, verbs_copy, verbs_data, verbs_hosts, verbs_inventory, verbs_jobs, verbs_runs
 from sshmap.cli.app import app, settings
 from sshmap.cli.escaping import clean, clean_lines
 from sshmap.client.results import JobFailed, TransferFailed
 from sshmap.errors import HostsFailed, NoSpace, NothingMatched, SshmapError, UsageError
 
 #: importing them adds their commands to the app
-VERBS = (verbs_data, verbs_copy, verbs_jobs, verbs_hosts, verbs_inventory)
+VERBS = (verbs_data, verbs_copy, verbs_jobs, verbs_runs, verbs_hosts, verbs_inventory)
 BROKEN_PIPE = 141
 
 
@@ -42,7 +42,10 @@ def _run(arguments: list[str]) -> int:
     except ClickException as exc:
         exc.show()
         return exc.exit_code
-    except (JobFailed, TransferFailed) as exc:
+    except JobFailed as exc:
+        # the printer has shown all of it
+        return exc.exit_code
+    except TransferFailed as exc:
         # the printer has shown the failures already
         say_hint(exc)
         return exc.exit_code

@@ -48,8 +48,11 @@ class Printer(Protocol):
     def findings(self, findings: Sequence[Finding]) -> None:
         """Show what is wrong, and what mends it."""
 
-    def job(self, result: JobResult) -> None:
-        """Show how a job ended."""
+    def job(self, result: JobResult, hint: str = "") -> None:
+        """Show how a job ended, what to do next if it is not complete, and the last line."""
+
+    def detached(self, result: JobResult) -> None:
+        """Show which run a detached job is."""
 
     def transfer(self, result: Transfer, seconds: float) -> None:
         """Show how a copy ended."""
@@ -106,8 +109,8 @@ class HumanPrinter:
             sys.stdout.write(clean(f"{finding.host or 'here'}: {finding.problem}") + "\n")
             sys.stdout.write(clean(f"    mend: {finding.mend}") + "\n")
 
-    def job(self, result: JobResult) -> None:
-        """Show failures, folded, and the last line."""
+    def job(self, result: JobResult, hint: str = "") -> None:
+        """Show failures, folded, then what to do next, and the last line."""
         _say_folded(result)
         for error in result.lost.values():
             _say(f"error: {error.message}")
@@ -117,11 +120,18 @@ class HumanPrinter:
             _say(
                 f"note: inputs of {result.orphans} outputs are gone; the same command with --prune deletes these outputs"
             )
+        if hint:
+            _say(f"hint: {hint}")
         waiting = f", {result.sending} waiting to send" if result.sending else ""
         pruned = f", {result.pruned} pruned" if result.pruned else ""
+        ended = f", {result.cancelled} cancelled" if result.cancelled else ""
         ran = "nothing to run: " if not result.done and not result.failed and not result.lost else ""
-        counts = f"{result.done} ok, {result.failed} failed, {result.kept} kept{waiting}{pruned}"
+        counts = f"{result.done} ok, {result.failed} failed, {result.kept} kept{ended}{waiting}{pruned}"
         _say(f"{ran}done: {counts}, {human_size(result.size)}, {human_time(result.seconds)}, on {result.cluster}")
+
+    def detached(self, result: JobResult) -> None:
+        """Show the run's number on stdout."""
+        sys.stdout.write(f"{result.number}\n")
 
     def transfer(self, result: Transfer, seconds: float) -> None:
         """Show failures, equal ones once, and the last line of a copy."""
@@ -174,11 +184,13 @@ class JsonPrinter(HumanPrinter):
         """Show one JSON list."""
         self.table([msgspec.structs.asdict(finding) for finding in findings])
 
-    def job(self, result: JobResult) -> None:
-        """Show the result with its failures."""
+    def job(self, result: JobResult, hint: str = "") -> None:
+        """Show the result with its failures; the hint goes to stderr."""
         sys.stdout.write(
             _json({
-                "job": result.job, "ok": result.done, "failed": result.failed, "kept": result.kept, "sending": result.sending,
+                "job": result.job, "number": result.number, "cancelled": result.cancelled,
+                "ending": result.ending.value if result.ending else None,
+                "ok": result.done, "failed": result.failed, "kept": result.kept, "sending": result.sending,
                 "bytes": result.size, "seconds": round(result.seconds, 3),
                 "hosts": {name: msgspec.structs.asdict(host) for name, host in result.hosts.items()},
                 "orphans": result.orphans, "pruned": result.pruned,
@@ -186,6 +198,12 @@ class JsonPrinter(HumanPrinter):
                 "lost": {name: error.message for name, error in result.lost.items()},
             }) + "\n"
         )  # fmt: skip
+        if hint:
+            _say(f"hint: {hint}")
+
+    def detached(self, result: JobResult) -> None:
+        """Show the run."""
+        sys.stdout.write(_json({"job": result.job, "number": result.number}) + "\n")
 
     def transfer(self, result: Transfer, seconds: float) -> None:
         """Show the counts."""
@@ -217,11 +235,13 @@ class NullPrinter(HumanPrinter):
 class QuietPrinter(HumanPrinter):
     """Data and errors only."""
 
-    def job(self, result: JobResult) -> None:
-        """Show failures only."""
+    def job(self, result: JobResult, hint: str = "") -> None:
+        """Show failures only, and what to do next."""
         _say_folded(result)
         for error in result.lost.values():
             _say(f"error: {error.message}")
+        if hint:
+            _say(f"hint: {hint}")
 
     def transfer(self, result: Transfer, seconds: float) -> None:  # noqa: ARG002  # quiet
         """Show failures only."""
@@ -270,7 +290,7 @@ def folded(failures: Sequence[TaskFailure]) -> list[str]:
     for failure in failures:
         groups.setdefault((failure.kind, failure.exit_code, masked(failure.message)), []).append(failure)
     lines = []
-    for group in groups.values():
+    for group in sorted(groups.values(), key=len, reverse=True):
         hosts = fold(dict.fromkeys(failure.host for failure in group))
         first = group[0]
         if len(group) == 1:

@@ -17,7 +17,7 @@ from typing import Any
 
 from sshmap.cli.escaping import clean
 from sshmap.cli.printers import human_size, human_time
-from sshmap.client.jobs import JobProgress
+from sshmap.client.following import JobProgress
 from sshmap.client.results import Counted, silent
 from sshmap.errors import SshmapError
 

@@ -11,23 +11,30 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-INTERRUPTED, TERMINATED = 130, 143
+from sshmap.errors import Interrupted
+
+INTERRUPTED = 130
 #: seconds after a signal in which what was printed may still be written out
 LAST_SECOND = 1.0
 
 
-class Interrupted(BaseException):
-    """SIGINT has come; a class of our own, as some libraries catch KeyboardInterrupt."""
-
-
 class Terminated(BaseException):
-    """SIGTERM has come."""
+    """SIGTERM or SIGHUP has come.
+
+    Args:
+        code: exit code.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 def main() -> NoReturn:
     """Run the command line and end the process with its exit code."""
     signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
     _prepare_streams()
     gc.disable()  # importing makes no garbage, and looking for it takes a tenth of a quick command
     try:
@@ -38,18 +45,18 @@ def main() -> NoReturn:
         code = run(sys.argv[1:])
     except Interrupted:
         _hurry(INTERRUPTED)
-        os.write(2, b"interrupted; the hosts finish what was submitted, and the same command goes on from there\n")
+        os.write(2, b"interrupted\n")
         code = _spoken(INTERRUPTED)
-    except Terminated:
-        _hurry(TERMINATED)
-        code = _spoken(TERMINATED)
+    except Terminated as exc:
+        _hurry(exc.code)
+        code = _spoken(exc.code)
     # threads that wait for hosts may still run; they have nothing to finish
     os._exit(code)
 
 
 def _hurry(code: int) -> None:
     """End the process at the next signal or after `LAST_SECOND`, so that a reader of stdout that does not read cannot hold it."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, lambda *_: os._exit(code))
     signal.setitimer(signal.ITIMER_REAL, LAST_SECOND)
 
@@ -79,5 +86,5 @@ def _interrupt(_: int, __: FrameType | None) -> None:
     raise Interrupted
 
 
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise Terminated
+def _terminate(number: int, _: FrameType | None) -> None:
+    raise Terminated(128 + number)

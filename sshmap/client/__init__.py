@@ -1,14 +1,16 @@
 """Asks every host at once and puts the answers together; the Python API.
 
 `cluster` is the front. `conversations` leases sessions with the hosts, `retrying` begins again what broke,
-`gathering` does something for all hosts at once; `results` is what the calls return.
+`gathering` does something for all hosts at once; `errands` are cancels that some hosts have not been told of; `results` is
+what the calls return.
 
 - Keys: `keys`, the part of the front that is about them. `sources` (what is copied in), `lanes` and `upload`; `download`
   (trees) and `fetching` (one key), by `receiving` contents into a `destination`; `syncing` (trees both ways) and
   `choosing` (what of a tree takes part); `listing`; `reading` (contents to a stream); `removal`.
 - Commands: `jobs`, with `attachments` (the files shipped with one), `job_answers` (what hosts answer about one),
-  `relay` (fan-out files that go through the client) and `sweeping` (outputs that it leaves behind); `commands`, those
-  run ad hoc.
+  `relay` (fan-out files that go through the client) and `sweeping` (outputs that it leaves behind); `following` a run on
+  all hosts; `runs`, the part of the front that is about runs submitted before; `commands`, those run ad hoc, and
+  `terminal`, bash on a host.
 - Hosts: `setup` (`up` and `down`), with `bootstrap` (one host over ssh) and `runtime` (the code that is shipped);
   `doctor`; `trust`.
 """

@@ -20,12 +20,13 @@ import msgspec
 
 from sshmap.client.commands import OUTPUT_LIMIT, Heard, collect, listen, stream_command
 from sshmap.client.conversations import Conversations
-from sshmap.client.jobs import JobRun, Options
+from sshmap.client.jobs import JobRun, Options, again, described
 from sshmap.client.keys import Key, KeyCalls
 from sshmap.client.results import (
     Counted,
     Finding,
     Health,
+    HostPlan,
     JobResult,
     Spoken,
     Status,
@@ -33,6 +34,7 @@ from sshmap.client.results import (
     health_of,
     silent,
 )
+from sshmap.client.runs import RunCalls
 from sshmap.errors import SshmapError
 from sshmap.inventory import Inventory, builtin, discover
 from sshmap.model import Verb, check_name, parse_name
@@ -40,7 +42,7 @@ from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
 
-class Cluster(KeyCalls):
+class Cluster(KeyCalls, RunCalls):
     """The hosts of an inventory as one store and one computer.
 
     Args:
@@ -94,6 +96,31 @@ class Cluster(KeyCalls):
             self._conversations.ring.place(name), lambda session: stream_command(session, request, out, err)
         )
 
+    def shell(
+        self, key: Key, command: str = "", *, run: str = "", failed: bool = False, out: BinaryIO, err: BinaryIO
+    ) -> int:
+        """Run a command as a task on a key would have it, or bash on this terminal; return its exit code.
+
+        Args:
+            key: ``sm://bucket/path``.
+            command: shell command; if it is empty, bash reads commands from this process's terminal.
+            run: the run whose shipped files are there: its number, ``last``, or the beginning of its id.
+            failed: in the directory as the run's last failed attempt on the key left it.
+            out: takes its stdout, unchanged.
+            err: takes its stderr.
+
+        Raises:
+            NothingMatched: there is no such key, or nothing is kept of a failed attempt.
+        """
+        name = check_name(parse_name(str(key)))
+        request = m.Shell(name=name, command=command, run=self.job(run).run if run else "", failed=failed)
+        host = self._conversations.ring.place(name)
+        if command:
+            return self._conversations.once(host, lambda session: stream_command(session, request, out, err))
+        from sshmap.client.terminal import run_bash  # for systems that have terminals
+
+        return run_bash(self._conversations, host, request, out)
+
     def map(self, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
         """Run a command on each key of INDIR where it lies, one output each.
 
@@ -120,7 +147,34 @@ class Cluster(KeyCalls):
 
     def submit(self, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
         """Run a job of any shape; see `map`."""
-        return JobRun(self._conversations, verb, indir, outdir, command, **options).run()
+        return JobRun(self._conversations, described(verb, indir, outdir, command, options), options).run()
+
+    def explain(
+        self, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]
+    ) -> dict[str, HostPlan]:
+        """Say what each host would do about a job, and why, changing nothing.
+
+        Raises:
+            HostsFailed: hosts did not answer; its ``results`` are those of the others.
+        """
+        return all_of(*JobRun(self._conversations, described(verb, indir, outdir, command, options), options).explain())
+
+    def retry(self, which: str = "last", **options: Unpack[Options]) -> JobResult:
+        """Submit the job of a run again: what failed or is missing is run.
+
+        Every host is asked what it was to do itself, so that no host can have others run anything.
+
+        Args:
+            which: its number, ``last``, or the beginning of its id.
+            options: `report`, `note`, `detach` and `limits`; without limits, those of the run.
+
+        Raises:
+            Refused: the hosts do not agree on what the run was.
+            SshmapError: as `map`.
+        """
+        job, limits = again(self._conversations, self.job(which))
+        options.setdefault("limits", limits)
+        return JobRun(self._conversations, job, options).run()
 
     def statuses(self, names: Iterable[str] | None = None) -> tuple[dict[str, Status], dict[str, SshmapError]]:
         """Look at hosts, all if none are named; return statuses and failures by host."""
@@ -137,13 +191,6 @@ class Cluster(KeyCalls):
         statuses, failures = self.statuses(names)
         chosen = [host.name for host in self.inventory.hosts if host.name in {*statuses, *failures}]
         return {name: health_of(name, statuses.get(name), failures.get(name)) for name in chosen}
-
-    def jobs(self) -> tuple[dict[str, list[m.JobRow]], dict[str, SshmapError]]:
-        """Ask every host for the jobs it knows; return them and failures by host."""
-        answers, failures = self._conversations.gather(
-            lambda host: self._conversations.ask(host, lambda session: session.ask(m.Jobs(), m.JobList))
-        )
-        return {host: list(answer.jobs) for host, answer in answers.items()}, failures
 
     def up(self, report: Counted = silent) -> tuple[dict[str, m.Status], dict[str, SshmapError]]:
         """Set every host up and start its daemon, telling of each that is done; return statuses and failures by host."""

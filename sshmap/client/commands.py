@@ -164,13 +164,22 @@ def _execute(conversations: Conversations, host: str, command: str, out: Sink, e
     return conversations.once(host, lambda session: stream_command(session, request, out, err))
 
 
-def stream_command(session: Session, request: m.Eval | m.Exec, out: Sink, err: Sink) -> int:
+def stream_command(session: Session, request: m.Eval | m.Exec | m.Shell, out: Sink, err: Sink) -> int:
     """Run a command once and pass on its stdout and stderr; return its exit code.
 
     Raises:
         SshmapError: the host could not run it.
     """
     session.begin(request, m.Exited, m.Problem)
+    return pass_on(session, out, err)
+
+
+def pass_on(session: Session, out: Sink, err: Sink) -> int:
+    """Pass on the stdout and stderr of a command that was begun; return its exit code.
+
+    Raises:
+        SshmapError: the host could not run it.
+    """
     while True:
         frame = session.frame()
         if isinstance(frame, memoryview):

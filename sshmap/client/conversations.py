@@ -13,12 +13,13 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
+from sshmap.client.errands import Errands
 from sshmap.client.gathering import gather
 from sshmap.client.retrying import BREAKS, Retries, persist
 from sshmap.errors import SshmapError
 from sshmap.inventory import Host, Inventory
 from sshmap.model import Peer
-from sshmap.protocol.messages import Hello, Ping, Served
+from sshmap.protocol.messages import CancelNoted, CancelRun, Hello, Ping, Served
 from sshmap.transport.dial import dial
 from sshmap.transport.session import Session
 
@@ -52,6 +53,7 @@ class Conversations:
         self._connecting = threading.BoundedSemaphore(CONNECTING)
         self._gates: dict[str, threading.BoundedSemaphore] = {}
         self._guard = threading.Lock()
+        self._errands = Errands(self._hosts)
 
     @property
     def hosts(self) -> tuple[Host, ...]:
@@ -139,10 +141,21 @@ class Conversations:
     def _leased(self, session: Session, *, bulk: bool) -> Iterator[Session]:
         closings = self._closings
         try:
+            self._run_errands(session)
             yield session
         finally:
             if not self._keep(session, closings, bulk=bulk):
                 session.close()
+
+    def _run_errands(self, session: Session) -> None:
+        """Tell a host of the cancels that it has not been told of, then the hosts that remembered them."""
+        for owed, noters in self._errands.take(session.host):
+            session.ask(CancelRun(run=owed.run, force=owed.force), CancelNoted)
+            left = tuple(name for name in owed.hosts if name != session.host)
+            told = CancelRun(run=owed.run, force=owed.force, unreached=left)
+            for noter in noters:
+                with contextlib.suppress(SshmapError):  # it remembers, and a later client tells this host once more
+                    self.ask(noter, lambda noter_session, told=told: noter_session.ask(told, CancelNoted))  # type: ignore[misc]
 
     def _take(self, host: str, *, bulk: bool) -> Session | None:
         with self._guard:
@@ -177,7 +190,9 @@ class Conversations:
             shuffle=self.inventory.shuffle, autostart=self._autostart and host.is_local and not ending, ending=ending,
         )  # fmt: skip
         with self.gate(host):
-            return Session(dial(host, warm=warm, bulk=bulk), hello)
+            session = Session(dial(host, warm=warm, bulk=bulk), hello)
+        self._errands.note(name, session.welcome.owed)
+        return session
 
     @contextlib.contextmanager
     def gate(self, host: Host) -> Iterator[None]:
@@ -191,18 +206,19 @@ class Conversations:
             yield
 
     def gather(
-        self, call: Callable[[str], Value], names: Iterable[str] | None = None
+        self, call: Callable[[str], Value], names: Iterable[str] | None = None, limit: float | None = None
     ) -> tuple[dict[str, Value], dict[str, SshmapError]]:
         """Do something for every host at once.
 
         Args:
             call: what to do, given a host's name.
             names: which hosts; all of them if None.
+            limit: seconds after which hosts that have not answered count as lost; none if None.
 
         Returns:
             What came back, and what failed, by host.
         """
-        return gather(call, (host.name for host in self.hosts) if names is None else names)
+        return gather(call, (host.name for host in self.hosts) if names is None else names, limit)
 
     def drop(self, host: str) -> None:
         """Close the sessions with a host that are not leased now."""

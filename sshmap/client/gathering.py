@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from sshmap.errors import SshmapError
+from sshmap.errors import HostLost, SshmapError
 
 Value = TypeVar("Value")
 
 
-def gather(call: Callable[[str], Value], names: Iterable[str]) -> tuple[dict[str, Value], dict[str, SshmapError]]:
+def gather(
+    call: Callable[[str], Value], names: Iterable[str], limit: float | None = None
+) -> tuple[dict[str, Value], dict[str, SshmapError]]:
     """Do something for every host at once, with a thread for each, so that no host waits for another.
 
     Args:
         call: what to do, given a host's name.
         names: the hosts.
+        limit: seconds after which hosts that have not answered count as lost.
 
     Returns:
         What came back, and what failed, by host, in the order of the names.
@@ -32,14 +36,21 @@ def gather(call: Callable[[str], Value], names: Iterable[str]) -> tuple[dict[str
         threading.Thread(target=work, args=(name,), name=f"host-{name}", daemon=True).start()
     results: dict[str, Value] = {}
     failures: dict[str, SshmapError] = {}
+    deadline = None if limit is None else time.monotonic() + limit
     for _ in chosen:
-        name, answer = answers.get()
+        try:
+            name, answer = answers.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
         if isinstance(answer, SshmapError):
             failures[name] = answer
         elif isinstance(answer, BaseException):
             raise answer
         else:
             results[name] = answer
+    for name in chosen:
+        if name not in results and name not in failures:
+            failures[name] = HostLost(f"no answer within {limit:g} s", host=name)
     return _ordered(results, chosen), _ordered(failures, chosen)
 
 

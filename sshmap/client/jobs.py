@@ -6,34 +6,36 @@ if the client ends, they finish the job, and the same command joins its run.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TypedDict
 
 import msgspec
 import xxhash
 
 from sshmap.client.attachments import Attachment, attach
 from sshmap.client.conversations import Conversations
-from sshmap.client.job_answers import (
-    MOST_ROWS,
-    check_accepted,
-    check_directories,
-    check_peers,
-    check_plan,
-    check_whole,
-    counted,
-)
-from sshmap.client.relay import Relays
-from sshmap.client.results import HostResult, JobFailed, JobResult, TaskFailure, raise_failures
+from sshmap.client.following import Followed, JobProgress, Part, RunFollower
+from sshmap.client.job_answers import check_accepted, check_plan, check_whole, counted
+from sshmap.client.results import HostPlan, JobResult, raise_failures
+from sshmap.client.runs import RunSummary, cancel, origin
 from sshmap.client.sweeping import prune, sweep
-from sshmap.errors import HostLost, NothingMatched, ProtocolError, SshmapError
+from sshmap.errors import (
+    Cancelled,
+    HostLost,
+    Interrupted,
+    NothingMatched,
+    ProtocolError,
+    Refused,
+    SshmapError,
+    UsageError,
+)
+from sshmap.inventory.ranges import fold
 from sshmap.job_checks import check_job
-from sshmap.model import JobSpec, Maker, Receipt, Verb, base_name, parse_name
+from sshmap.limits import Limits
+from sshmap.model import Force, JobSpec, Maker, Receipt, Verb, base_name, parse_name
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import CHUNK
 from sshmap.store.receipts import combine
@@ -41,17 +43,8 @@ from sshmap.transport.session import Session
 
 #: rows in one message
 _ROWS = 2000
-
-
-class JobProgress(msgspec.Struct, kw_only=True):
-    """How far a job has come on all hosts together."""
-
-    total: int = 0
-    done: int = 0
-    failed: int = 0
-    kept: int = 0
-    #: bytes made
-    size: int = 0
+#: highest number of a run that is believed
+_MOST_NUMBER = 10**9
 
 
 class Options(TypedDict, total=False):
@@ -67,16 +60,33 @@ class Options(TypedDict, total=False):
     keep_done: bool
     #: delete outputs of the same work whose inputs are gone, unless anything of the job fails
     prune: bool
+    #: what the run is allowed
+    limits: Limits
+    #: run only so many tasks on each host, and keep their results
+    sample: int
+    #: return as soon as all hosts have the tasks queued, and follow nothing
+    detach: bool
     #: called with the progress of the job, whenever that changes
     report: Callable[[JobProgress], None]
+    #: called with a line that the user should see while the job runs
+    note: Callable[[str], None]
 
 
-class JobRun:
-    """One submission of a job.
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job, ready to be submitted."""
+
+    spec: JobSpec
+    #: its shipped files, as far as they lie here
+    attachments: tuple[Attachment, ...] = ()
+    #: the hosts that take part; all if None
+    hosts: tuple[str, ...] | None = None
+
+
+def described(verb: Verb, indir: str, outdir: str, command: str, options: Options) -> Job:
+    """Describe a job as a user does.
 
     Args:
-        conversations: the cluster.
-        verb: shape of the job.
+        verb: its shape.
         indir: INDIR as typed.
         outdir: OUTDIR as typed.
         command: shell command.
@@ -85,73 +95,163 @@ class JobRun:
     Raises:
         UsageError: the job makes no sense.
     """
-
-    def __init__(
-        self,
-        conversations: Conversations,
-        verb: Verb,
-        indir: str,
-        outdir: str,
-        command: str,
-        **options: Unpack[Options],
-    ) -> None:
-        self._conversations = conversations
-        self._attachments = attach(options.get("shipped", ()))
-        maker = Maker(verb=verb, command=command, shipped=tuple(attachment.file for attachment in self._attachments))
-        self.spec = JobSpec(
-            indir=f"sm://{parse_name(indir)}",
-            outdir=f"sm://{parse_name(outdir)}",
-            maker=maker,
-            replace=options.get("replace", False),
-            partial=options.get("partial", False),
-            keep_done=options.get("keep_done", False),
+    attachments = tuple(attach(options.get("shipped", ())))
+    spec = JobSpec(
+        indir=f"sm://{parse_name(indir)}",
+        outdir=f"sm://{parse_name(outdir)}",
+        maker=Maker(verb=verb, command=command, shipped=tuple(attachment.file for attachment in attachments)),
+        replace=options.get("replace", False),
+        partial=options.get("partial", False),
+        keep_done=options.get("keep_done", False),
+    )
+    check_job(spec)
+    if options.get("detach") and (options.get("prune") or (spec.replace and verb is Verb.FANOUT)):
+        raise UsageError(
+            "a detached job cannot delete what is left over, as --prune and a fan-out's --replace do",
+            hint="leave --detach away",
         )
-        check_job(self.spec)
-        self._report = options.get("report")
-        self._prunes = options.get("prune", False)
+    return Job(spec=spec, attachments=attachments)
+
+
+class JobRun:
+    """One submission of a job.
+
+    Args:
+        conversations: the cluster.
+        job: what is to be done.
+        options: see `Options`.
+    """
+
+    def __init__(self, conversations: Conversations, job: Job, options: Options) -> None:
+        self._conversations = conversations
+        self.spec, self._attachments, self._hosts = job.spec, job.attachments, job.hosts
+        self._options = options
+        self._limits = options.get("limits", Limits())
         self._plans: dict[str, m.Planned] = {}
         self._counts: dict[str, list[m.OutputCount]] = {}
         self._id = os.urandom(6).hex()
         #: the run on each host: made with this id, or one that was not over and was joined
         self._runs: dict[str, m.Opened] = {}
-        self._progress: dict[str, m.Progress] = {}
-        #: by host: fan-out directories in which keys of other work lie, and the receipts of those to keep
-        self._stale: dict[str, list[m.OutputDirectory]] = {}
-        self._relays = Relays(conversations)
-        self._guard = threading.Lock()
+        self._number = 0
 
     def run(self) -> JobResult:
-        """Run the job to its end.
+        """Run the job to its end, or until it is queued everywhere; Ctrl-C cancels it.
 
         Raises:
             NothingMatched: INDIR holds no key.
             OtherReceipt: outputs are there that other work made; nothing was run.
             JobFailed: the job is over but not complete.
+            Cancelled: the user has pressed Ctrl-C on the command line.
+            HostLost: so it is, and a host was not told of it.
         """
+        try:
+            return self._run()
+        except (KeyboardInterrupt, Interrupted) as exc:
+            if self._runs:
+                self._cancel()
+                if isinstance(exc, Interrupted):
+                    error = Cancelled(f"run {self._number} is cancelled", hint="the same command goes on from there")
+                    raise error from None
+            raise
+
+    def _run(self) -> JobResult:
         began = time.monotonic()
         lost = self._plan()
-        with contextlib.closing(self._relays):
-            finished, failures = self._conversations.gather(self._start, self._plans)
+        follower = RunFollower(
+            self._conversations, self._followed(), self._parts(), self._begin, self._options.get("report")
+        )
+        finished, failures = follower.follow()
         lost |= failures
         for error in lost.values():
             if not isinstance(error, HostLost):
                 raise error
-        if self.spec.replace:
+        if self.spec.replace and not self._options.get("detach"):
             # the keys of other work beside the fresh outputs
-            sweep(self._conversations, [row for rows in self._stale.values() for row in rows], orphaned=False)
-        result = self._result(finished, lost, time.monotonic() - began)
-        if result.lost or result.failures:
-            raise JobFailed(result)
-        if self._prunes and result.orphans:
+            sweep(self._conversations, follower.stale, orphaned=False)
+        result = follower.result(finished, lost, time.monotonic() - began)
+        result.orphans = sum(plan.orphans for plan in self._plans.values())
+        if not self._options.get("detach") or result.lost:
+            result.check()
+        if self._options.get("prune") and result.orphans:
             result.pruned, result.orphans = prune(self._conversations, self.spec), 0
             result.seconds = time.monotonic() - began
         return result
 
+    def explain(self) -> tuple[dict[str, HostPlan], dict[str, SshmapError]]:
+        """Say what each host would do about the job, changing nothing; return that, and what failed, by host."""
+        names = [host.name for host in self._conversations.hosts]
+        lost: dict[str, SshmapError] = {}
+        if self.spec.maker.verb is Verb.FANOUT:
+            self._counts, lost = self._count_outputs(names)
+        asked = [name for name in names if name not in lost]
+        plans, failures = self._conversations.gather(
+            lambda name: self._conversations.ask(name, lambda session: self._explain_one(session, name)), asked
+        )
+        return plans, lost | failures
+
+    def _explain_one(self, session: Session, name: str) -> HostPlan:
+        session.begin(m.Explain(job=self.spec), m.Explained, m.Problem, flush=False)
+        self._send_counts(session, name)
+        plan = HostPlan()
+        while not isinstance(message := session.next(), m.Explained):
+            if not isinstance(message, m.Reasons) or not message.rows:
+                raise ProtocolError(f"{type(message).__name__} came instead of reasons", host=name)
+            plan.take(message.rows)
+        plan.free, plan.seconds = message.free, message.seconds
+        return plan
+
+    def _followed(self) -> Followed:
+        return Followed(
+            job=next(iter(self._plans.values())).job, number=self._number, verb=self.spec.maker.verb, indir=self.spec.indir,
+            outdir=self.spec.outdir, limits=self._limits,
+        )  # fmt: skip
+
+    def _parts(self) -> dict[str, Part]:
+        return {
+            name: Part(run=self._runs[name].run, fresh=plan.fresh, kept=plan.kept, inputs=plan.inputs)
+            for name, plan in self._plans.items()
+        }
+
+    def _cancel(self) -> None:
+        """Cancel the run on all hosts; Ctrl-C once more kills the commands at once.
+
+        Raises:
+            HostLost: a host was not told.
+        """
+        note = self._options.get("note") or (lambda _: None)
+        note(f"cancelling run {self._number}; Ctrl-C again kills its commands at once")
+        ids = {name: opened.run for name, opened in self._runs.items()}
+        names = [host.name for host in self._conversations.hosts]
+        wanted = {name: ids.get(name, self._id) for name in names}
+        try:
+            cancel(self._conversations, wanted, Force.TERM)
+        except (KeyboardInterrupt, Interrupted):
+            cancel(self._conversations, wanted, Force.KILL)
+
+    def _open_all(self) -> dict[str, SshmapError]:
+        """Open the job on every host; return the hosts that are lost.
+
+        Where the job is worked on, on any host, its run is joined on all.
+        """
+        self._runs, lost = self._conversations.gather(
+            lambda name: self._conversations.ask(name, self._open), self._hosts
+        )
+        joined = [opened for opened in self._runs.values() if opened.run != self._id]
+        if joined:
+            own = [name for name, opened in self._runs.items() if opened.run == self._id]
+            self._id = max(joined, key=lambda opened: opened.number).run
+            opened, failures = self._conversations.gather(lambda name: self._conversations.ask(name, self._open), own)
+            self._runs |= opened
+            lost |= failures
+        highest = max((min(opened.highest, _MOST_NUMBER) for opened in self._runs.values()), default=0)
+        self._number = max((opened.number for opened in self._runs.values()), default=0) or highest + 1
+        return lost
+
     def _plan(self) -> dict[str, SshmapError]:
         """Plan the job on every host; return the hosts that are lost."""
-        self._runs, lost = self._conversations.gather(lambda name: self._conversations.ask(name, self._open))
+        lost = self._open_all()
         if self.spec.maker.verb is Verb.FANOUT:
-            self._counts, more = self._count_outputs()
+            self._counts, more = self._count_outputs(self._runs)
             lost |= more
         names = [name for name in self._runs if name not in lost]
         plans, failures = self._conversations.gather(
@@ -166,11 +266,22 @@ class JobRun:
         return lost
 
     def _plan_one(self, session: Session, name: str) -> m.Planned:
-        for attachment in self._attachments:
-            if session.ask(m.Ship(file=attachment.file), m.Wanted).wanted:
-                self._ship(session, attachment)
+        here = {attachment.file: attachment for attachment in self._attachments}
+        for file in self.spec.maker.shipped:
+            if session.ask(m.Ship(file=file), m.Wanted).wanted:
+                if file not in here:
+                    raise UsageError(
+                        f"{name} does not have the shipped file {file.name!r} any more",
+                        hint="type the command again, with --with",
+                    )
+                self._ship(session, here[file])
         run = self._runs[name]
-        session.begin(m.Plan(job=self.spec, run=run.run, epoch=run.epoch), m.Planned, m.Problem, flush=False)
+        session.begin(
+            m.Plan(job=self.spec, run=run.run, epoch=run.epoch, sample=self._options.get("sample", 0)),
+            m.Planned,
+            m.Problem,
+            flush=False,
+        )
         self._send_counts(session, name)
         return check_plan(name, session.expect(m.Planned))
 
@@ -203,14 +314,14 @@ class JobRun:
         if not lost and not any(plan.inputs for plan in plans.values()):
             raise NothingMatched(f"no key matches INDIR {self.spec.indir}", hint="sshmap ls shows what there is")
 
-    def _count_outputs(self) -> tuple[dict[str, list[m.OutputCount]], dict[str, SshmapError]]:
+    def _count_outputs(self, names: Iterable[str]) -> tuple[dict[str, list[m.OutputCount]], dict[str, SshmapError]]:
         """Add up what all hosts hold below OUTDIR, and return for each host the counts of its inputs' outputs, and lost hosts."""
         outdir = parse_name(self.spec.outdir)
 
         def ask(name: str) -> list[m.OutputCount]:
             return self._conversations.ask(name, lambda session: list(counted(session, outdir)))
 
-        answers, lost = self._conversations.gather(ask, self._runs)
+        answers, lost = self._conversations.gather(ask, names)
         sums: dict[tuple[str, Receipt | None], m.OutputCount] = {}
         for rows in answers.values():
             for row in rows:
@@ -221,115 +332,36 @@ class JobRun:
             dealt.setdefault(self._conversations.ring.place(base_name(row.output.rstrip("/"))), []).append(row)
         return dealt, lost
 
-    def _start(self, name: str) -> m.RunEnded:
-        """Start the job on one host and follow it; after a break, Start is sent again, which goes on with the same run."""
-
-        def converse(session: Session) -> m.RunEnded:
-            finished = self._follow(name, session)
-            # the host gives its peer up after some seconds without progress, in which a large file may still be relayed
-            while self._relays.carries(name, finished.stuck):
-                finished = self._follow(name, session)
-            return finished
-
-        return self._conversations.ask(name, converse, progress=lambda: self._progress.get(name))
-
-    def _follow(self, name: str, session: Session) -> m.RunEnded:
-        self._stale[name] = []
+    def _begin(self, name: str, session: Session) -> None:
+        """Send a host the request that starts the job; repeating it goes on with the same run."""
         run = self._runs[name]
-        session.begin(m.Start(job=self.spec, run=run.run, epoch=run.epoch), m.RunEnded, m.Problem, flush=False)
+        start = m.Start(
+            job=self.spec, run=run.run, epoch=run.epoch, number=self._number, origin=origin(), limits=self._limits,
+            detach=self._options.get("detach", False), sample=self._options.get("sample", 0),
+        )  # fmt: skip
+        session.begin(start, m.RunEnded, m.Problem, flush=False)
         self._send_counts(session, name)
-        while not isinstance(message := session.next(), m.RunEnded):
-            if isinstance(message, m.Progress):
-                check_peers(name, message, self._conversations.ring)
-                self._advance(name, message)
-            elif isinstance(message, m.StaleOutputs):
-                check_directories(name, message, parse_name(self.spec.outdir), self._conversations.ring)
-                self._stale[name] += message.directories
-                if len(self._stale[name]) > min(self._plans[name].inputs, MOST_ROWS):
-                    raise ProtocolError("it speaks of more stale outputs than it has inputs", host=name)
-            else:
-                raise ProtocolError(f"{type(message).__name__} came while the job was followed", host=name)
-        check_peers(name, message, self._conversations.ring)
-        return message
-
-    def _advance(self, name: str, progress: m.Progress) -> None:
-        with self._guard:
-            self._progress[name] = progress
-            if self._conversations.inventory.shuffle != "direct":
-                self._relays.ensure(name, set(progress.stuck) - set(progress.barred))
-            if self._report:
-                self._report(self._job_progress())
-
-    def _job_progress(self) -> JobProgress:
-        plans, parts = self._plans.values(), self._progress.values()
-        return JobProgress(
-            total=sum(plan.fresh for plan in plans), kept=sum(plan.kept for plan in plans), done=sum(part.done for part in parts),
-            failed=sum(part.failed for part in parts), size=sum(part.size for part in parts),
-        )  # fmt: skip
-
-    def _result(self, finished: dict[str, m.RunEnded], lost: dict[str, SshmapError], seconds: float) -> JobResult:
-        hosts = {
-            name: HostResult(
-                done=answer.done, failed=answer.failed, kept=answer.kept, sending=answer.sending, size=answer.size
-            )
-            for name, answer in finished.items()
-        }
-        hosts |= {name: self._last_known(name) for name in self._plans if name in lost}
-        failures = [
-            TaskFailure(host=name, key=f.key, attempt=f.attempt, kind=f.kind, message=f.message, exit_code=f.exit_code)
-            for name, answer in finished.items()
-            for f in answer.failures
-        ]
-        result = JobResult(
-            job=next(iter(self._plans.values())).job, inputs=sum(plan.inputs for plan in self._plans.values()), hosts=hosts,
-            failures=failures, relayed=self._relays.used, lost={}, seconds=seconds, cluster=self._conversations.inventory.called,
-            orphans=sum(plan.orphans for plan in self._plans.values()),
-        )  # fmt: skip
-        result.lost = {
-            **self._stuck(finished),
-            **{name: self._lost_host(name, error, hosts.get(name)) for name, error in lost.items()},
-        }
-        return result
-
-    def _stuck(self, finished: dict[str, m.RunEnded]) -> dict[str, SshmapError]:
-        waiting: dict[str, int] = {}
-        why: dict[str, str] = {}
-        for answer in finished.values():
-            for peer, count in answer.stuck.items():
-                waiting[peer] = waiting.get(peer, 0) + count
-            why |= answer.why
-        return {
-            peer: HostLost(
-                f"{peer} down: {count} fan-out files for it wait on the other hosts: {why.get(peer, '')}",
-                hint="when it is back, run the same command again",
-                host=peer,
-            )
-            for peer, count in waiting.items()
-        }
-
-    def _lost_host(self, name: str, error: SshmapError, last: HostResult | None) -> SshmapError:
-        what = "groups" if self.spec.maker.verb is Verb.MERGE else "keys"
-        number = "an unknown number of"
-        if last:
-            left = max(0, _tasks(self._plans[name]) - last.done - last.failed - last.kept - last.sending)
-            number = f"{left} of {sum(map(_tasks, self._plans.values()))}"
-        return HostLost(
-            f"{name} down: {number} {what} of {parse_name(self.spec.indir)} not processed: {error.message}",
-            hint=error.hint or "when it is back, run the same command again",
-            host=name,
-        )
-
-    def _last_known(self, name: str) -> HostResult:
-        """Return what a lost host had reported last; before that, its outputs that were there."""
-        last, kept = self._progress.get(name, m.Progress()), self._plans[name].kept
-        return HostResult(
-            done=last.done, failed=last.failed, kept=max(kept, last.kept), sending=last.sending, size=last.size
-        )
-
-
-def _tasks(plan: m.Planned) -> int:
-    return plan.fresh + plan.kept
 
 
 def _add(one: m.OutputCount, other: m.OutputCount) -> m.OutputCount:
     return m.OutputCount(one.output, one.receipt, one.count + other.count, combine(one.names, other.names))
+
+
+def again(conversations: Conversations, run: RunSummary) -> tuple[Job, Limits]:
+    """Return the job of a run, and what the run was allowed, as all hosts that know it say.
+
+    Raises:
+        Refused: they do not agree.
+    """
+    answers, failures = conversations.gather(
+        lambda name: conversations.ask(name, lambda session: session.ask(m.GetJob(run=run.run), m.JobIs)), run.hosts
+    )
+    raise_failures(failures, {})
+    first = next(iter(answers.values()))
+    if odd := [name for name, answer in answers.items() if answer != first]:
+        raise Refused(
+            f"{fold(odd)} and {next(iter(answers))} do not agree on what run {run.number} was to do",
+            hint="type its command again",
+        )
+    check_job(first.job)
+    return Job(spec=first.job, hosts=tuple(answers)), first.limits

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import msgspec
 
-from sshmap.errors import BY_NAME, CommandsFailed, HostsFailed, SshmapError
+from sshmap.errors import BY_NAME, Cancelled, CommandsFailed, HostsFailed, SshmapError
+from sshmap.model import Ending, typed
 from sshmap.protocol import messages
 
 Value = TypeVar("Value")
@@ -15,6 +16,8 @@ Value = TypeVar("Value")
 _FEW = 50
 #: failures of one copy that are kept: a host may report as many as it likes
 MOST_FAILURES = 10_000
+#: tasks of a plan that are listed one by one
+MOST_TASKS = 1_000_000
 
 
 class Transfer(msgspec.Struct, kw_only=True):
@@ -202,14 +205,52 @@ class HostResult(msgspec.Struct, frozen=True, kw_only=True):
     sending: int = 0
     #: bytes made
     size: int = 0
+    #: tasks that were cancelled with their run
+    cancelled: int = 0
+
+
+class HostPlan(msgspec.Struct, kw_only=True):
+    """What a host would do about a job."""
+
+    #: tasks by what would be done about them
+    run: int = 0
+    keep: int = 0
+    refuse: int = 0
+    #: bytes of the inputs of the tasks that would be run
+    size: int = 0
+    #: by what would be done and why: how many tasks, and the output of the first
+    why: dict[tuple[str, str], tuple[int, str]] = {}
+    #: each task, up to `MOST_TASKS`
+    tasks: list[messages.Reason] = []
+    #: bytes that are free on its disk
+    free: int = 0
+    #: seconds that the tasks would take, from the last run of the same command; 0 if there was none
+    seconds: float = 0.0
+
+    def take(self, rows: Iterable[messages.Reason]) -> None:
+        """Add some tasks."""
+        for row in rows:
+            count, first = self.why.get((row.decision, row.why), (0, row.output))
+            if count or len(self.why) < MOST_FAILURES:
+                self.why[row.decision, row.why] = (count + 1, first)
+            self.run += row.decision == "run"
+            self.keep += row.decision == "keep"
+            self.refuse += row.decision == "refuse"
+            self.size += row.size if row.decision == "run" else 0
+            if len(self.tasks) < MOST_TASKS:
+                self.tasks.append(row)
 
 
 class JobResult(msgspec.Struct, kw_only=True):
     """A job on all hosts."""
 
     job: str
+    #: what people call the run
+    number: int = 0
     #: number of input keys
     inputs: int
+    #: why the run was ended before it was done, if it was
+    ending: Ending | None = None
     #: the hosts, shortly
     cluster: str = ""
     hosts: dict[str, HostResult]
@@ -244,15 +285,24 @@ class JobResult(msgspec.Struct, kw_only=True):
         return sum(host.sending for host in self.hosts.values())
 
     @property
+    def cancelled(self) -> int:
+        """Tasks that were cancelled with their run."""
+        return sum(host.cancelled for host in self.hosts.values())
+
+    @property
     def size(self) -> int:
         """Bytes made."""
         return sum(host.size for host in self.hosts.values())
 
+    def check(self) -> JobResult:
+        """Return this result if the job is complete.
 
-_AFTER_FAILURE = (
-    "the same command runs what failed again; a mended command with --keep-done does so too and keeps what is done,"
-    " with --replace it makes all anew"
-)
+        Raises:
+            JobFailed: it is not.
+        """
+        if self.lost or self.failures or self.ending:
+            raise JobFailed(self)
+        return self
 
 
 class JobFailed(CommandsFailed):
@@ -264,11 +314,30 @@ class JobFailed(CommandsFailed):
     def __init__(self, result: JobResult) -> None:
         errors: list[SshmapError] = list(result.lost.values())
         errors += [_of_kind(failure) for failure in result.failures]
+        if result.ending is Ending.CANCELLED:
+            errors.append(Cancelled(f"run {result.number} was cancelled", hint="the same command goes on from there"))
+        elif result.ending is Ending.HALTED:
+            errors.append(CommandsFailed(f"run {result.number} was halted, as too many of its tasks failed"))
         worst = gravest(errors)
-        hint = worst.hint or _AFTER_FAILURE
+        hint = worst.hint or _next_steps(result)
         super().__init__(worst.message, hint=hint, host=worst.host)
         self.exit_code = worst.exit_code
         self.result = result
+
+
+def _next_steps(result: JobResult) -> str:
+    """Say what to type after commands have failed."""
+    which = result.number or "last"
+    first = result.failures[0].key if result.failures else ""
+    steps = (
+        [typed("sshmap", "shell", first, "--failed", str(which)) + " opens bash where the first of them failed"]
+        if first
+        else []
+    )
+    steps += [f"sshmap logs {which} --failed shows all they said"]
+    steps += ["the same command runs what failed again"]
+    steps += ["a mended command with --keep-done does so too and keeps what is done, with --replace it makes all anew"]
+    return "; ".join(steps)
 
 
 def _of_kind(failure: TaskFailure) -> SshmapError:

@@ -25,7 +25,7 @@ which is spoken from then on.
 
 **Conversations** (client → agent, agent → client)::
 
-    Hello{version, lowest, host, ring, …}      Welcome{version, host} | Problem
+    Hello{version, lowest, host, ring, …}      Welcome{version, host, owed} | Problem
     Ls{prefix, recursive, known, after}        Listing{entries, prefixes}* Listed{generation, unchanged}
     ListBuckets{}                              Buckets{rows}* Served{count}
     Put{name, receipt, members, replace}, data*, End{size, digest} | Handed{size, digest}; … ; Sync{}
@@ -35,24 +35,32 @@ which is spoken from then on.
     Remove{prefix, exact, counting, names}     Removed{count, size, copied, copied_size}
     Has{name}                                  Served{count}
     Ship{file}                                 Wanted{wanted}; if so: data*, End{size, digest} → Synced{}
-    Open{job, run}                             Opened{run, epoch}
+    Open{job, run}                             Opened{run, epoch, number, highest}
     CountOutputs{outdir}                       OutputCounts{rows}* Served{count}
-    Plan{job, run, epoch}, OutputCounts{rows}*, Counted{}
+    Plan{job, run, epoch, sample}, OutputCounts{rows}*, Counted{}
                                                Planned{job, inputs, fresh, kept, problems, refused, gaps, orphans}
-    Start{job, run, epoch}, OutputCounts{rows}*, Counted{}
+    Explain{job}, OutputCounts{rows}*, Counted{}
+                                               Reasons{rows}* Explained{free, seconds}
+    Start{job, run, epoch, number, origin, limits, …}, OutputCounts{rows}*, Counted{}
                                                Progress{queued, running, sending, done, failed, …}*
                                                StaleOutputs{directories}* RunEnded{done, failed, size, kept, …} | Problem
+    Follow{run}                                as Start
+    CancelRun{run, force, unreached, wait}     CancelNoted{left}
+    Jobs{}                                     JobList{jobs}
+    GetJob{run}                                JobIs{job, limits}
+    ListAttempts{run, failed, key, stderr}     AttemptList{rows}* Served{count}
     Sweep{directories, orphaned}; …            Removed{count, size}; …
     Prune{job, swept}                          StaleOutputs{directories}* Removed{count, size}
     Eval{name, command}                        data* (stdout), Said{text}*, Exited{code}
     Exec{command}                              as Eval
+    Shell{name, command, run, failed, rows, …}, data*, Resize{rows, columns}*
+                                               as Eval
     Relay{peer}                                RelayItem{id, name, receipt, members, replace}, data*, End{size, digest}; …
                                                Served{count}
     Delivered{peer, ids, refused}              Served{count}
     GetStatus{}                                Status{host, keys, size, …}
     Diagnose{}                                 Diagnosis{unreached, findings}
     CountLineage{hosts}                        LineageCounts{keys}
-    Jobs{}                                     JobList{jobs}
     StartDaemon{}                              Status{host, keys, size, …}
     SetPeers{peers, known_hosts, authorized}   PeersSet{}
     StopDaemon{purge}                          DaemonStopped{was_running, there}
@@ -66,10 +74,12 @@ means that it is lost. A request that fails as a whole is answered by
 ``Problem{kind, message, hint, key}``. Where
 only files for peers that do not answer are left of a job, ``RunEnded`` names the peers; a
 client that carries such files sends ``Start`` again, which goes on following the run.
+``Welcome`` names runs that were cancelled while some hosts could not be reached; a client that meets one of these hosts
+sends it ``CancelRun`` before anything else, and then tells the host that remembered.
 A client whose ``Hello`` says ``ending`` sends ``StopDaemon`` and nothing else; it is served even where
 parts of the root are missing or damaged, so that such a root can be deleted.
 A peer's courier speaks the same protocol and is served ``Hello Has Put Sync Ping`` only.
 
-`framing` does the frames, `handshake` the marker; `base`, `keys`, `jobs` and `hosts` define the message classes, which
+`framing` does the frames, `handshake` the marker; `base`, `keys`, `jobs`, `runs` and `hosts` define the message classes, which
 `messages` holds under one name.
 """

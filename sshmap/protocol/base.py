@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sshmap.errors import BY_NAME, ProtocolError, SshmapError
-from sshmap.model import Count, Peer
+from sshmap.model import Count, Owed, Peer
 
 #: the highest version of the protocol that this code speaks, and the lowest
 VERSION, LOWEST = 3, 3
@@ -90,15 +90,17 @@ class Welcome(Message, frozen=True, kw_only=True):
     #: the version of the protocol that is spoken from now on
     version: int = 0
     host: str
+    #: cancelled runs that other hosts have not been told of: the client tells those that it meets
+    owed: tuple[Owed, ...] = ()
 
 
-def welcome(hello: Hello) -> Welcome:
+def welcome(hello: Hello, owed: tuple[Owed, ...] = ()) -> Welcome:
     """Answer a client in the highest version of the protocol that both sides speak.
 
     Raises:
         ProtocolError: there is none.
     """
-    return Welcome(version=settle_version(hello.lowest, hello.version), host=hello.host)
+    return Welcome(version=settle_version(hello.lowest, hello.version), host=hello.host, owed=owed)
 
 
 class Ping(Message, frozen=True, kw_only=True):

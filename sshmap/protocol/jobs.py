@@ -1,12 +1,13 @@
-"""Messages about jobs: planning, running and following them, and relaying fan-out files."""
+"""Messages about jobs: shipping their files, planning and starting them, and relaying fan-out files."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
-from sshmap.model import Count, DigestBytes, Gap, JobSpec, Receipt, Shipped, Size, TaskState, Time
+from sshmap.limits import Limits
+from sshmap.model import Count, DigestBytes, Gap, JobSpec, Receipt, Shipped, Size
 from sshmap.protocol.base import Message, Problem
 from sshmap.protocol.keys import PAGE
 
@@ -64,15 +65,52 @@ class Opened(Message, frozen=True, kw_only=True):
     run: str
     #: number of this opening: grows each time a client opens the run
     epoch: Count
+    #: what people call the run, 0 if it has no number yet; and the highest number of a run that this host knows
+    number: Count = 0
+    highest: Count = 0
 
 
 class Plan(Message, frozen=True, kw_only=True):
     """Asks what a job would do on this host; OutputCounts and Counted follow."""
 
     job: JobSpec
-    #: as Opened said
+    #: as Opened said; empty of a job that is not going to be started
     run: str
     epoch: Count
+    #: most tasks to be run; 0 for all
+    sample: Count = 0
+
+
+class Explain(Message, frozen=True, kw_only=True):
+    """Asks why the tasks of a job would be run, kept or refused on this host; OutputCounts and Counted follow."""
+
+    job: JobSpec
+
+
+class Reason(msgspec.Struct, frozen=True, array_like=True):
+    """What would be done about a task, and why."""
+
+    #: its output
+    output: str
+    decision: Literal["run", "keep", "refuse"]
+    why: str
+    #: bytes of its inputs
+    size: Size
+
+
+class Reasons(Message, frozen=True, kw_only=True):
+    """Some rows of the answer to Explain."""
+
+    rows: Annotated[tuple[Reason, ...], PAGE]
+
+
+class Explained(Message, frozen=True, kw_only=True):
+    """Ends the answer to Explain."""
+
+    #: bytes that are free on the disk
+    free: Size
+    #: seconds that the tasks would take, from the times of the last run of the same command; 0 if there was none
+    seconds: float = 0.0
 
 
 class Planned(Message, frozen=True, kw_only=True):
@@ -98,53 +136,14 @@ class Start(Message, frozen=True, kw_only=True):
     #: as Opened said
     run: str
     epoch: Count
-
-
-class Progress(Message, frozen=True, kw_only=True):
-    """How far the job is on this host."""
-
-    queued: Count = 0
-    running: Count = 0
-    sending: Count = 0
-    done: Count = 0
-    failed: Count = 0
-    #: tasks whose outputs were there when the job was started
-    kept: Count = 0
-    #: bytes of outputs
-    size: Size = 0
-    #: hosts that fan-out files cannot be sent to, and how many wait for each
-    stuck: dict[str, Count] = {}
-    #: those of them whose host key was refused
-    barred: tuple[str, ...] = ()
-
-
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """A task that failed."""
-
-    #: input, or group of inputs
-    key: str
-    attempt: int
-    #: class name in `sshmap.errors`
-    kind: str
-    message: str
-    exit_code: int = 0
-
-
-class RunEnded(Message, frozen=True, kw_only=True):
-    """The job is over on this host."""
-
-    done: Count
-    failed: Count
-    size: Size
-    #: tasks whose outputs were there when the job was started
-    kept: Count
-    #: the first thousand
-    failures: Annotated[tuple[Failure, ...], PAGE] = ()
-    #: how many fan-out files wait for a host that does not answer, by host; and the tasks that have made them
-    stuck: dict[str, Count] = {}
-    sending: Count = 0
-    #: why such a host does not answer, by host
-    why: dict[str, str] = {}
+    #: what people call the run, if it has no number yet, and from where it was submitted
+    number: Count = 0
+    origin: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    limits: Limits = Limits()
+    #: most tasks to be run; 0 for all
+    sample: Count = 0
+    #: answer as soon as all tasks are queued, and follow nothing
+    detach: bool = False
 
 
 class OutputDirectory(msgspec.Struct, frozen=True, array_like=True):
@@ -190,6 +189,28 @@ class Exec(Message, frozen=True, kw_only=True):
     command: str
 
 
+class Shell(Message, frozen=True, kw_only=True):
+    """Runs a command as a task on a key would have it, or bash on a terminal; what is typed follows as content."""
+
+    name: str
+    #: empty for bash
+    command: str = ""
+    #: the run whose shipped files are there; and whether the directory is what its last failed attempt on the key left
+    run: str = ""
+    failed: bool = False
+    #: size of the terminal, 0 if there is none, and what kind it is
+    rows: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    columns: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    terminal: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class Resize(Message, frozen=True, kw_only=True):
+    """Says that the terminal has another size now."""
+
+    rows: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    columns: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
 class Said(Message, frozen=True, kw_only=True):
     """Some stderr of the command."""
 
@@ -200,31 +221,6 @@ class Exited(Message, frozen=True, kw_only=True):
     """The command's exit code."""
 
     code: Annotated[int, msgspec.Meta(ge=-64, le=255)]
-
-
-class JobRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of a job on one host."""
-
-    job: str
-    run: str = ""
-    verb: str
-    indir: str
-    outdir: str
-    command: str
-    #: seconds since 1970
-    submitted: Time
-    states: dict[TaskState, Count]
-    kept: Count = 0
-
-
-class Jobs(Message, frozen=True, kw_only=True):
-    """Asks for the jobs."""
-
-
-class JobList(Message, frozen=True, kw_only=True):
-    """The jobs."""
-
-    jobs: Annotated[tuple[JobRow, ...], PAGE]
 
 
 class Relay(Message, frozen=True, kw_only=True):

@@ -35,10 +35,8 @@ from sshmap.protocol.jobs import (
     Eval,
     Exec,
     Exited,
-    Failure,
-    JobList,
-    JobRow,
-    Jobs,
+    Explain,
+    Explained,
     Open,
     Opened,
     OutputCount,
@@ -46,12 +44,14 @@ from sshmap.protocol.jobs import (
     OutputDirectory,
     Plan,
     Planned,
-    Progress,
     Prune,
+    Reason,
+    Reasons,
     Relay,
     RelayItem,
-    RunEnded,
+    Resize,
     Said,
+    Shell,
     Ship,
     StaleOutputs,
     Start,
@@ -80,12 +80,33 @@ from sshmap.protocol.keys import (
     Unsent,
     refused,
 )
+from sshmap.protocol.runs import (
+    AttemptList,
+    AttemptRow,
+    CancelNoted,
+    CancelRun,
+    Failure,
+    Follow,
+    GetJob,
+    JobIs,
+    JobList,
+    JobRow,
+    Jobs,
+    ListAttempts,
+    Progress,
+    RunEnded,
+    Slow,
+)
 
 __all__ = [
     "LOWEST",
     "VERSION",
     "AnyMessage",
+    "AttemptList",
+    "AttemptRow",
     "Buckets",
+    "CancelNoted",
+    "CancelRun",
     "CountLineage",
     "CountOutputs",
     "Counted",
@@ -97,17 +118,23 @@ __all__ = [
     "Eval",
     "Exec",
     "Exited",
+    "Explain",
+    "Explained",
     "Failure",
+    "Follow",
     "Get",
+    "GetJob",
     "GetStatus",
     "Handed",
     "Has",
     "Hello",
     "Item",
+    "JobIs",
     "JobList",
     "JobRow",
     "Jobs",
     "LineageCounts",
+    "ListAttempts",
     "ListBuckets",
     "Listed",
     "Listing",
@@ -128,15 +155,20 @@ __all__ = [
     "Prune",
     "Put",
     "PutResult",
+    "Reason",
+    "Reasons",
     "Relay",
     "RelayItem",
     "Remove",
     "Removed",
+    "Resize",
     "RunEnded",
     "Said",
     "Served",
     "SetPeers",
+    "Shell",
     "Ship",
+    "Slow",
     "StaleOutputs",
     "Start",
     "StartDaemon",
@@ -189,6 +221,9 @@ AnyMessage = (
     | Plan
     | Counted
     | Planned
+    | Explain
+    | Reasons
+    | Explained
     | Start
     | Progress
     | StaleOutputs
@@ -197,10 +232,19 @@ AnyMessage = (
     | Prune
     | Eval
     | Exec
+    | Shell
+    | Resize
     | Said
     | Exited
     | Jobs
     | JobList
+    | Follow
+    | CancelRun
+    | CancelNoted
+    | GetJob
+    | JobIs
+    | ListAttempts
+    | AttemptList
     | Relay
     | RelayItem
     | Delivered

@@ -1,7 +1,7 @@
 """Jobs and their runs: statements on the ledger's ``jobs``, ``runs`` and ``tallies``.
 
 A job is what is to be done; a run is the job as it is worked on, once. A client that opens a job whose newest
-run is not over joins that run: the run's `epoch` grows. A task that ends is stamped with the epoch, so that each
+run is not over joins that run, unless it is ending: the run's `epoch` grows. A task that ends is stamped with the epoch, so that each
 client knows what has ended since it opened the run. A run that is over is history: its rows do not change any more.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from sshmap.errors import Refused
+from sshmap.limits import Limits
 from sshmap.model import JobSpec, RunId, parse_name
 from sshmap.store.keys import Keys
 from sshmap.store.ledger import Ledger
@@ -32,6 +33,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     id: RunId
     #: tasks stamped with this epoch or a later one have ended since the client opened the run
     epoch: int
+    #: what people call it; 0 until its tasks are queued
+    number: int = 0
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +49,20 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     maker: bytes
     #: seconds since 1970
     submitted: float
+    ended: float | None
     kept: int
+    number: int
+    #: from where it was submitted
+    origin: str
+    #: why no task of it begins any more
+    ending: str
+    #: whether all its tasks are queued
+    complete: bool
+    replaces: bool
+    partial: bool
+    keep_done: bool
+    #: as JSON
+    limits: str
 
 
 class Fanout(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,28 +86,66 @@ class Jobs:
         self._db = ledger.db
 
     def open(self, spec: JobSpec, run: RunId) -> Run:
-        """Make a run of a job, or join the newest one if that is not over; asked again with the same id, return the same run."""
+        """Make a run of a job, or join the newest one if that is not over; asked again with the same id, return the same run.
+
+        Raises:
+            Refused: the run is cancelled.
+        """
         job = job_id(spec)
         with self._ledger.change() as db:
             row = db.execute(
                 "SELECT seq FROM runs WHERE id = ? UNION ALL SELECT seq FROM runs WHERE seq = "
-                "(SELECT max(seq) FROM runs WHERE job = ?) AND ended IS NULL",
+                "(SELECT max(seq) FROM runs WHERE job = ?) AND ended IS NULL AND ending = ''",
                 (run, job),
             ).fetchone()
+            if db.execute("SELECT 1 FROM cancels WHERE run = ?", (run,)).fetchone():
+                raise Refused(f"run {run} is cancelled", hint="run the command again")
             if row is None:
                 return Run(seq=self._add(spec, job, run), id=run, epoch=1)
-            update = (
-                "UPDATE runs SET epoch = epoch + 1, replaces = max(replaces, ?) WHERE seq = ? RETURNING seq, id, epoch"
+            update = "UPDATE runs SET epoch = epoch + 1, replaces = max(replaces, ?) WHERE seq = ? RETURNING seq, id, epoch, number"
+            seq, there, epoch, number = db.execute(update, (spec.replace, row[0])).fetchone()
+            return Run(seq=seq, id=there, epoch=epoch, number=number)
+
+    def newest(self, job: str) -> Run | None:
+        """Return the newest run of a job, as one sees it who opens it now without doing so; None if there is none."""
+        row = self._db.execute(
+            "SELECT seq, id, epoch + 1 FROM runs WHERE job = ? ORDER BY seq DESC LIMIT 1", (job,)
+        ).fetchone()
+        return Run(seq=row[0], id=RunId(row[1]), epoch=row[2]) if row else None
+
+    def last_with(self, maker: bytes) -> int:
+        """Return the number, in this ledger, of the newest run of a command whose times are known; 0 if there is none."""
+        query = "SELECT max(seq) FROM runs JOIN jobs ON jobs.id = job WHERE maker = ? AND EXISTS (SELECT 1 FROM paces WHERE run = seq)"
+        return int(self._db.execute(query, (maker,)).fetchone()[0] or 0)
+
+    def state_before(self, outdir: str, output: str) -> str:
+        """Return the state of the newest task with an output, of all runs with this OUTDIR; nothing if there is none."""
+        query = (
+            "SELECT state FROM runs JOIN jobs ON jobs.id = job JOIN tasks ON run = seq WHERE outdir = ? AND output = ? "
+            "ORDER BY seq DESC LIMIT 1"
+        )
+        row = self._db.execute(query, (outdir, output)).fetchone()
+        return str(row[0]) if row else ""
+
+    def highest(self) -> int:
+        """Return the highest number of a run that this host knows."""
+        return int(self._db.execute("SELECT ifnull(max(number), 0) FROM runs").fetchone()[0])
+
+    def begin(self, run: Run, number: int, origin: str, limits: Limits) -> None:
+        """Note what a client that starts a run says about it; the number and the origin stay what they were."""
+        with self._ledger.change() as db:
+            db.execute(
+                "UPDATE runs SET limits = ?, number = iif(number > 0, number, ?), origin = iif(origin > '', origin, ?) WHERE seq = ?",
+                (msgspec.json.encode(limits).decode(), number, origin, run.seq),
             )
-            seq, there, epoch = db.execute(update, (spec.replace, row[0])).fetchone()
-            return Run(seq=seq, id=there, epoch=epoch)
 
     def _add(self, spec: JobSpec, job: str, run: RunId) -> int:
         maker = Keys(self._ledger).remember(spec.maker)
         values = (job, spec.maker.verb.value, spec.indir, spec.outdir, maker)
         self._db.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, ?)", values)
         cursor = self._db.execute(
-            "INSERT INTO runs (id, job, replaces, submitted) VALUES (?, ?, ?, ?)", (run, job, spec.replace, time.time())
+            "INSERT INTO runs (id, job, replaces, partial, keep_done, submitted) VALUES (?, ?, ?, ?, ?, ?)",
+            (run, job, spec.replace, spec.partial, spec.keep_done, time.time()),
         )
         return int(cursor.lastrowid or 0)
 
@@ -103,7 +157,7 @@ class Jobs:
         """
         row = self._db.execute("SELECT seq FROM runs WHERE id = ?", (run,)).fetchone()
         if row is None:
-            raise Refused(f"this host knows no run {run}", hint="run the command again")
+            raise _unknown(run)
         return Run(seq=row[0], id=run, epoch=epoch)
 
     def fanouts(self, maker: bytes) -> list[Fanout]:
@@ -118,12 +172,20 @@ class Jobs:
         """Note that tasks are being queued, so that the run is not over meanwhile; within a transaction."""
         self._db.execute("UPDATE runs SET queued = NULL, ended = NULL WHERE seq = ?", (run.seq,))
 
+    def is_ending(self, seq: int) -> bool:
+        """Say whether no task of a run begins any more."""
+        return bool(self._db.execute("SELECT ending FROM runs WHERE seq = ?", (seq,)).fetchone()[0])
+
     def end_queueing(self, run: Run, kept: int) -> None:
         """Note that all tasks are queued, and how many were not, as their outputs are there; within a transaction."""
         self._db.execute(
             f"UPDATE runs SET queued = :now, kept = :kept, ended = iif({_UNFINISHED}, NULL, :now) WHERE seq = :run",
             {"now": time.time(), "kept": kept, "run": run.seq},
         )
+
+    def is_over(self, seq: int) -> bool:
+        """Say whether all tasks of a run were queued and have ended."""
+        return self._db.execute("SELECT ended FROM runs WHERE seq = ?", (seq,)).fetchone()[0] is not None
 
     def states(self, run: Run) -> tuple[dict[str, int], int]:
         """Number of the tasks that are unfinished or have ended since the client opened the run, by state, and the bytes they made."""
@@ -141,11 +203,22 @@ class Jobs:
     def runs(self) -> Iterator[RunRow]:
         """Go through all runs, newest first."""
         rows = self._db.execute(
-            "SELECT seq, runs.id, job, verb, indir, outdir, maker, submitted, kept "
-            "FROM runs JOIN jobs ON jobs.id = job ORDER BY seq DESC"
+            "SELECT seq, runs.id, job, verb, indir, outdir, maker, submitted, ended, kept, number, origin, ending, "
+            "queued IS NOT NULL, replaces, partial, keep_done, limits FROM runs JOIN jobs ON jobs.id = job ORDER BY seq DESC"
         )
         for row in rows:
-            yield RunRow(**dict(zip(RunRow.__struct_fields__, row, strict=True)))
+            yield msgspec.convert(dict(zip(RunRow.__struct_fields__, row, strict=True)), RunRow, strict=False)
+
+    def row(self, run: RunId) -> RunRow:
+        """Return one run.
+
+        Raises:
+            Refused: this host does not know it.
+        """
+        found = next((row for row in self.runs() if row.id == run), None)
+        if found is None:
+            raise _unknown(run)
+        return found
 
     def forget(self) -> bool:
         """Forget some tasks of an old run that has nothing left to do, or the run when it has no task; say whether there was one.
@@ -156,7 +229,8 @@ class Jobs:
             old = f"seq NOT IN (SELECT seq FROM runs ORDER BY seq DESC LIMIT {KEEP_RUNS}) AND NOT {_UNFINISHED}"
             row = db.execute(f"SELECT seq, job FROM runs WHERE {old} ORDER BY seq LIMIT 1").fetchone()
             if row is not None and not self._forget_tasks(row[0]):
-                db.execute("DELETE FROM tallies WHERE run = ?", row[:1])
+                for table in ("tallies", "paces"):
+                    db.execute(f"DELETE FROM {table} WHERE run = ?", row[:1])
                 db.execute("DELETE FROM runs WHERE seq = ?", row[:1])
                 db.execute(
                     "DELETE FROM jobs WHERE id = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE job = jobs.id)", row[1:]
@@ -168,3 +242,7 @@ class Jobs:
         self._db.executemany("DELETE FROM attempts WHERE task = ?", tasks)
         self._db.executemany("DELETE FROM tasks WHERE id = ?", tasks)
         return bool(tasks)
+
+
+def _unknown(run: RunId) -> Refused:
+    return Refused(f"this host knows no run {run}", hint="run the command again")

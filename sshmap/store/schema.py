@@ -6,7 +6,7 @@ a ledger of the version before with the tests. A released version's step never c
 
 from __future__ import annotations
 
-VERSION = 13
+VERSION = 14
 #: the oldest version that can be brought up to date
 OLDEST = 10
 #: by version: the statements that migrate a ledger to it from the version before; each statement ends at a line end
@@ -20,6 +20,36 @@ CREATE TABLE removals (prefix TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT RO
 """,
     13: """
 ALTER TABLE fanouts ADD COLUMN member TEXT NOT NULL DEFAULT '';
+""",
+    14: """
+ALTER TABLE runs ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN ending TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN force INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN followed REAL NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN partial INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN keep_done INTEGER NOT NULL DEFAULT 0;
+UPDATE runs SET number = seq;
+CREATE INDEX runs_open ON runs (seq) WHERE ended IS NULL;
+ALTER TABLE tasks ADD COLUMN queued REAL;
+ALTER TABLE tasks ADD COLUMN due REAL NOT NULL DEFAULT 0;
+ALTER TABLE tasks ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tasks ADD COLUMN usage BLOB;
+DROP INDEX tasks_active;
+CREATE INDEX tasks_active ON tasks (state, run, id) WHERE epoch = 0;
+CREATE INDEX tasks_making ON tasks (output) WHERE epoch = 0;
+CREATE INDEX tasks_cancelled ON tasks (run, id) WHERE state = 'cancelled';
+ALTER TABLE attempts ADD COLUMN queued REAL;
+ALTER TABLE attempts ADD COLUMN ran REAL;
+ALTER TABLE attempts ADD COLUMN user REAL;
+ALTER TABLE attempts ADD COLUMN system REAL;
+ALTER TABLE attempts ADD COLUMN peak INTEGER;
+ALTER TABLE attempts ADD COLUMN received INTEGER;
+ALTER TABLE attempts ADD COLUMN made INTEGER;
+ALTER TABLE attempts ADD COLUMN stderr BLOB;
+CREATE TABLE paces (run INTEGER NOT NULL, step INTEGER NOT NULL, tasks INTEGER NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;
+CREATE TABLE cancels (run TEXT PRIMARY KEY, force INTEGER NOT NULL, at REAL NOT NULL, hosts TEXT NOT NULL) WITHOUT ROWID;
 """,
 }
 
@@ -48,29 +78,46 @@ CREATE TABLE jobs (
 ) WITHOUT ROWID;
 -- a job as it is worked on, from when a client opens it until nothing of it is left to do. `epoch` grows each time
 -- a client opens the run; `queued` is when all its tasks were queued, `ended` when the last of them ended; `limits` is
--- what the run is allowed, as JSON; no part of what the job is
+-- what the run is allowed, as JSON; no part of what the job is. `number` is what people call the run, 0 until its tasks
+-- are queued; `origin` says from where it was submitted; `ending` why no task of it begins any more, and `force` what
+-- becomes of those that run; `turn` grows with each claim, so that runs take turns; `followed` is when a client last
+-- followed the run
 CREATE TABLE runs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL, epoch INTEGER NOT NULL DEFAULT 1,
     replaces INTEGER NOT NULL, limits TEXT NOT NULL DEFAULT '{}', kept INTEGER NOT NULL DEFAULT 0,
-    submitted REAL NOT NULL, queued REAL, ended REAL
+    submitted REAL NOT NULL, queued REAL, ended REAL, number INTEGER NOT NULL DEFAULT 0, origin TEXT NOT NULL DEFAULT '',
+    ending TEXT NOT NULL DEFAULT '', force INTEGER NOT NULL DEFAULT 0, turn INTEGER NOT NULL DEFAULT 0,
+    followed REAL NOT NULL DEFAULT 0, partial INTEGER NOT NULL DEFAULT 0, keep_done INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX runs_job ON runs (job, seq);
+CREATE INDEX runs_open ON runs (seq) WHERE ended IS NULL;
+-- runs that were cancelled, and the hosts that have not been told yet, one a line
+CREATE TABLE cancels (run TEXT PRIMARY KEY, force INTEGER NOT NULL, at REAL NOT NULL, hosts TEXT NOT NULL) WITHOUT ROWID;
+-- how many tasks of a run took how long: `step` is a logarithm of the time (see `sshmap.store.paces`)
+CREATE TABLE paces (run INTEGER NOT NULL, step INTEGER NOT NULL, tasks INTEGER NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;
 -- prefixes all of whose keys were deleted, and the newest run at that time
 CREATE TABLE removals (prefix TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 -- one command to be run; `attempt` is the number of the newest attempt, `epoch` that of the run when the task ended,
--- 0 until then
+-- 0 until then; a failed task that is to be tried again is not begun before `due`; `failures` counts its
+-- failed attempts; `usage` is what the attempt took of a task whose files are on their way
 CREATE TABLE tasks (
     id INTEGER PRIMARY KEY, run INTEGER NOT NULL, output TEXT NOT NULL, members TEXT NOT NULL, inputs BLOB NOT NULL,
     state TEXT NOT NULL DEFAULT 'queued', slot INTEGER, attempt INTEGER NOT NULL DEFAULT 0, began REAL,
-    epoch INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL DEFAULT 0, stale INTEGER NOT NULL DEFAULT 0, UNIQUE (run, output)
+    epoch INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL DEFAULT 0, stale INTEGER NOT NULL DEFAULT 0, queued REAL,
+    due REAL NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0, usage BLOB, UNIQUE (run, output)
 );
-CREATE INDEX tasks_active ON tasks (state, id) WHERE epoch = 0;
+CREATE INDEX tasks_active ON tasks (state, run, id) WHERE epoch = 0;
+CREATE INDEX tasks_making ON tasks (output) WHERE epoch = 0;
 CREATE INDEX tasks_failed ON tasks (run, id) WHERE state = 'failed';
+CREATE INDEX tasks_cancelled ON tasks (run, id) WHERE state = 'cancelled';
 CREATE INDEX tasks_stale ON tasks (run, id) WHERE stale = 1;
--- what became of each execution of a task; rows are only ever added
+-- what became of each execution of a task; rows are only ever added. `ran` is how long its command took, `user` and
+-- `system` are CPU time, all in seconds; `peak` is the memory of its largest process, `received` and `made` are what it
+-- read and made, all in bytes; `stderr` is the beginning and the end of what it said
 CREATE TABLE attempts (
     task INTEGER NOT NULL, number INTEGER NOT NULL, slot INTEGER, began REAL, ended REAL NOT NULL, outcome TEXT NOT NULL,
-    kind TEXT, message TEXT, exit_code INTEGER, PRIMARY KEY (task, number)
+    kind TEXT, message TEXT, exit_code INTEGER, queued REAL, ran REAL, user REAL, system REAL, peak INTEGER,
+    received INTEGER, made INTEGER, stderr BLOB, PRIMARY KEY (task, number)
 ) WITHOUT ROWID;
 -- how many tasks of a run are in which state, so that nobody has to count them
 CREATE TABLE tallies (

@@ -1,26 +1,27 @@
 """The tasks of one host: the queue that sessions fill and workers empty; statements on ``tasks`` and ``attempts``.
 
-The states are drawn in `sshmap.model`. Each execution of a task is an attempt with a number that is never used again; the
-attempt's row is added in the transaction that ends it.
+The states are drawn in `sshmap.model`. Runs take turns: a worker claims tasks of the run of which the fewest run, so that a
+small job does not wait for a large one.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from sshmap.limits import Limits, slots
 from sshmap.model import AttemptEnd, Receipt, Verb
+from sshmap.store import memory
 from sshmap.store.jobs import Run
-from sshmap.store.ledger import Ledger
+from sshmap.store.keys import after_prefix
+from sshmap.store.task_ends import QUEUED, RUNNING, TaskEnds, one_of
 
-#: attempts whose workers died after which a task fails
-MAX_LOST = 5
 _BATCH = 500
-_AT_WORK = "state IN ('running', 'sending')"
-#: conditions for which SQLite uses the index of unfinished tasks; by the state alone it would read all tasks
-_QUEUED, _RUNNING = "epoch = 0 AND state = 'queued'", "epoch = 0 AND state = 'running'"
+_CORES = os.cpu_count() or 1
+_OTHER_JOB = "job <> (SELECT job FROM runs WHERE seq = ?)"
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     receipt: Receipt
     replaces: bool
     attempt: int
+    #: how many of its attempts have failed
+    failures: int = 0
+    limits: Limits = Limits()
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,39 +65,52 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int
 
 
-class Tasks:
+class _Work(msgspec.Struct, frozen=True):
+    """What all tasks of a run share."""
+
+    job: str
+    verb: Verb
+    maker: bytes
+    replaces: bool
+    limits: Limits
+
+
+class Tasks(TaskEnds):
     """Statements on the tasks of one ledger.
 
     Args:
         ledger: an open ledger.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._db = ledger.db
-
     def enqueue(self, run: Run, tasks: Iterable[NewTask]) -> None:
         """Queue tasks that are not in the run yet or ended before the client opened it; within a transaction.
 
         Tasks that are unfinished or have ended since then stay as they are, unless their inputs have changed.
         """
-        rows = [(run.seq, task.output, "\n".join(task.members), task.inputs, task.stale, run.epoch) for task in tasks]
+        now = time.time()
+        rows = [
+            (run.seq, task.output, "\n".join(task.members), task.inputs, task.stale, now, run.epoch) for task in tasks
+        ]
         if run.epoch > 1:
-            self._overtake(rows)
+            self.overtake(rows)
         self._db.executemany(
-            "INSERT INTO tasks (run, output, members, inputs, stale) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (run, output) DO UPDATE SET (members, inputs, stale, state, epoch, size) = "
-            "  (excluded.members, excluded.inputs, excluded.stale, 'queued', 0, 0) "
+            "INSERT INTO tasks (run, output, members, inputs, stale, queued) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (run, output) DO UPDATE SET (members, inputs, stale, queued, state, epoch, size, due, failures) = "
+            "  (excluded.members, excluded.inputs, excluded.stale, excluded.queued, 'queued', 0, 0, 0, 0) "
             "WHERE inputs <> excluded.inputs OR epoch > 0 AND epoch < ?",
             rows,
         )
 
-    def _overtake(self, rows: list[tuple[int, str, str, bytes, bool, int]]) -> None:
-        """End the attempts of tasks whose inputs have changed."""
-        for run, output, _, inputs, *_ in rows:
-            values = {"run": run, "output": output, "inputs": inputs}
-            where = f"run = :run AND output = :output AND inputs <> :inputs AND {_AT_WORK}"
-            self._note(where, values, AttemptEnd.OVERTAKEN)
+    def refuse(self, run: Run, task: NewTask, kind: str, message: str) -> None:
+        """Record that a task failed before it could be queued, unless it is in the run already; within a transaction."""
+        self.enqueue(run, [task])
+        row = self._db.execute(
+            "UPDATE tasks SET state = 'running', slot = NULL, attempt = attempt + 1, began = ? "
+            f"WHERE run = ? AND output = ? AND {QUEUED} RETURNING id",
+            (time.time(), run.seq, task.output),
+        ).fetchone()
+        if row:
+            self.fail(row[0], kind, message, 0)
 
     def inputs_in_run(self, run: Run, outputs: list[str]) -> dict[str, bytes]:
         """Return the inputs, by output, of those tasks that are unfinished or have ended since the client opened the run."""
@@ -124,88 +141,110 @@ class Tasks:
                 )
         return {output for output, state in states.items() if state != "done"}
 
+    def making_below(self, run: Run, outdir: str) -> bool:
+        """Say whether another job has unfinished tasks with outputs below a directory."""
+        query = (
+            "SELECT 1 FROM tasks INDEXED BY tasks_making JOIN runs ON seq = run WHERE tasks.epoch = 0 AND output >= ? AND output < ? "
+            f"AND {_OTHER_JOB} LIMIT 1"
+        )
+        return self._db.execute(query, (outdir, after_prefix(outdir), run.seq)).fetchone() is not None
+
+    def being_made(self, run: Run, outputs: list[str]) -> dict[str, int]:
+        """Return those outputs that another job has unfinished tasks for, with the run that makes them.
+
+        A key is also made by a fan-out whose output directory it lies in, and a directory by a task whose key lies there.
+        """
+        start = "SELECT seq FROM tasks INDEXED BY tasks_making JOIN runs ON seq = run WHERE tasks.epoch = 0 AND"
+        there = f"{start} output IN (?, ?) AND {_OTHER_JOB} LIMIT 1"
+        below = f"{start} output > ? AND output < ? AND {_OTHER_JOB} LIMIT 1"
+        found: dict[str, int] = {}
+        for output in outputs:
+            directory = output[: output.rfind("/") + 1]
+            row = self._db.execute(there, (output, directory, run.seq)).fetchone()
+            if row is None and output == directory:
+                row = self._db.execute(below, (output, after_prefix(output), run.seq)).fetchone()
+            if row:
+                found[output] = row[0]
+        return found
+
     def any_of(self, run: Run) -> bool:
         """Say whether a run has tasks."""
         return self._db.execute("SELECT 1 FROM tasks WHERE run = ? LIMIT 1", (run.seq,)).fetchone() is not None
 
     def backlog(self, limit: int) -> int:
         """Number of queued tasks, counted up to a limit."""
-        query = f"SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_active WHERE {_QUEUED} LIMIT ?)"
+        query = f"SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_active WHERE {QUEUED} LIMIT ?)"
         return int(self._db.execute(query, (limit,)).fetchone()[0])
 
     def claim(self, slot: int, count: int, *, fanouts: bool, run: int = 0) -> list[Task]:
-        """Take the oldest queued tasks for a worker slot.
+        """Take the oldest queued tasks of one run for a worker slot.
 
         Args:
             slot: the worker's number.
             count: how many at most.
             fanouts: whether fan-out tasks may be taken; not while the outbox is full.
-            run: only tasks of this run, if one is named.
+            run: the run of which so many may be taken, of another one only one; 0 if it does not matter.
         """
-        which = (
-            "" if fanouts else "AND run NOT IN (SELECT seq FROM runs JOIN jobs ON jobs.id = job WHERE verb = 'fanout')"
+        with self._ledger.change() as db:
+            for number in self._turns(fanouts=fanouts):
+                work = self._work(number)
+                room = slots(work.limits.jobs, _CORES) - self._running(number)
+                if work.limits.memory_free and work.limits.memory_free > memory.available():
+                    continue
+                query = (
+                    "SELECT id, output, members, inputs, attempt + 1, failures FROM tasks INDEXED BY tasks_active "
+                    f"WHERE {QUEUED} AND run = ? AND due <= ? ORDER BY id LIMIT ?"
+                )
+                most = min(room, count if run in (0, number) else 1)
+                rows = db.execute(query, (number, time.time(), most)).fetchall() if most > 0 else []
+                if rows:
+                    self._take(slot, number, [row[0] for row in rows])
+                    return [_task(work, number, row) for row in rows]
+        return []
+
+    def _turns(self, *, fanouts: bool) -> list[int]:
+        """Return the runs with queued tasks, first the one of which the fewest run; among equal ones, that claimed longest ago."""
+        which = "" if fanouts else "AND (SELECT verb FROM jobs WHERE id = job) <> 'fanout'"
+        queued = "(SELECT tasks FROM tallies WHERE run = seq AND state = 'queued' AND epoch = 0)"
+        running = "ifnull((SELECT tasks FROM tallies WHERE run = seq AND state = 'running' AND epoch = 0), 0)"
+        query = (
+            f"SELECT seq FROM runs INDEXED BY runs_open WHERE ended IS NULL AND ending = '' AND {queued} > 0 {which} "
+            f"ORDER BY {running}, turn"
         )
-        which += " AND run = :run" if run else ""
-        with self._ledger.change() as db:
-            query = (
-                "SELECT id, run, output, members, inputs, attempt + 1 FROM tasks INDEXED BY tasks_active "
-                f"WHERE {_QUEUED} {which} ORDER BY id LIMIT :count"
-            )
-            rows = db.execute(query, {"count": count, "run": run}).fetchall()
-            if rows:
-                change = f"UPDATE tasks SET state = 'running', slot = ?, attempt = attempt + 1, began = ? WHERE {_one_of(row[0] for row in rows)}"
-                db.execute(change, (slot, time.time()))
-            works = {number: self._work(number) for number in {row[1] for row in rows}}
-        return [
-            Task(
-                id=task, run=number, output=output, members=tuple(members.split("\n")), attempt=attempt, job=works[number][0],
-                verb=works[number][1], receipt=Receipt(works[number][2], inputs), replaces=works[number][3],
-            )
-            for task, number, output, members, inputs, attempt in rows
-        ]  # fmt: skip
+        return [seq for (seq,) in self._db.execute(query)]
 
-    def _work(self, run: int) -> tuple[str, Verb, bytes, bool]:
-        """Return what all tasks of a run share: job, verb, maker, and whether they replace."""
-        query = "SELECT job, verb, maker, replaces FROM runs JOIN jobs ON jobs.id = job WHERE seq = ?"
-        job, verb, maker, replaces = self._db.execute(query, (run,)).fetchone()
-        return job, Verb(verb), maker, bool(replaces)
+    def _running(self, run: int) -> int:
+        query = "SELECT tasks FROM tallies WHERE run = ? AND state = 'running' AND epoch = 0"
+        return int((self._db.execute(query, (run,)).fetchone() or (0,))[0])
 
-    def requeue(self, slots: Iterable[int]) -> int:
-        """Give back the tasks of workers that died; one that keeps killing its worker fails. Return how many."""
-        count = 0
-        lost = "(SELECT count(*) FROM attempts WHERE task = id AND outcome = 'lost')"
-        with self._ledger.change() as db:
-            for slot in slots:
-                where = f"{_RUNNING} AND slot = :slot"
-                for (task,) in db.execute(
-                    f"SELECT id FROM tasks WHERE {where} AND {lost} >= {MAX_LOST - 1}", {"slot": slot}
-                ).fetchall():
-                    self.fail(task, "CommandsFailed", f"its worker died {MAX_LOST} times while it ran", 0)
-                self._note(where, {"slot": slot}, AttemptEnd.LOST)
-                count += db.execute(f"UPDATE tasks SET state = 'queued' WHERE {where}", {"slot": slot}).rowcount
-        return count
+    def _take(self, slot: int, run: int, tasks: list[int]) -> None:
+        self._db.execute(
+            f"UPDATE tasks SET state = 'running', slot = ?, attempt = attempt + 1, began = ? WHERE {one_of(tasks)}",
+            (slot, time.time()),
+        )
+        # the newest turn is that of an open run, so they all are smaller
+        newest = "(SELECT max(turn) FROM runs INDEXED BY runs_open WHERE ended IS NULL)"
+        self._db.execute(f"UPDATE runs SET turn = {newest} + 1 WHERE seq = ?", (run,))
 
-    def give_back(self, slot: int) -> None:
-        """Give back the tasks of a worker that is told to stop, which does not count against them."""
-        with self._ledger.change() as db:
-            where = f"{_RUNNING} AND slot = :slot"
-            self._note(where, {"slot": slot}, AttemptEnd.RETURNED)
-            db.execute(f"UPDATE tasks SET state = 'queued' WHERE {where}", {"slot": slot})
+    def _work(self, run: int) -> _Work:
+        """Return what all tasks of a run share."""
+        query = "SELECT job, verb, maker, replaces, limits FROM runs JOIN jobs ON jobs.id = job WHERE seq = ?"
+        job, verb, maker, replaces, limits = self._db.execute(query, (run,)).fetchone()
+        return _Work(job, Verb(verb), maker, bool(replaces), msgspec.json.decode(limits, type=Limits))
 
-    def release(self, tasks: Iterable[int]) -> None:
-        """Give back claimed tasks that were not begun; within a transaction."""
-        for task in tasks:
-            self._note("id = :id AND state = 'running'", {"id": task}, AttemptEnd.RETURNED)
-            self._db.execute("UPDATE tasks SET state = 'queued' WHERE id = ? AND state = 'running'", (task,))
+    def next_due(self) -> float:
+        """Return when the next failed task is to be tried again, in seconds since 1970; 0 if none is."""
+        query = f"SELECT min(due) FROM tasks INDEXED BY tasks_active WHERE {QUEUED} AND due > 0"
+        return float(self._db.execute(query).fetchone()[0] or 0.0)
 
     def running_slots(self) -> list[int]:
         """Slots that tasks are claimed for."""
-        return [slot for (slot,) in self._db.execute(f"SELECT DISTINCT slot FROM tasks WHERE {_RUNNING}")]
+        return [slot for (slot,) in self._db.execute(f"SELECT DISTINCT slot FROM tasks WHERE {RUNNING}")]
 
     def owned(self, tasks: Iterable[Task]) -> list[Task]:
         """Return the tasks whose attempts are still the present ones; within a transaction."""
         claimed = list(tasks)
-        query = f"SELECT id, attempt FROM tasks WHERE state = 'running' AND {_one_of(task.id for task in claimed)}"
+        query = f"SELECT id, attempt FROM tasks WHERE state = 'running' AND {one_of(task.id for task in claimed)}"
         present = set(self._db.execute(query))
         return [task for task in claimed if (task.id, task.attempt) in present]
 
@@ -213,47 +252,6 @@ class Tasks:
         """Say whether a worker died during an earlier attempt."""
         query = "SELECT 1 FROM attempts WHERE task = ? AND outcome = ? LIMIT 1"
         return self._db.execute(query, (task.id, AttemptEnd.LOST.value)).fetchone() is not None
-
-    def finish(self, sizes: dict[int, int]) -> None:
-        """Record that the outputs of running tasks are made, and their bytes; within the transaction that commits them."""
-        self._note(f"{_one_of(sizes)} AND {_AT_WORK}", {}, AttemptEnd.DONE)
-        self._db.executemany(
-            "UPDATE tasks SET state = 'done', size = ?, epoch = (SELECT epoch FROM runs WHERE seq = run) "
-            f"WHERE id = ? AND {_AT_WORK}",
-            [(size, task) for task, size in sizes.items()],
-        )
-
-    def send(self, sizes: dict[int, int]) -> None:
-        """Record that running tasks only wait for their files in the outbox to arrive; within the same transaction."""
-        change = "UPDATE tasks SET state = 'sending', size = ? WHERE id = ?"
-        self._db.executemany(change, [(size, task) for task, size in sizes.items()])
-
-    def finish_sent(self, tasks: Iterable[int]) -> None:
-        """Record those of some tasks as done that have no file in the outbox any more; within a transaction."""
-        query = f"SELECT id, size FROM tasks WHERE {_one_of(tasks)} AND state = 'sending' AND NOT EXISTS (SELECT 1 FROM outbox WHERE task = tasks.id)"
-        self.finish(dict(self._db.execute(query)))
-
-    def fail(self, task: int, kind: str, message: str, exit_code: int) -> None:
-        """Record that a task failed; within a transaction."""
-        self._note(f"id = :id AND {_AT_WORK}", {"id": task}, AttemptEnd.FAILED, kind, message, exit_code)
-        self._db.execute(
-            f"UPDATE tasks SET state = 'failed', epoch = (SELECT epoch FROM runs WHERE seq = run) WHERE id = ? AND {_AT_WORK}",
-            (task,),
-        )
-
-    def rewind(self, task: int) -> None:
-        """Queue a task again whose files in the outbox were lost; within a transaction."""
-        self._note("id = :id AND state = 'sending'", {"id": task}, AttemptEnd.LOST)
-        self._db.execute("UPDATE tasks SET state = 'queued', size = 0 WHERE id = ? AND state = 'sending'", (task,))
-
-    def _note(self, where: str, values: dict[str, object], outcome: AttemptEnd, *why: object) -> None:
-        """Add the rows of attempts that end; ``why`` is kind, message and exit code of one that failed."""
-        kind, message, code = why or (None, None, None)
-        self._db.execute(
-            "INSERT INTO attempts SELECT id, attempt, slot, began, :now, :outcome, :kind, :message, :code "
-            f"FROM tasks WHERE {where}",
-            {**values, "now": time.time(), "outcome": outcome.value, "kind": kind, "message": message, "code": code},
-        )
 
     def failed(self, run: Run, limit: int) -> Iterator[Failed]:
         """Go through the first tasks that have failed since the client opened the run."""
@@ -272,6 +270,14 @@ class Tasks:
                 exit_code=code,
             )
 
+    def late(self, run: Run, since: float, limit: int) -> list[tuple[str, str, float]]:
+        """Return members, output and beginning of some running tasks of a run that began before a time, the oldest first."""
+        query = (
+            f"SELECT members, output, began FROM tasks INDEXED BY tasks_active WHERE {RUNNING} AND run = ? AND began < ? "
+            "ORDER BY began LIMIT ?"
+        )
+        return self._db.execute(query, (run.seq, since, limit)).fetchall()
+
     def stale(self, run: Run) -> Iterator[tuple[str, Receipt]]:
         """Go through finished fan-out directories that hold keys of other work, and the receipts to keep."""
         query = (
@@ -282,6 +288,9 @@ class Tasks:
             yield output, Receipt(maker, inputs)
 
 
-def _one_of(tasks: Iterable[int]) -> str:
-    """Return the SQL condition that a row is one of some tasks."""
-    return f"id IN ({','.join(map(str, tasks))})"
+def _task(work: _Work, run: int, row: tuple[int, str, str, bytes, int, int]) -> Task:
+    task, output, members, inputs, attempt, failures = row
+    return Task(
+        id=task, run=run, output=output, members=tuple(members.split("\n")), attempt=attempt, failures=failures, job=work.job,
+        verb=work.verb, receipt=Receipt(work.maker, inputs), replaces=work.replaces, limits=work.limits,
+    )  # fmt: skip

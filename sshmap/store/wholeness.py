@@ -79,10 +79,11 @@ class Wholeness:
         return dict(self._db.execute(query, (self._prefix, after_prefix(self._prefix)))) if self._runs else {}
 
     def _open(self, seq: int) -> Iterator[_Open]:
-        """Go through a run's tasks that have failed, or are queued or running."""
+        """Go through a run's tasks that have failed, were cancelled, or are queued or running."""
         failed = "SELECT output, members, 1, inputs FROM tasks WHERE run = ? AND state = 'failed'"
         others = "SELECT output, members, 0, inputs FROM tasks WHERE epoch = 0 AND state IN ('queued', 'running') AND run = ?"
-        for query in (failed, others):
+        cancelled = "SELECT output, members, 0, inputs FROM tasks WHERE run = ? AND state = 'cancelled'"
+        for query in (failed, cancelled, others):
             for output, members, is_failed, inputs in self._db.execute(query, (seq,)):
                 yield _Open(output, members.split("\n")[0], bool(is_failed), inputs)
 

@@ -130,6 +130,15 @@ class CommandLine:
             end_processes(self.folder)
 
 
+@contextlib.contextmanager
+def ended(commandline: CommandLine) -> Iterator[CommandLine]:
+    """Delete what was made with a command line."""
+    try:
+        yield commandline
+    finally:
+        commandline.finish()
+
+
 @pytest.fixture
 def typed(tmp_path: Path) -> Iterator[CommandLine]:
     """A command line of the test's own."""

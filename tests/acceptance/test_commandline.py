@@ -109,7 +109,7 @@ MISTAKES = [
     (["map", "sm://damaged/", "sm://out/", "cat"], 5, ["sm://damaged/k", "digest"]),
 ]  # fmt: skip
 UNPARSED = [
-    ([], "Usage"), (["nonsense"], "nonsense"), (["ls", "--nonsense"], "--nonsense"), (["map", "sm://in/", "sm://out/"], "CMD"), (["jobs", "extra"], "extra"),
+    ([], "Usage"), (["nonsense"], "nonsense"), (["ls", "--nonsense"], "--nonsense"), (["map", "sm://in/", "sm://out/"], "CMD"), (["health", "extra"], "extra"),
     (["--local", "many", "ls"], "--local"),
 ]  # fmt: skip
 
@@ -233,7 +233,7 @@ def test_a_reader_that_closes_the_pipe_gets_no_complaint(shared: CommandLine) ->
     shared.succeed("rm", "sm://large/k")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_it_with_its_code_and_ends_the_command(
     shared: CommandLine, number: signal.Signals, code: int
 ) -> None:
@@ -353,7 +353,7 @@ def test_every_exit_code_of_the_readme_exists_and_the_other_way_round(helps: dic
     rows = re.findall(r"^\| ([0-9, ]+) \| \S", README.read_text(encoding="utf-8"), re.MULTILINE)
     named = {int(number) for row in rows for number in row.split(",")}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SshmapError)]
-    assert named == {0, 130, 141, 143} | {kind.exit_code for kind in kinds}
+    assert named == {0, 129, 130, 141, 143} | {kind.exit_code for kind in kinds}
     assert {
         int(number) for text in helps.values() for number in re.findall(r"exit code (\d+)", " ".join(text.split()))
     } <= named

@@ -70,7 +70,7 @@ def test_output_reaches_a_pipe_and_a_file_whatever_the_exit_code(
 
 
 def test_output_printed_before_a_signal_reaches_its_reader(printing: CommandLine) -> None:
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         script = (
             "import os, signal, sys; from sshmap.cli import main, start; "
             f"main.run = lambda _: (print('printed'), os.kill(os.getpid(), {int(number)}), signal.pause()); start.main()"

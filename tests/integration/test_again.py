@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -267,8 +267,8 @@ def test_fanout_that_ends_while_it_is_asked_for_again_is_not_run_again(
     with ThreadPoolExecutor(1) as pool:
         first = [begin(pool)] if when == "before" else []
 
-        def count(job: JobRun) -> object:
-            found = look(job)
+        def count(job: JobRun, names: Iterable[str]) -> object:
+            found = look(job, names)
             if threading.current_thread() is threading.main_thread():
                 looked.append(True)
                 running = first[0] if first else begin(pool)

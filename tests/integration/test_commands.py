@@ -15,6 +15,7 @@ from sshmap.agent.execution.executor import Request, Result
 from sshmap.agent.execution.once import PREAMBLE
 from sshmap.agent.execution.plain import plain_words
 from sshmap.agent.execution.shell import task_environment
+from sshmap.model import Force
 from tests.conftest import wait_until
 from tests.integration import fleet
 
@@ -40,7 +41,7 @@ class Place:
             stdout=str(self.stdout),
             variables=self.variables,
         )
-        result = self.commands.run(request, lambda: None)
+        result = self.commands.run(request, lambda: Force.WAIT)
         return result, self.stdout.read_bytes() if self.stdout.exists() else b""
 
     def told(self, command: str) -> tuple[int, bytes, bytes]:
@@ -211,8 +212,13 @@ def test_long_command_lets_its_worker_do_something_meanwhile(place: Place) -> No
         stdout=str(place.stdout),
         variables=place.variables,
     )
+
+    def look() -> Force:
+        calls.append(1)
+        return Force.WAIT
+
     place.stdout.touch()
-    place.commands.run(request, lambda: calls.append(1))
+    place.commands.run(request, look)
     assert calls == [1]
 
 

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from sshmap import Cluster
-from sshmap.client.jobs import JobProgress
+from sshmap.client.following import JobProgress
 from sshmap.client.results import JobFailed
 from sshmap.inventory import Inventory
 from tests import netns, sshd

@@ -233,8 +233,9 @@ def test_counts_are_true_where_a_host_is_down(lame: Inventory, tmp_path: Path) -
         assert [*told.value.results] == ["h0"]
         health = cluster.health()
         assert [state.healthy for state in health.values()] == [True, False]
-        jobs, failures = cluster.jobs()
-        assert ([*jobs], [*failures]) == (["h0"], ["h1"])
+        with pytest.raises(HostsFailed) as asked:
+            cluster.jobs()
+        assert ([*asked.value.results], [*asked.value.failures]) == (["runs"], ["h1"])
 
 
 def test_directory_is_read_to_the_damaged_key_and_no_further(shared: Cluster, bucket: str, tmp_path: Path) -> None:

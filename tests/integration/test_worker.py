@@ -223,7 +223,7 @@ def test_environment_is_as_documented(bench: Bench) -> None:
     key = bench.put("dir/a b")
     (listing,) = bench.run("env -0").values()
     variables = dict(item.decode().split("=", 1) for item in listing.split(b"\0") if item)
-    (job,) = {row.job for rows in bench.cluster.jobs()[0].values() for row in rows if bench.bucket + "/" in row.indir}
+    (job,) = {run.job for run in bench.cluster.jobs() if bench.bucket + "/" in run.indir}
     host = bench.cluster.host_of(key)
     assert Path(variables["SSHMAP_FILE"]) == bench.top / host / "data" / bench.bucket / "in" / "dir" / "a b"
     expected = {

@@ -17,7 +17,7 @@ README = (TOP / "README.md").read_text(encoding="utf-8")
 #: names that things had once, written so that this file does not hold them itself
 FORMER = (
     *(rf"\b{word}s?\b" for word in ("kee" + "per", "tal" + "ly", "Stan" + "ding", "exami" + "nation")),
-    *(rf"\b{word}\b" for word in ("Fa" + "te", "Me" + "et", "Ri" + "se", "Ha" + "lt", "Cour" + "se", "des" + "k")),
+    *(rf"\b{word}\b" for word in ("Fa" + "te", "Me" + "et", "Ri" + "se", "Cour" + "se", "des" + "k")),
     *(rf"\b{word}\b" for word in ("for" + "give", "di" + "vides", "_lin" + "ks", "lin" + "ks: Conversations")),
 )
 

@@ -46,6 +46,7 @@ EXIT_CODES = {
     "DigestMismatch": 5,
     "NoSpace": 6,
     "TimeLimit": 7,
+    "Cancelled": 130,
 }
 #: made by the client about hosts or files it knows, so they never travel
 CLIENT_ONLY = {"HostsFailed", "InvalidInventory"}

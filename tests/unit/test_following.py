@@ -13,10 +13,9 @@ import pytest
 
 from sshmap.agent.session import following as module
 from sshmap.agent.session.following import Following
-from sshmap.agent.session.planning import Planning
-from sshmap.agent.shuffle import Holdings
 from sshmap.client.relay import _settle
 from sshmap.errors import HostLost, HostNotReady
+from sshmap.limits import Limits
 from sshmap.model import JobSpec, Maker, RunId, Verb
 from sshmap.protocol import messages as m
 from sshmap.store.commit import Store
@@ -40,7 +39,7 @@ def follow(store: Store, monkeypatch: pytest.MonkeyPatch, seen: Iterator[m.Progr
     monkeypatch.setattr(module, "STUCK_LIMIT", LIMIT)
     monkeypatch.setattr(module, "_DAEMON_LOOK", math.inf)
     run = Jobs(store.ledger).open(SPEC, RunId("run"))
-    watched = Following(store, Planning(store, SPEC, run, Holdings()))
+    watched = Following(store, run, SPEC.maker.verb, lambda: 0, Limits())
     versions = itertools.count()
     monkeypatch.setattr(store.ledger, "data_version", lambda: next(versions))
     monkeypatch.setattr(watched, "progress", lambda: next(seen))

@@ -14,7 +14,8 @@ from sshmap.store import jobs as jobs_module
 from sshmap.store.jobs import Jobs, Run
 from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
-from sshmap.store.tasks import MAX_LOST, NewTask, Task, Tasks
+from sshmap.store.task_ends import MAX_LOST
+from sshmap.store.tasks import NewTask, Task, Tasks
 
 SPEC = JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(verb=Verb.MAP, command="cat"))
 

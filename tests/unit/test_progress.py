@@ -11,7 +11,7 @@ import pytest
 
 from sshmap.cli import progress
 from sshmap.cli.progress import Manner, counting, following, hosts_counted, manner
-from sshmap.client.jobs import JobProgress
+from sshmap.client.following import JobProgress
 from tests.conftest import wait_until
 
 

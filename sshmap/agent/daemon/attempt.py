@@ -11,13 +11,16 @@ from sshmap.agent.daemon.outputs import Made, made_by
 from sshmap.agent.daemon.reasons import reason
 from sshmap.agent.daemon.shipped import ShippedFiles
 from sshmap.agent.daemon.task_directory import TaskDirectory, discard
+from sshmap.agent.daemon.watch import Watch
 from sshmap.agent.execution.executor import Executor, Request, Result
-from sshmap.errors import CommandsFailed, NoSpace, NothingMatched, Refused, SshmapError
+from sshmap.errors import CommandsFailed, NoSpace, NothingMatched, Refused, SshmapError, TimeLimit
 from sshmap.model import Maker, Verb, base_name, show
 from sshmap.store.commit import Store
+from sshmap.store.kept_failures import KeptFailures
 from sshmap.store.keys import Row
 from sshmap.store.layout import BALLAST
 from sshmap.store.receipts import digest_inputs
+from sshmap.store.task_ends import Usage
 from sshmap.store.tasks import Task
 
 #: bytes of free space below which nothing is begun: more than the ballast, whose space the ledger gets, not a command
@@ -42,6 +45,9 @@ class Attempts:
         self._rows: dict[str, Row] = {}
         #: time until which the disk need not be looked at
         self._roomy = 0.0
+        self._watch, self._failures = Watch(store), KeptFailures(store)
+        #: what the present attempt took, once its command has ended
+        self.usage: Usage | None = None
 
     def look_up(self, tasks: list[Task]) -> None:
         """Read the rows of the inputs of tasks that are about to be run, all at once; those of a merge are read when it is run."""
@@ -55,15 +61,21 @@ class Attempts:
             meanwhile: called by the executor once if the command takes long.
 
         Raises:
-            SshmapError: the command failed, an input is not what it was, the disk is full.
+            Cancelled: the run is ending, and the command was ended with it.
+            SshmapError: the command failed or took too long, an input is not what it was, the disk is full.
             OSError: the disk refuses.
         """
+        self.usage = None
         self._check_space("")
         try:
             return self._made(task, meanwhile)
-        except BaseException:
+        except BaseException as exc:
             # now, as the disk may be full
             discard(self._directory.taken())
+            if isinstance(exc, CommandsFailed | TimeLimit):
+                self._directory.give_away(
+                    lambda work: self._failures.keep(work, task.id, task.attempt, reserve=_NEARLY_FULL)
+                )
             self._directory.empty()
             raise
 
@@ -74,8 +86,9 @@ class Attempts:
         work = self._directory.ready()
         self._shipped.place(maker.shipped, work)
         request = self._request(task, maker, work)
-        result = self._executor.run(request, meanwhile)
+        result = self._run(task, request, meanwhile, sum(row.size for row in inputs))
         changed = self._shipped.changed()
+        self._watch.check(result.exit_code)
         if result.exit_code:
             raise self._failure(result, maker.command)
         # outputs that fill the disk are dropped, not committed, so that the ledger keeps its room
@@ -84,7 +97,18 @@ class Attempts:
             raise CommandsFailed(f"the command changed its shipped file {changed!r}; write to a copy of it")
         for row, seal_before in zip(inputs, seals, strict=True):
             self._store.contents.recheck(row, seal_before)
-        return made_by(task, inputs, request.stdout, work, self._directory)
+        return made_by(task, inputs, request.stdout, work, self._directory, self.usage)
+
+    def _run(self, task: Task, request: Request, meanwhile: Callable[[], None], received: int) -> Result:
+        """Have a command run, and note what it took."""
+        self._watch.begin(task, meanwhile)
+        began, clock = time.time(), time.monotonic()
+        result = self._executor.run(request, self._watch.look)
+        self.usage = Usage(
+            began=began, ran=time.monotonic() - clock, user=result.user, system=result.system, peak=result.peak,
+            received=received, stderr=result.stderr,
+        )  # fmt: skip
+        return result
 
     def _inputs(self, task: Task) -> list[Row]:
         """Return the rows of a task's inputs, which have to be what they were when the job was planned.
@@ -124,7 +148,9 @@ class Attempts:
         }  # fmt: skip
         if task.verb is not Verb.MERGE:
             variables["filename"] = base_name(about)
-        return Request(command=maker.command, folder=work, stdin=stdin, stdout=stdout, variables=variables)
+        return Request(
+            command=maker.command, folder=work, stdin=stdin, stdout=stdout, variables=variables, nice=task.limits.nice
+        )
 
     def _check_space(self, said: str) -> None:
         """Check that the disk has room, before a command, before its outputs are kept, and before a command is blamed for failing.

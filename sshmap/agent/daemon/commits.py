@@ -13,19 +13,23 @@ from sshmap.agent.daemon.attempt import hold_inputs
 from sshmap.agent.daemon.outputs import Made
 from sshmap.agent.daemon.task_directory import discard
 from sshmap.agent.host.wake import wake
-from sshmap.errors import CommandsFailed, SshmapError
+from sshmap.errors import Cancelled, CommandsFailed, SshmapError, TimeLimit
 from sshmap.model import Verb, base_name
 from sshmap.placement import Ring
 from sshmap.store.commit import Outcome, Staged, Store
+from sshmap.store.endings import Endings
 from sshmap.store.files import mapped_error
 from sshmap.store.outbox import Outbox
 from sshmap.store.receipts import names_digest
+from sshmap.store.task_ends import Usage
 from sshmap.store.tasks import Task, Tasks
 
 #: tasks that are committed together
 MOST = 32
 #: seconds for which a finished task may wait for others
 LONGEST = 0.3
+#: seconds before a failed task is tried again: at first, twice as long each time, and at most
+FIRST_PAUSE, MOST_PAUSE = 0.5, 60.0
 
 
 class Commits:
@@ -39,6 +43,7 @@ class Commits:
 
     def __init__(self, store: Store, tasks: Tasks, outbox: Outbox) -> None:
         self._store, self._tasks, self._outbox = store, tasks, outbox
+        self._endings = Endings(store.ledger)
         self._cluster = store.root.read_cluster()
         self._ring = Ring(self._cluster.ring)
         self._waiting: list[Made] = []
@@ -87,7 +92,7 @@ class Commits:
         except (SshmapError, OSError) as exc:
             # before the failure is recorded, as the disk may be full
             discard([*made.litter, *(item.path for item in made.files)])
-            self.fail(made.task, exc)
+            self.fail(made.task, exc, made.usage)
 
     def _repeat(self, task: Task) -> None:
         """Queue a task again whose outputs were lost while they waited.
@@ -98,17 +103,32 @@ class Commits:
         with self._store.ledger.change():
             self._tasks.release([task.id])
 
-    def fail(self, task: Task, exc: SshmapError | OSError) -> None:
-        """Record that a task failed."""
+    def fail(self, task: Task, exc: SshmapError | OSError, usage: Usage | None) -> None:
+        """Record that an attempt failed, and its task with it, unless that may be tried again or its run was ended.
+
+        Args:
+            task: the task.
+            exc: why.
+            usage: what the attempt took, if its command had ended.
+        """
         error = mapped_error(exc, task.output) if isinstance(exc, OSError) else exc
+        self._store.insist(lambda: self._note_failure(task, error, usage))
+        if isinstance(error, CommandsFailed | TimeLimit) and self._endings.halt_unfollowed(task.run, task.limits):
+            wake(self._store.root)
+
+    def _note_failure(self, task: Task, error: SshmapError, usage: Usage | None) -> None:
         code = error.code if isinstance(error, CommandsFailed) else 0
-
-        def note() -> None:
-            with self._store.ledger.change():
-                if self._tasks.owned([task]):
-                    self._tasks.fail(task.id, type(error).__name__, error.message, code)
-
-        self._store.insist(note)
+        why = (type(error).__name__, error.message, code)
+        with self._store.ledger.change():
+            if not self._tasks.owned([task]):
+                return
+            if isinstance(error, Cancelled):
+                self._tasks.cancel(task.id, usage)
+            elif isinstance(error, CommandsFailed | TimeLimit) and task.failures < task.limits.retries:
+                pause = min(MOST_PAUSE, FIRST_PAUSE * 2.0 ** min(task.failures, 20))
+                self._tasks.try_again(task.id, *why, usage, pause=pause)
+            else:
+                self._tasks.fail(task.id, *why, usage)
 
     def _is_committed(self, waiting: list[Made]) -> bool:
         """Commit tasks in one transaction; say whether that worked: one that cannot be committed rolls back all."""
@@ -143,11 +163,17 @@ class Commits:
         """Record that tasks have ended, but for those with files in the outbox; say whether there are any of these."""
         done: dict[int, int] = {}
         sending: dict[int, int] = {}
+        ran: dict[int, list[float]] = {}
         for made in counted:
             ended = sending if any(peers[item.path] for item in made.files) else done
             ended[made.task.id] = sum(item.size for item in made.files)
-        self._tasks.finish(done)
-        self._tasks.send(sending)
+            if made.usage:
+                ran.setdefault(made.task.run, []).append(made.usage.ran)
+        usages = {made.task.id: made.usage for made in counted}
+        self._tasks.finish(done, usages)
+        self._tasks.send(sending, usages)
+        for run, seconds in ran.items():
+            self._tasks.pace(run, seconds)
         return bool(sending)
 
     def _peer(self, task: Task, item: Staged) -> str:

@@ -24,6 +24,7 @@ from sshmap.errors import HostLost, HostNotReady, SshmapError
 from sshmap.model import Peer
 from sshmap.protocol.messages import Put
 from sshmap.store.commit import Store
+from sshmap.store.endings import Endings
 from sshmap.store.jobs import Jobs
 from sshmap.store.layout import ClusterFile, Root
 from sshmap.store.outbox import Outbox, Parcel
@@ -51,6 +52,7 @@ class Courier:
         self._root = root
         self._store = Store(root)
         self._outbox, self._jobs = Outbox(self._store.ledger), Jobs(self._store.ledger)
+        self._endings = Endings(self._store.ledger)
         self._sleeper = Sleeper(root, "courier")
         self._routes: dict[Peer, Route] = {}
         #: by peer: when its turn began last; and after a failure, when the next may begin and how long that pause is
@@ -61,7 +63,7 @@ class Courier:
         self._cluster, self._read = root.read_cluster(), (0, 0)
 
     def look_once(self, seconds: float) -> None:
-        """Start, wake and end routes by the outbox and cluster.json, delete some old history, then wait to be woken."""
+        """Start, wake and end routes by the outbox and cluster.json, cancel tasks of runs that are ending, delete some old history, then wait to be woken."""
         time.sleep(max(0.0, self._looked + _LOOK - time.monotonic()))
         self._looked = time.monotonic()
         self._collect()
@@ -73,7 +75,8 @@ class Courier:
             waiting = []
         known = {peer.name: peer for peer in cluster.peers}
         pause = self._send([known.get(name, Peer(name=name, connect="ssh", root="")) for name in waiting])
-        self._sleeper.wait(0.0 if self._forget() else min(seconds, pause))
+        more = self._endings.drop_queued() or self._forget()
+        self._sleeper.wait(0.0 if more else min(seconds, pause))
 
     def _present_cluster(self) -> ClusterFile:
         """Return the cluster's file, which is replaced as a whole when it changes."""

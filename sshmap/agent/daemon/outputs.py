@@ -14,6 +14,7 @@ from sshmap.store.commit import Staged
 from sshmap.store.digest import digest_fd
 from sshmap.store.keys import Row
 from sshmap.store.seal import seal
+from sshmap.store.task_ends import Usage
 from sshmap.store.tasks import Task
 from sshmap.store.writing import copy
 
@@ -27,9 +28,13 @@ class Made(msgspec.Struct, frozen=True):
     files: tuple[Staged, ...]
     #: files to delete in the end, unless they have become keys
     litter: tuple[str, ...] = ()
+    #: what the attempt took
+    usage: Usage | None = None
 
 
-def made_by(task: Task, inputs: list[Row], stdout: str, work: str, directory: TaskDirectory) -> Made:
+def made_by(
+    task: Task, inputs: list[Row], stdout: str, work: str, directory: TaskDirectory, usage: Usage | None
+) -> Made:
     """Move what a command made out of its working directory, and seal and digest it.
 
     Args:
@@ -38,6 +43,7 @@ def made_by(task: Task, inputs: list[Row], stdout: str, work: str, directory: Ta
         stdout: the command's stdout.
         work: its working directory.
         directory: where the worker's own files lie.
+        usage: what the attempt took.
 
     Raises:
         CommandsFailed: the output is no plain file, or a printed name is not one of a file in the directory.
@@ -45,7 +51,9 @@ def made_by(task: Task, inputs: list[Row], stdout: str, work: str, directory: Ta
     """
     printed = _printed_files(task, stdout, work, directory) if task.verb is Verb.FANOUT else None
     files = [_finished(stdout, KeyName(task.output), task, directory)] if printed is None else printed
-    return Made(task, tuple(inputs), tuple(files), tuple(directory.taken()))
+    if usage:
+        usage = msgspec.structs.replace(usage, made=sum(file.size for file in files))
+    return Made(task, tuple(inputs), tuple(files), tuple(directory.taken()), usage)
 
 
 def _printed_files(task: Task, stdout: str, work: str, directory: TaskDirectory) -> list[Staged]:

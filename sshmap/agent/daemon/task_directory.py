@@ -14,7 +14,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sshmap.store import locks
@@ -112,6 +112,11 @@ class TaskDirectory:
         if self._inode and not self._is_emptied():
             with contextlib.suppress(OSError):
                 self._remove()
+
+    def give_away(self, take: Callable[[str], object]) -> None:
+        """Have a function move the working directory away; `ready` makes another one."""
+        if self._inode:
+            take(self._work)
 
     def _is_empty(self) -> bool:
         """Say whether the working directory is as it was made, with nothing in it and nothing beside it.

@@ -25,6 +25,8 @@ from sshmap.store.tasks import Task, Tasks
 
 #: seconds after which an idle worker ends its supervisor and looks into the ledger without being woken
 IDLE_LOOK = 30.0
+#: seconds after which it looks while tasks are queued that it may not begin yet
+WAITING_LOOK = 1.0
 #: seconds until a worker tries again to claim a task on a full disk
 FULL_LOOK = 1.0
 #: seconds that the tasks which are claimed together are expected to take
@@ -59,11 +61,19 @@ class Worker:
         self.store.insist(lambda: self.tasks.requeue([self.slot]))
         while True:
             try:
-                if self.work_once() or self._sleeper.wait(IDLE_LOOK):
+                if self.work_once() or self._sleeper.wait(self._patience()):
                     continue
             except NoSpace:
                 self._start_over()
-            self._executor.close()
+            if self.tasks.backlog(1) == 0:
+                self._executor.close()
+
+    def _patience(self) -> float:
+        """Return the seconds after which to look into the ledger without being woken: tasks may wait for time or memory."""
+        if not self.tasks.backlog(1):
+            return IDLE_LOOK
+        due = self.tasks.next_due() - time.time()
+        return min(WAITING_LOOK, max(0.01, due)) if due > 0 else WAITING_LOOK
 
     def _start_over(self) -> None:
         """Wait until the disk has room for a change of the ledger, then give back the claimed tasks."""
@@ -94,13 +104,14 @@ class Worker:
         return bool(tasks)
 
     def _claim(self) -> list[Task]:
-        tasks: list[Task] = []
-        fanouts = not self._is_outbox_full()
+        count = 1
         if self._pace < QUICK:
             count = max(1, min(MOST, int(QUICK / self._pace), self.tasks.backlog(2 * MOST) // 2))
-            tasks = self.tasks.claim(self.slot, count, fanouts=fanouts, run=self._run)
-        if not tasks:
-            self.store.insist(lambda: tasks.extend(self.tasks.claim(self.slot, 1, fanouts=fanouts)))
+        tasks: list[Task] = []
+        fanouts = not self._is_outbox_full()
+        self.store.insist(
+            lambda: tasks.extend(self.tasks.claim(self.slot, count, fanouts=fanouts, run=self._run or -1))
+        )
         return tasks
 
     def _is_outbox_full(self) -> bool:
@@ -127,4 +138,4 @@ class Worker:
         try:
             self._commits.add(self._attempts.make(task, self._commits.flush))
         except (SshmapError, OSError) as exc:
-            self._commits.fail(task, exc)
+            self._commits.fail(task, exc, self._attempts.usage)

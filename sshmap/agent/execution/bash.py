@@ -3,7 +3,7 @@
 The loop trusts nothing that a command could have touched. It reads the number of a request from
 fd 3 and the request from fd 6, a file without a name that the supervisor writes over each time:
 NUL-separated, so no name ever becomes shell text, with the number as its first and last field. It
-answers on fd 4 with the number and the exit code. A command's stderr is fd 5. The subshell has none of
+answers on fd 4 with the number, the exit code and its own times, whose growth is the command's CPU time. A command's stderr is fd 5. The subshell has none of
 these open but the last, as its stderr. Standard library only.
 """
 
@@ -26,9 +26,11 @@ while IFS= read -r -u 3 _sshmap_number; do
     set +m; set -euo pipefail;
     eval "unset _sshmap _sshmap_number OLDPWD; ${_sshmap[1]}"
   ) 2>&5 < "${_sshmap[3]}" 1<> "${_sshmap[4]}" 3<&- 4>&- 5>&- 6<&-;
-  echo "$_sshmap_number $?" >&4;
+  { echo "$_sshmap_number $?"; times; } >&4;
 done
 """
+#: lines of an answer: number and exit code, the times of bash itself, those of its commands
+_LINES = 3
 #: on one line, as bash counts the lines of a command from the line of its eval
 _LOOP = " ".join(_LOOP.split())
 
@@ -37,16 +39,31 @@ class Command:
     """One command, as the worker asked for it.
 
     Args:
-        fields: number, working directory, paths of stdin and stdout, command, number of variables, the variables,
-            and, if the command is one plain program, its words; last, the number again.
+        fields: number, working directory, paths of stdin and stdout, command, nice value, number of variables, the
+            variables, and, if the command is one plain program, its words; last, the number again.
     """
 
     def __init__(self, fields: list[bytes]) -> None:
         self.number, self.folder, self.stdin, self.stdout, self.text = fields[:5]
-        count = int(fields[5])
-        self.variables, self.words = fields[6 : 6 + count], fields[6 + count : -1]
+        self.nice, count = int(fields[5]), int(fields[6])
+        self.variables, self.words = fields[7 : 7 + count], fields[7 + count : -1]
         if fields[-1] != self.number:
             raise ValueError("the request is cut short")
+
+
+class Ended:
+    """How a command ended.
+
+    Args:
+        code: its exit code.
+        user: microseconds of CPU time in user mode.
+        system: microseconds of CPU time in the system.
+        peak: KiB of memory of its largest process; 0 if that is not known.
+    """
+
+    def __init__(self, code: int, user: int = 0, system: int = 0, peak: int = 0) -> None:
+        self.code = code
+        self.figures = (code, user, system, peak)
 
 
 class Bash:
@@ -55,9 +72,10 @@ class Bash:
     Args:
         environment: what commands start from.
         stderr: where their stderr goes.
+        nice: the nice value that it and its commands get.
     """
 
-    def __init__(self, environment: dict[bytes, bytes], stderr: int) -> None:
+    def __init__(self, environment: dict[bytes, bytes], stderr: int, nice: int) -> None:
         ring, self._ring = os.pipe()
         self.reply, reply = os.pipe()
         self._request = _unnamed_file()
@@ -72,6 +90,11 @@ class Bash:
             b"bash", [b"bash", b"--norc", b"--noprofile", b"-c", os.fsencode(_LOOP), b"bash"], environment,
             file_actions=[*high, *low, *closed], setpgroup=0, setsigdef=RESET,
         )  # fmt: skip
+        self.nice = nice
+        if nice:
+            os.setpriority(os.PRIO_PROCESS, self.pid, nice)
+        #: microseconds of CPU time of all its commands so far, in user mode and in the system
+        self._times = (0, 0)
         for fd in (ring, reply, null):
             os.close(fd)
         #: where its answers are awaited, and what else its owner waits for
@@ -99,16 +122,32 @@ class Bash:
         os.lseek(self._request, 0, os.SEEK_SET)
         os.write(self._ring, command.number + b"\n")
 
-    def result(self, command: Command) -> int | None:
-        """Read the exit code of a command; None if bash is gone, or answers to something else."""
-        number, _, code = os.read(self.reply, 64).partition(b" ")
-        return int(code) if number == command.number and code.strip().isdigit() else None
+    def result(self, command: Command) -> Ended | None:
+        """Read how a command ended; None if bash is gone, or answers to something else."""
+        answer = b""
+        while answer.count(b"\n") < _LINES:
+            piece = os.read(self.reply, 256)
+            if not piece:
+                return None
+            answer += piece
+        line, _, children, _ = answer.split(b"\n", 3)
+        number, _, code = line.partition(b" ")
+        if number != command.number or not code.isdigit():
+            return None
+        before, self._times = self._times, _microseconds(children)
+        return Ended(int(code), self._times[0] - before[0], self._times[1] - before[1])
 
     def end(self) -> None:
         """Kill this bash and close its pipes and its file."""
         kill(self.pid)
         for fd in (self._ring, self.reply, self._request):
             os.close(fd)
+
+
+def _microseconds(line: bytes) -> tuple[int, int]:
+    """Read two times as bash writes them: ``0m0.123s 0m0.004s``."""
+    user, system = ((part[:-1].split(b"m")) for part in line.split())
+    return tuple(int(minutes) * 60_000_000 + int(float(seconds) * 1e6) for minutes, seconds in (user, system))  # type: ignore[return-value]
 
 
 def _unnamed_file() -> int:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
 
 from sshmap.agent.execution import supervisor
-from sshmap.agent.execution.executor import PATIENCE, Request, Result
+from sshmap.agent.execution.executor import LOOK, PATIENCE, Request, Result
 from sshmap.agent.execution.plain import plain_words
-from sshmap.agent.execution.processes import kill_below
-from sshmap.agent.execution.server import KILLED, LENGTH
+from sshmap.agent.execution.processes import below, kill_below, largest
+from sshmap.agent.execution.server import GRACE, KILLED, LENGTH
 from sshmap.agent.execution.tail import Tail
 from sshmap.errors import HostNotReady
+from sshmap.model import Force
 
 #: seconds that a supervisor may take to end what runs below it
 _LIMIT = 15.0
-#: seconds between two looks whether the supervisor was stopped, during a command that takes long
-_STOPPED_LOOK = 1.0
+#: seconds after SIGKILL was due in which a supervisor has to have ended a command
+_OVERDUE = 1.5
 
 
 class Commands:
@@ -36,7 +38,7 @@ class Commands:
         self._environment = environment
         self._supervisor: _Supervisor | None = None
 
-    def run(self, request: Request, meanwhile: Callable[[], None]) -> Result:
+    def run(self, request: Request, meanwhile: Callable[[], Force]) -> Result:
         """Run one command to its end, and end what it left running; the exit code is 137 if the command killed its supervisor.
 
         Raises:
@@ -83,42 +85,44 @@ class _Supervisor:
         self._number = 0
         self.alive = True
 
-    def run(self, request: Request, meanwhile: Callable[[], None]) -> Result | None:
+    def run(self, request: Request, meanwhile: Callable[[], Force]) -> Result | None:
         """Run one command; None if the supervisor ended before it read the request."""
         self._number += 1
         tail = Tail()
         try:
             self._control.sendall(_encode(request, self._number))
-            code = self._await_code(tail, meanwhile)
+            code, user, system, peak = self._await_end(tail, meanwhile)
         except (BrokenPipeError, ConnectionResetError):
             # a reset means that the supervisor has not read the request
             self.alive = False
             return None
-        return Result(exit_code=code, stderr=tail.text())
+        return Result(exit_code=code, stderr=tail.text(), user=user / 1e6, system=system / 1e6, peak=peak)
 
-    def _await_code(self, tail: Tail, meanwhile: Callable[[], None]) -> int:
-        """Wait for the exit code; return KILLED if the supervisor ends without an answer, or answers another request."""
-        limit, looked, looks = PATIENCE, time.monotonic(), 0
+    def _await_end(self, tail: Tail, meanwhile: Callable[[], Force]) -> tuple[int, int, int, int]:
+        """Wait for exit code, CPU time and memory; KILLED if the supervisor ends without an answer, or answers another request."""
+        limit, looked, looks, peak = PATIENCE, time.monotonic(), 0, 0
+        ending = _Ending(self._process.pid)
         while self._control.fileno() not in (ready := [fd for fd, _ in self._poll.poll(limit * 1000)]):
             if ready:
                 self._drain(tail)
             # by the clock, as there may always be something to drain
             if time.monotonic() - looked < limit:
                 continue
-            if looks and self._is_stopped():
+            if (looks and self._is_stopped()) or ending.is_overdue():
                 self.alive = False
-                return KILLED
-            if not looks:
-                meanwhile()
-            limit, looked, looks = _STOPPED_LOOK, time.monotonic(), looks + 1
+                return KILLED, 0, 0, peak
+            ending.ask(meanwhile())
+            peak = max(peak, largest(below(self._process.pid)))
+            limit, looked, looks = LOOK, time.monotonic(), looks + 1
         # the answer comes after all of the command's stderr was written, so what was ready with it is all there is
         if self._stderr in ready:
             self._drain(tail)
-        number, _, code = self._control.recv(64).partition(b" ")
-        if number == b"%d" % self._number:
-            return int(code)
+        number, *numbers = self._control.recv(128).split() or [b""]
+        if number == b"%d" % self._number and len(numbers) == 4:
+            code, user, system, exactly = map(int, numbers)
+            return code, user, system, exactly << 10 or peak
         self.alive = False
-        return KILLED
+        return KILLED, 0, 0, peak
 
     def _is_stopped(self) -> bool:
         """Say whether a signal, which its command may have sent, keeps the supervisor from going on."""
@@ -151,11 +155,34 @@ class _Supervisor:
             self._process.wait()
 
 
+class _Ending:
+    """How the present command is being ended, if it is.
+
+    Args:
+        supervisor: process id.
+    """
+
+    def __init__(self, supervisor: int) -> None:
+        self._supervisor = supervisor
+        self._asked, self._due = Force.WAIT, 0.0
+
+    def ask(self, force: Force) -> None:
+        """Have the supervisor end the command, unless it was asked to before."""
+        if force > self._asked:
+            self._asked = force
+            self._due = time.monotonic() + (GRACE if force is Force.TERM else 0.0) + _OVERDUE
+            os.kill(self._supervisor, signal.SIGUSR1 if force is Force.TERM else signal.SIGUSR2)
+
+    def is_overdue(self) -> bool:
+        """Say whether the supervisor should have ended the command long ago."""
+        return bool(self._asked) and time.monotonic() > self._due
+
+
 def _encode(request: Request, number: int) -> bytes:
     mark = str(number)
     variables = [f"{name}={value}" for name, value in request.variables.items()]
     fields = (
-        mark, request.folder, request.stdin, request.stdout, request.command, str(len(variables)),
+        mark, request.folder, request.stdin, request.stdout, request.command, str(request.nice), str(len(variables)),
         *variables, *plain_words(request.command), mark,
     )  # fmt: skip
     content = b"".join([field.encode() + b"\0" for field in fields])

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from sshmap.model import Force
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One command to be run."""
@@ -19,6 +21,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     stdout: str
     #: environment variables of this command alone
     variables: dict[str, str] = {}
+    #: its nice value
+    nice: int = 0
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,17 +32,23 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int
     #: its beginning and its end, see `tail`
     stderr: bytes
+    #: seconds of CPU time
+    user: float = 0.0
+    system: float = 0.0
+    #: bytes of memory of its largest process: all it ever had of a plain program, else what was seen while it ran
+    peak: int = 0
 
 
 class Executor(Protocol):
     """Runs commands, one at a time."""
 
-    def run(self, request: Request, meanwhile: Callable[[], None]) -> Result:
+    def run(self, request: Request, meanwhile: Callable[[], Force]) -> Result:
         """Run one command to its end, and end what it left running.
 
         Args:
             request: what to run.
-            meanwhile: is called once if the command takes longer than `PATIENCE` seconds.
+            meanwhile: is called if the command takes longer than `PATIENCE` seconds, and again every `LOOK` seconds;
+                says whether the command is to be ended, and how.
 
         Raises:
             SshmapError: it could not be begun.
@@ -49,4 +59,4 @@ class Executor(Protocol):
 
 
 #: seconds
-PATIENCE = 0.02
+PATIENCE, LOOK = 0.02, 0.25

@@ -20,21 +20,27 @@ class Once:
         stdin: descriptor it reads from.
         folder: its working directory.
         environment: its whole environment.
+        terminal: stdin is a terminal, on which the command also writes; without a command, bash reads commands from it.
     """
 
-    def __init__(self, command: str, stdin: int, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, command: str, stdin: int, folder: Path, environment: dict[str, str], *, terminal: bool = False
+    ) -> None:
         watch_read, self._watch = os.pipe()
+        text = ("-c", f"{PREAMBLE}\n{command}", "bash") if command or not terminal else ("-i",)
+        out = stdin if terminal else subprocess.PIPE
         self._process = subprocess.Popen(
             supervisor.argv(
-                "watch", environment.get("SSHMAP_ROOT", ""), str(watch_read), "bash", "--norc", "--noprofile", "-c", f"{PREAMBLE}\n{command}", "bash"
+                "terminal" if terminal else "watch", environment.get("SSHMAP_ROOT", ""), str(watch_read),
+                "bash", "--norc", "--noprofile", *text,
             ),
-            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=folder,
+            stdin=stdin, stdout=out, stderr=out, env=environment, cwd=folder,
             pass_fds=(watch_read,), start_new_session=True, bufsize=0,
         )  # fmt: skip
         os.close(watch_read)
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self.stdout, self.stderr = self._process.stdout.fileno(), self._process.stderr.fileno()
+        self.stdout, self.stderr = (
+            pipe.fileno() if pipe else -1 for pipe in (self._process.stdout, self._process.stderr)
+        )
         self._lock = threading.Lock()
 
     def wait(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import sys
 import time
@@ -90,12 +91,26 @@ def kill_below(pid: int, spare: tuple[int, ...] = ()) -> int:
     return len(met)
 
 
-def kill(pid: int) -> None:
-    """Kill a process; one that is gone already is fine."""
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """Kill a process, or send it another signal; one that is gone already is fine."""
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def largest(pids: list[int]) -> int:
+    """Return the most memory, in bytes, that one of some processes has had in use so far, where the system shows it."""
+    return max(map(_peak, pids), default=0)
+
+
+def _peak(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            found = re.search(rb"VmHWM:\s*(\d+) kB", file.read())
+    except OSError:
+        return 0
+    return int(found[1]) << 10 if found else 0
 
 
 def _reap(pid: int) -> None:

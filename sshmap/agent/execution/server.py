@@ -1,7 +1,9 @@
 """The supervisor's work for a worker: start one command after the other, and end what each leaves running.
 
-A request is its length in 4 bytes and the fields of `bash.Command`, each ended by NUL. The answer is a line:
-the number of the request and the exit code. Standard library only.
+A request is its length in 4 bytes and the fields of `bash.Command`, each ended by NUL. The answer is a line: the number of
+the request, the exit code, the microseconds of CPU time in user mode and in the system, and the KiB of memory of the
+largest process, 0 where that is not known. SIGUSR1 makes the supervisor end the present command: SIGTERM to all its
+processes, SIGKILL after `GRACE` seconds; SIGUSR2 kills them at once. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,14 +15,18 @@ import sys
 import threading
 import time
 
-from sshmap.agent.execution.bash import Bash, Command
-from sshmap.agent.execution.processes import RESET, OwnChildren, exit_code, kill_below
+from sshmap.agent.execution.bash import Bash, Command, Ended
+from sshmap.agent.execution.processes import RESET, OwnChildren, below, exit_code, kill, kill_below
 
 #: exit code of a command whose shell was killed with it
 KILLED = 128 + signal.SIGKILL
 _LOST = b"sshmap: the command ended or stopped the shell that ran it\n"
 #: bytes that hold the length of a request
 LENGTH = 4
+#: what wait4 counts memory in, as a part of a KiB
+_PER_KIB = 1024 if sys.platform == "darwin" else 1
+#: seconds between SIGTERM and SIGKILL, and then between one SIGKILL and the next, as there may be new processes
+GRACE, _AGAIN = 5.0, 0.05
 
 
 class Server:
@@ -46,15 +52,35 @@ class Server:
         #: wait status of bash, if it has ended or stopped
         self._shell_ended: int | None = None
         signal.signal(signal.SIGTERM, _on_term)
+        signal.signal(signal.SIGUSR1, lambda *_: self._end_present(signal.SIGTERM, GRACE))
+        for number in (signal.SIGUSR2, signal.SIGALRM):
+            signal.signal(number, lambda *_: self._end_present(signal.SIGKILL, _AGAIN))
+        #: whether a timer runs that ends the present command
+        self._ends = False
         threading.Thread(target=_watch, args=(control,), daemon=True).start()
 
     def serve(self) -> None:
         """Run the commands that the worker asks for, until the worker has ended."""
         while request := self._receive():
             command = Command(request[:-1].split(b"\0"))
-            code = self._run(command)
-            self._end_leftovers(thorough=code >= 128)
-            os.write(self._control, b"%s %d\n" % (command.number, code))
+            ended = self._run(command)
+            self._end_leftovers(thorough=ended.code >= 128)
+            if self._ends:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                self._ends = False
+            os.write(self._control, b"%s %d %d %d %d\n" % (command.number, *ended.figures))
+
+    def _end_present(self, number: int, pause: float) -> None:
+        """Send a signal to all processes of the present command, and SIGKILL if some are left after so many seconds."""
+        self._ends = True
+        signal.setitimer(signal.ITIMER_REAL, pause, _AGAIN)
+        for pid in self._below_shell():
+            kill(pid, number)
+
+    def _below_shell(self) -> list[int]:
+        """Return all processes below this one but the shell."""
+        shell = self._shell.pid if self._shell else 0
+        return [pid for pid in below(os.getpid()) if pid != shell]
 
     def _receive(self) -> bytes:
         """Read one request; nothing if the worker has ended. The worker sends no other one before it has the answer."""
@@ -66,8 +92,10 @@ class Server:
             content += piece
         return content[LENGTH:]
 
-    def _run(self, command: Command) -> int:
+    def _run(self, command: Command) -> Ended:
         pid = self._start_program(command) if command.words else 0
+        if pid and command.nice:
+            os.setpriority(os.PRIO_PROCESS, pid, command.nice)
         return self._await_program(pid) if pid else self._run_in_shell(command)
 
     def _start_program(self, command: Command) -> int:
@@ -102,40 +130,42 @@ class Server:
                 return path
         return b""
 
-    def _await_program(self, pid: int) -> int:
+    def _await_program(self, pid: int) -> Ended:
         while True:
-            ended, status = os.waitpid(-1, os.WUNTRACED)
+            ended, status, usage = os.wait4(-1, os.WUNTRACED)
             if ended == pid:
-                return exit_code(status)
+                return Ended(
+                    exit_code(status), int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss // _PER_KIB
+                )
             self._note(ended, status)
 
-    def _run_in_shell(self, command: Command) -> int:
+    def _run_in_shell(self, command: Command) -> Ended:
         self._reap()
-        if self._shell and self._shell_ended is not None:
+        if self._shell and (self._shell_ended is not None or self._shell.nice != command.nice):
             self._end_shell(self._shell)
         if self._shell is None:
-            self._shell = self._start_shell()
+            self._shell = self._start_shell(command.nice)
         shell = self._shell
         try:
             shell.begin(command)
-            code = self._await_shell(shell, command)
+            ended = self._await_shell(shell, command)
         except OSError:
-            code = None
-        if code is None:
-            code = self._end_shell(shell)
+            ended = None
+        if ended is None:
+            ended = Ended(self._end_shell(shell))
             os.write(self._stderr, _LOST)
-        return code
+        return ended
 
-    def _start_shell(self) -> Bash:
+    def _start_shell(self, nice: int) -> Bash:
         """Start a bash; from now on SIGCHLD tells when it ends or is stopped."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
         self._shell_ended = None
-        shell = Bash(self._environment, self._stderr)
+        shell = Bash(self._environment, self._stderr, nice)
         shell.poll.register(self._woken, select.POLLIN)
         return shell
 
-    def _await_shell(self, shell: Bash, command: Command) -> int | None:
+    def _await_shell(self, shell: Bash, command: Command) -> Ended | None:
         """Wait for bash's answer; None if bash was killed or stopped, or if it answers another request."""
         while self._shell_ended is None:
             ready = [fd for fd, _ in shell.poll.poll()]

@@ -3,7 +3,7 @@
 The supervisor is a child sub-reaper (Linux's prctl(2)), so a process that forks twice or opens
 a session of its own still ends up below it. When the other end of its socket or pipe is closed,
 also because the worker or session was killed, it kills everything below itself and exits. It does one of two things: ``serve``
-starts one command after the other for a worker, ``watch`` runs one program for a session.
+starts one command after the other for a worker, ``watch`` runs one program for a session, and ``terminal`` one that has a terminal.
 
 Runs as a script with the standard library only, so that it starts in a few milliseconds.
 Rejected: killing the process group, which a command leaves by setsid(2); control groups,
@@ -42,14 +42,22 @@ def serve(words: list[str]) -> None:
     end_all()
 
 
-def watch(words: list[str]) -> None:
-    """Run the program ``words[1:]``; kill it and everything below it when the other end of the pipe ``words[0]`` is closed."""
+def watch(words: list[str], *, terminal: bool = False) -> None:
+    """Run the program ``words[1:]``; kill it and everything below it when the other end of the pipe ``words[0]`` is closed.
+
+    Args:
+        words: descriptor of the pipe, and the program's command line.
+        terminal: whether stdin is a terminal that the program is to have as its own.
+    """
     pipe = int(words[0])
     child = os.fork()
     if child == 0:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.close(pipe)
+        if terminal:
+            os.setsid()
+            os.close(os.open(os.ttyname(0), os.O_RDWR))
         for number in RESET:
             signal.signal(number, signal.SIG_DFL)
         os.execvp(words[1], words[1:])
@@ -74,4 +82,7 @@ def _watch(pipe: int) -> None:
 
 if __name__ == "__main__":
     become_subreaper()
-    {"serve": serve, "watch": watch}[sys.argv[1]](sys.argv[3:])
+    if sys.argv[1] == "serve":
+        serve(sys.argv[3:])
+    else:
+        watch(sys.argv[3:], terminal=sys.argv[1] == "terminal")

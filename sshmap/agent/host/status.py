@@ -1,4 +1,4 @@
-"""A host's status and its jobs; deleting its root."""
+"""A host's status; deleting its root."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import sys
 from sshmap.agent.host import lifecycle
 from sshmap.agent.host.handoff import runtime_id
 from sshmap.agent.host.peers import peers_digest, public_key
-from sshmap.model import RunId, TaskState
-from sshmap.protocol.messages import JobRow, Status
+from sshmap.protocol.messages import Status
 from sshmap.store import locks
 from sshmap.store.commit import Store
-from sshmap.store.jobs import Jobs, Run
+from sshmap.store.jobs import Jobs
 from sshmap.store.layout import Root, remove_tree
 from sshmap.version import __version__
 
@@ -40,22 +39,6 @@ def status(store: Store) -> Status:
 
 def _platform() -> tuple[str, str, str]:
     return f"{sys.version_info[0]}.{sys.version_info[1]}", platform.machine(), platform.libc_ver()[0]
-
-
-def job_rows(store: Store) -> tuple[JobRow, ...]:
-    """Return the runs this host knows, newest first."""
-    jobs = Jobs(store.ledger)
-    rows = []
-    for run in jobs.runs():
-        made_by = store.keys.maker(run.maker)
-        states, _ = jobs.states(Run(seq=run.seq, id=RunId(run.id), epoch=0))
-        rows.append(
-            JobRow(
-                job=run.job, run=run.id, verb=run.verb, indir=run.indir, outdir=run.outdir, command=made_by.command[:500] if made_by else "",
-                submitted=int(run.submitted), states={TaskState(state): count for state, count in states.items()}, kept=run.kept,
-            )
-        )  # fmt: skip
-    return tuple(rows)
 
 
 def purge(root: Root) -> None:

@@ -30,7 +30,7 @@ def serve_command(store: Store, command: str, name: str, channel: Channel, write
         raise UsageError("the command holds a NUL byte")
     cluster = store.root.read_cluster()
     environment = task_environment(cluster.host, str(store.root.path))
-    stdin = _open_input(store, name) if name else os.open(os.devnull, os.O_RDONLY)
+    stdin = open_input(store, name) if name else os.open(os.devnull, os.O_RDONLY)
     if name:
         environment |= {
             "SSHMAP_KEY": show(name), "SSHMAP_NAME": base_name(name), "SSHMAP_FILE": store.files.path(name),
@@ -41,7 +41,7 @@ def serve_command(store: Store, command: str, name: str, channel: Channel, write
         folder = scratch if name else Path.home()
         process = Once(command, stdin, folder, environment)
         with contextlib.closing(process):
-            _stream(process, channel, writer)
+            stream(process, channel, writer)
             code = process.wait()
         writer.message(Exited(code=code))
     finally:
@@ -49,13 +49,19 @@ def serve_command(store: Store, command: str, name: str, channel: Channel, write
         remove_tree(scratch)
 
 
-def _open_input(store: Store, name: str) -> int:
+def open_input(store: Store, name: str) -> int:
+    """Open a key's content, checked, and return the descriptor.
+
+    Raises:
+        NothingMatched: there is no such key.
+        DigestMismatch: its content is damaged.
+    """
     fd, _ = store.contents.open_whole(name)
     os.set_blocking(fd, True)
     return fd
 
 
-def _stream(process: Once, channel: Channel, writer: FrameWriter) -> None:
+def stream(process: Once, channel: Channel, writer: FrameWriter) -> None:
     """Pass on the command's stdout and stderr until both have ended.
 
     Raises:

@@ -31,6 +31,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool = False
     #: another input of the job would write to the same place
     doubled: bool = False
+    #: number, in the ledger, of the run of another job that is making its output; 0 if there is none
+    holder: int = 0
 
 
 def map_tasks(source: Indir, outdir: str, inputs: Iterable[tuple[str, bytes]]) -> Iterator[NewTask]:

@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 
 from sshmap.agent.host import lifecycle
-from sshmap.agent.session.planning import Planning
 from sshmap.errors import HostLost, HostNotReady
-from sshmap.model import Receipt, Verb, show
-from sshmap.protocol.messages import Failure, Progress, RunEnded
+from sshmap.limits import Limits
+from sshmap.model import Receipt, TaskState, Verb, show
+from sshmap.protocol.messages import Failure, Progress, RunEnded, Slow
 from sshmap.store import locks
 from sshmap.store.commit import Store
-from sshmap.store.jobs import Jobs
+from sshmap.store.endings import Endings
+from sshmap.store.jobs import Jobs, Run
 from sshmap.store.layout import Root
 from sshmap.store.outbox import Outbox
+from sshmap.store.paces import FEWEST, Paces
 from sshmap.store.tasks import Failed, Tasks
 
 _MOST_FAILURES = 1000
@@ -28,6 +30,8 @@ _FASTEST, _SLOWEST, _SHARE = 0.003, 0.25, 0.005
 _DAEMON_LOOK = 1.0
 #: seconds without progress while only files for peers that do not answer are left
 STUCK_LIMIT = 10.0
+#: a task is named as slow that takes so many times the median of the finished ones, and so many seconds; most that are named
+_TIMES, _LEAST_SLOW, MOST_SLOW = 3.0, 2.0, 5
 #: looks in a row that find no living worker (or courier) while tasks wait for one, after which that is an error
 MISSING_LOOKS = 15
 
@@ -37,12 +41,19 @@ class Following:
 
     Args:
         store: the host's store.
-        planning: the job and its run, as planned.
+        run: the run, as the client has opened it.
+        verb: shape of its job.
+        kept: returns how many tasks were not queued, as their outputs are there.
+        limits: what the run is allowed.
     """
 
-    def __init__(self, store: Store, planning: Planning) -> None:
-        self._store, self._planning, self._run = store, planning, planning.run
+    def __init__(self, store: Store, run: Run, verb: Verb, kept: Callable[[], int], limits: Limits) -> None:
+        self._store, self._run, self._verb, self._kept = store, run, verb, kept
+        #: whether the client halts the run by what it counts on all hosts
+        self._counted = bool(limits.halt_failed or limits.halt_percent)
         self._jobs, self._tasks, self._outbox = Jobs(store.ledger), Tasks(store.ledger), Outbox(store.ledger)
+        self._endings, self._paces = Endings(store.ledger), Paces(store.ledger)
+        self._slow: tuple[Slow, ...] = ()
         #: peers that have been stuck at some time
         self._unreached: set[str] = set()
 
@@ -63,6 +74,10 @@ class Following:
         while True:
             if time.monotonic() - looked > _DAEMON_LOOK:
                 lifecycle.ensure_running(self._store.root)
+                if self._counted:
+                    self._endings.note_followed(self._run.seq)
+                if self._look_for_slow():
+                    version = -1
                 missing = self._look_for_processes(progress, missing)
                 looked = time.monotonic()
             if (now := self._store.ledger.data_version()) != version:
@@ -73,7 +88,7 @@ class Following:
                 if (further := self._reached(progress)) != reached:
                     reached, moved, missing = further, time.monotonic(), 0
             if self._is_over(progress, moved):
-                return self._ended(progress)
+                return self.ended()
             if left(min(_SLOWEST, max(_FASTEST, _SHARE * (time.monotonic() - begun)))):
                 raise HostLost("the client left")
 
@@ -93,14 +108,31 @@ class Following:
     def progress(self) -> Progress:
         """Return how far the run has come."""
         states, size = self._jobs.states(self._run)
-        stuck = self._outbox.stuck(self._run.seq) if states.get("sending") else {}
+        count = {state.value: states.get(state.value, 0) for state in TaskState}
+        stuck = self._outbox.stuck(self._run.seq) if count["sending"] else {}
         barred = tuple(self._outbox.barred()) if stuck else ()
-        return Progress(size=size, stuck=stuck, barred=barred, kept=self._planning.kept, **states)
+        return Progress(
+            queued=count["queued"], running=count["running"], sending=count["sending"], done=count["done"], failed=count["failed"],
+            cancelled=count["cancelled"], size=size, stuck=stuck, barred=barred, kept=self._kept(), slow=self._slow,
+        )  # fmt: skip
+
+    def _look_for_slow(self) -> bool:
+        """Look for running tasks that take much longer than the finished ones; say whether they are others than before."""
+        tasks, median = self._paces.median(self._run.seq)
+        found: tuple[Slow, ...] = ()
+        if tasks >= FEWEST:
+            late = self._tasks.late(self._run, time.time() - max(_LEAST_SLOW, _TIMES * median), MOST_SLOW)
+            found = tuple(Slow(show(self._subject(*names)), int(time.time() - began), median) for *names, began in late)
+        changed = {slow.key for slow in found} != {slow.key for slow in self._slow}
+        self._slow = found
+        return changed
+
+    def _subject(self, members: str, output: str) -> str:
+        return output if self._verb is Verb.MERGE else members.split("\n", 1)[0]
 
     def stale(self) -> Iterator[tuple[str, Receipt]]:
         """Go through fan-out directories that hold keys of other work, and the receipts to keep."""
         yield from self._tasks.stale(self._run)
-        yield from self._planning.kept_stale()
 
     def _look_for_processes(self, progress: Progress, missing: int) -> int:
         """Look whether a worker (while tasks wait) or the courier (while files wait) lives; return how many looks found none."""
@@ -114,20 +146,32 @@ class Following:
         return missing + 1
 
     def _is_over(self, progress: Progress, moved: float) -> bool:
-        if not (progress.queued or progress.running or progress.sending):
-            return True
-        waiting = progress.sending and progress.stuck and not (progress.queued or progress.running)
-        return bool(waiting) and time.monotonic() - moved > STUCK_LIMIT
+        """Say whether there is nothing to wait for any more.
 
-    def _ended(self, progress: Progress) -> RunEnded:
+        Raises:
+            HostNotReady: nobody queues the rest of the tasks, as the session that did so was killed.
+        """
+        stands = time.monotonic() - moved > STUCK_LIMIT
+        if progress.queued or progress.running:
+            return False
+        if progress.sending:
+            return bool(progress.stuck) and stands
+        if stands and not self._jobs.is_over(self._run.seq):
+            raise HostNotReady("not all tasks of the run were queued", hint="run the command again")
+        return self._jobs.is_over(self._run.seq)
+
+    def ended(self) -> RunEnded:
+        """Return how the run has ended here, or how far it is."""
+        progress = self.progress()
         failed = self._tasks.failed(self._run, _MOST_FAILURES) if progress.failed else ()
         return RunEnded(
-            done=progress.done, failed=progress.failed, size=progress.size, kept=self._planning.kept, failures=tuple(map(self._failure, failed)),
-            stuck=progress.stuck, sending=progress.sending, why={peer: self._outbox.why_stuck(peer) for peer in progress.stuck},
+            done=progress.done, failed=progress.failed, size=progress.size, kept=progress.kept, cancelled=progress.cancelled,
+            ending=self._endings.reason(self._run.seq), failures=tuple(map(self._failure, failed)), stuck=progress.stuck,
+            sending=progress.sending, why={peer: self._outbox.why_stuck(peer) for peer in progress.stuck},
         )  # fmt: skip
 
     def _failure(self, task: Failed) -> Failure:
-        subject = task.output if self._planning.spec.maker.verb is Verb.MERGE else task.members[0]
+        subject = task.output if self._verb is Verb.MERGE else task.members[0]
         return Failure(
             key=show(subject), attempt=task.attempt, kind=task.kind, message=task.message, exit_code=task.exit_code
         )

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from sshmap.agent.session.explaining import Explaining
 from sshmap.agent.session.following import Following
 from sshmap.agent.session.orphans import Orphans
 from sshmap.agent.session.planning import Planning
@@ -44,10 +45,11 @@ class ServedJobs:
     def open(self, request: m.Open) -> None:
         """Make a run of a job, or join its newest one if that is not over."""
         check_job(request.job)
-        run = Jobs(self._store.ledger).open(request.job, RunId(request.run))
+        jobs = Jobs(self._store.ledger)
+        run = jobs.open(request.job, RunId(request.run))
         # a peer that a former run could not reach may be reachable now
         Outbox(self._store.ledger).try_anew()
-        self._writer.message(m.Opened(run=run.id, epoch=run.epoch))
+        self._writer.message(m.Opened(run=run.id, epoch=run.epoch, number=run.number, highest=jobs.highest()))
 
     def count_outputs(self, request: m.CountOutputs) -> None:
         """Count the keys below OUTDIR by directory and receipt."""
@@ -66,21 +68,39 @@ class ServedJobs:
 
     def _planned(self, request: m.Plan | m.Start) -> Planning:
         """Read the counts of all hosts that follow the request, and plan the job by them."""
+        holdings = self._holdings(request)
+        run = Jobs(self._store.ledger).find(RunId(request.run), request.epoch)
+        return Planning(self._store, request.job, run, holdings, request.sample)
+
+    def _holdings(self, request: m.Plan | m.Start | m.Explain) -> Holdings:
         holdings = Holdings()
         while not isinstance(page := self._reader.read(), m.Counted):
             if not isinstance(page, m.OutputCounts):
                 raise ProtocolError(f"{type(request).__name__} is not followed by OutputCounts and Counted")
             holdings.add(page.rows)
-        run = Jobs(self._store.ledger).find(RunId(request.run), request.epoch)
-        return Planning(self._store, request.job, run, holdings)
+        return holdings
+
+    def explain(self, request: m.Explain) -> None:
+        """Say of each task what would be done about it, and why."""
+        holdings = self._holdings(request)
+        explaining = Explaining(self._store, request.job, holdings)
+        reasons = explaining.reasons()
+        while page := tuple(itertools.islice(reasons, _ROWS)):
+            self._writer.message(m.Reasons(rows=page))
+        self._writer.message(explaining.explained())
 
     def start(self, request: m.Start) -> None:
         """Queue the tasks whose outputs are missing, and report until the run is over or only waits for lost peers."""
         planning = self._planned(request)
-        following = Following(self._store, planning)
+        verb = request.job.maker.verb
+        Jobs(self._store.ledger).begin(planning.run, request.number, request.origin, request.limits)
+        following = Following(self._store, planning.run, verb, lambda: planning.kept, request.limits)
         self._queue_all(planning, following)
+        if request.detach:
+            self._writer.message(following.ended())
+            return
         ended = following.follow(self._writer.message, self._channel.readable)
-        self._send_directories(following.stale())
+        self._send_directories(itertools.chain(following.stale(), planning.kept_stale()))
         self._writer.message(ended)
 
     def _queue_all(self, planning: Planning, following: Following) -> None:
@@ -143,6 +163,6 @@ class ServedJobs:
 
 #: who answers which request
 JOB_REQUESTS: dict[type[m.Message], Callable[[ServedJobs, Any], None]] = {
-    m.Open: ServedJobs.open, m.CountOutputs: ServedJobs.count_outputs, m.Plan: ServedJobs.plan, m.Start: ServedJobs.start,
+    m.Open: ServedJobs.open, m.CountOutputs: ServedJobs.count_outputs, m.Plan: ServedJobs.plan, m.Explain: ServedJobs.explain, m.Start: ServedJobs.start,
     m.Sweep: ServedJobs.sweep, m.Prune: ServedJobs.prune, m.Relay: ServedJobs.relay, m.Delivered: ServedJobs.delivered,
 }  # fmt: skip

@@ -18,9 +18,10 @@ import msgspec
 from sshmap.agent.host.wake import wake
 from sshmap.agent.session import expand
 from sshmap.agent.session.orphans import Orphans
+from sshmap.agent.session.refusals import refusal
 from sshmap.agent.shuffle import Holdings
 from sshmap.job_checks import check_job
-from sshmap.model import JobSpec, Maker, Receipt, Verb, base_name, show
+from sshmap.model import JobSpec, Receipt, Verb, base_name
 from sshmap.protocol.messages import Planned, Problem
 from sshmap.store.commit import Store
 from sshmap.store.jobs import Jobs, Run
@@ -49,9 +50,11 @@ class Planning:
         spec: the job.
         run: its run, opened before the holdings were counted.
         holdings: for a fan-out, what all hosts hold of the outputs of this host's inputs.
+        sample: most tasks that are run; 0 for all.
     """
 
-    def __init__(self, store: Store, spec: JobSpec, run: Run, holdings: Holdings) -> None:
+    def __init__(self, store: Store, spec: JobSpec, run: Run, holdings: Holdings, sample: int = 0) -> None:
+        self._sample = sample
         self._store, self.spec, self.run, self._holdings = store, spec, run, holdings
         self._tasks, self._jobs = Tasks(store.ledger), Jobs(store.ledger)
         self._source = check_job(spec)
@@ -59,12 +62,16 @@ class Planning:
         self._maker = digest_maker(spec.maker)
         #: by maker: whether its outputs count as done
         self._kept_makers: dict[bytes, bool] = {self._maker: True}
+        #: whether another job is making keys below OUTDIR
+        self._shares_outdir = self._tasks.making_below(run, self._outdir)
         #: tasks that were not queued, as their outputs are there
         self.kept = 0
 
     def plan(self) -> Planned:
         """Count what the job would do here, changing nothing; for a merge, also say what is missing of its inputs."""
         plan = self._counted_fresh() or self._counted()
+        if self._sample:
+            plan = msgspec.structs.replace(plan, fresh=min(plan.fresh, self._sample))
         if self.spec.maker.verb is Verb.MERGE and not self.spec.partial:
             gaps = Wholeness(self._store.ledger, self._source.prefix).gaps()
             return msgspec.structs.replace(plan, gaps=tuple(gaps[:_MOST_PROBLEMS]))
@@ -73,14 +80,14 @@ class Planning:
     def _counted(self) -> Planned:
         counts: Counter[str] = Counter()
         problems: list[Problem] = []
-        for decision in self._decisions():
+        for decision in self.decisions():
             counts["inputs"] += len(decision.task.members)
             counts["kept"] += bool(decision.kept)
             counts["refused"] += decision.refused
             counts["own"] += self._is_own(decision.kept or decision.rival)
             counts["fresh"] += not decision.kept and not decision.refused
             if decision.refused and len(problems) < _MOST_PROBLEMS:
-                problems.append(self._refusal(decision))
+                problems.append(refusal(self._store, self.spec, decision))
         return Planned(
             job=job_id(self.spec), inputs=counts["inputs"], fresh=counts["fresh"], kept=counts["kept"], problems=tuple(problems),
             refused=counts["refused"], orphans=Orphans(self._store, self.spec).count(counts["own"], self._holdings),
@@ -94,7 +101,12 @@ class Planning:
 
         Rejected: to let the first tasks run while the others are judged, since no task of a refused job may run.
         """
-        if self._holdings or self._store.keys.any_below(self._outdir.removesuffix("/")) or self._tasks.any_of(self.run):
+        if (
+            self._shares_outdir
+            or self._holdings
+            or self._store.keys.any_below(self._outdir.removesuffix("/"))
+            or self._tasks.any_of(self.run)
+        ):
             return None
         if self.spec.maker.verb is Verb.FANOUT and Outbox(self._store.ledger).any_fanout_below(self._outdir):
             return None
@@ -118,29 +130,55 @@ class Planning:
         """Queue the tasks whose outputs are missing, in small steps; after each, wake the workers and let others write."""
         with self._store.ledger.change():
             self._jobs.begin_queueing(self.run)
-        decisions = self._decisions()
+        decisions = self._sampled() if self._sample else self.decisions()
         pause, size = 0.0, _FIRST
         while batch := list(itertools.islice(decisions, size)):
             time.sleep(pause)
             self.kept += sum(bool(decision.kept) for decision in batch)
             began = time.monotonic()
             with self._store.ledger.change():
-                fresh = (decision.task for decision in batch if not decision.kept and not decision.refused)
-                self._tasks.enqueue(self.run, fresh)
+                if self._jobs.is_ending(self.run.seq):
+                    break
+                self._enqueue(batch)
             pause, size = min(_MOST_PAUSE, time.monotonic() - began), _STEP
             wake(self._store.root, "worker")
             yield
         with self._store.ledger.change():
             self._jobs.end_queueing(self.run, self.kept)
 
+    def _sampled(self) -> Iterator[expand.Decision]:
+        """Go through the decisions up to as many tasks to be run as are wanted."""
+        left = self._sample
+        for decision in self.decisions():
+            yield decision
+            left -= not decision.kept and not decision.refused
+            if not left:
+                return
+
+    def _enqueue(self, batch: list[expand.Decision]) -> None:
+        """Queue what is to be run; what came to be refused since the job was planned fails. Within a transaction."""
+        held: dict[str, int] = {}
+        if self._tasks.making_below(self.run, self._outdir):
+            held = self._tasks.being_made(self.run, [decision.task.output for decision in batch if not decision.kept])
+        fresh: list[NewTask] = []
+        for decision in batch:
+            holder = held.get(decision.task.output, 0)
+            if holder or decision.refused:
+                why = refusal(self._store, self.spec, msgspec.structs.replace(decision, holder=holder))
+                self._tasks.refuse(self.run, decision.task, why.kind, why.message)
+            elif not decision.kept:
+                fresh.append(decision.task)
+        self._tasks.enqueue(self.run, fresh)
+
     def kept_stale(self) -> Iterator[tuple[str, Receipt]]:
         """Go through output directories of kept tasks that also hold keys of other work, and the receipts to keep."""
         if self.spec.replace and self._holdings:
-            for decision in self._decisions():
+            for decision in self.decisions():
                 if decision.kept and decision.task.stale:
                     yield decision.task.output, decision.kept
 
-    def _decisions(self) -> Iterator[expand.Decision]:
+    def decisions(self) -> Iterator[expand.Decision]:
+        """Go through the tasks of the job, and what is to be done about each."""
         with contextlib.closing(Ledger(self._store.root)) as ledger:
             outputs: set[str] = set()
             for some in _batches(self._expanded(Keys(ledger)), _BATCH):
@@ -159,8 +197,12 @@ class Planning:
         """Decide about tasks; one that is in the run and unfinished, or ended since the client opened it, is neither kept nor refused."""
         outputs = [task.output for task in tasks]
         inputs_in_run = self._tasks.inputs_in_run(self.run, outputs)
+        made = self._tasks.being_made(self.run, outputs) if self._shares_outdir else {}
         judge = self._judge_fanouts(outputs) if self.spec.maker.verb is Verb.FANOUT else self._judge_keys(outputs)
         for task in tasks:
+            if task.output in made:
+                yield expand.Decision(task=task, refused=True, holder=made[task.output])
+                continue
             yield expand.Decision(task=task) if inputs_in_run.get(task.output) == task.inputs else judge(task)
 
     def _judge_keys(self, outputs: list[str]) -> Callable[[NewTask], expand.Decision]:
@@ -203,39 +245,6 @@ class Planning:
             return expand.Decision(task=decision.task, refused=True, doubled=True)
         outputs.add(decision.task.output)
         return decision
-
-    def _refusal(self, decision: expand.Decision) -> Problem:
-        output, first = show(decision.task.output), show(decision.task.members[0])
-        if decision.doubled:
-            return Problem(
-                kind="Refused", message=f"two inputs would write to {output}, one of them {first}",
-                hint="inputs of a fan-out need different base names",
-            )  # fmt: skip
-        why, is_former = "it was not made by a job", False
-        if decision.rival:
-            there = self._store.keys.maker(decision.rival.maker)
-            changed = decision.rival.maker == self._maker
-            why = f"its input {first} was another then" if changed else maker_difference(there, self.spec.maker)
-            same_verb = there is not None and there.verb is self.spec.maker.verb
-            is_former = same_verb and decision.rival.inputs == decision.task.inputs and not self.spec.keep_done
-        ways = ["keep what is there with --keep-done"] if is_former else []
-        return Problem(
-            kind="OtherReceipt", message=f"{output} exists and was made by other work: {why}",
-            hint=", ".join([*ways, "swap it with --replace, or choose another OUTDIR"]), key=output,
-        )  # fmt: skip
-
-
-def maker_difference(there: Maker | None, now: Maker) -> str:
-    """Say how the work that made a key differs from the work asked for."""
-    if there is None:
-        return "what made it is not known any more"
-    if there.verb is not now.verb:
-        return f"it was a {there.verb.value}, this is a {now.verb.value}"
-    if there.command != now.command:
-        return f"the command was {there.command[:200]!r}, is {now.command[:200]!r}"
-    old, new = {file.name: file for file in there.shipped}, {file.name: file for file in now.shipped}
-    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return f"the files shipped with it differ: {', '.join(changed)}"
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -18,7 +18,7 @@ import msgspec
 
 from sshmap.agent.host import lifecycle, logind
 from sshmap.agent.host.peers import set_peers
-from sshmap.agent.host.status import job_rows, status
+from sshmap.agent.host.status import status
 from sshmap.agent.session.adhoc import serve_command
 from sshmap.agent.session.admission import open_store
 from sshmap.agent.session.deliveries import Deliveries
@@ -26,12 +26,14 @@ from sshmap.agent.session.ending import serve_end
 from sshmap.agent.session.jobs import JOB_REQUESTS, ServedJobs
 from sshmap.agent.session.listing import Listings, send_buckets
 from sshmap.agent.session.receiving import Receiver
+from sshmap.agent.session.runs import RUN_REQUESTS, ServedRuns
 from sshmap.agent.session.sending import send_keys
 from sshmap.errors import HostLost, HostNotReady, ProtocolError, Refused, SshmapError
 from sshmap.placement import Ring
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
+from sshmap.store.endings import Endings
 from sshmap.store.layout import Root, check_root, host_error
 from sshmap.transport.channel import Channel
 
@@ -146,13 +148,15 @@ class ServedSession:
         deliveries = Deliveries(self.store, Ring(hello.ring), hello.host, hello.caller)
         self.receiver = Receiver(self.store, channel.take, deliveries)
         self.served_jobs = ServedJobs(self.store, channel, reader, writer)
+        self.served_runs = ServedRuns(self.store, channel, writer)
 
     def run(self) -> None:
         """Welcome the client, and answer its requests until it leaves."""
         self._note_use()
         if self._hello.autostart and not self._warm and not self._peer:
             lifecycle.ensure_running(self._root)
-        self.writer.message(m.welcome(self._hello))
+        owed = () if self._peer else Endings(self.store.ledger).owed()
+        self.writer.message(m.welcome(self._hello, owed))
         while (request := self.reader.read()) is not None:
             if isinstance(request, memoryview):
                 raise ProtocolError("content came without a Put")
@@ -196,6 +200,8 @@ class ServedSession:
         kind = type(request)
         if kind in JOB_REQUESTS:
             JOB_REQUESTS[kind](self.served_jobs, request)
+        elif kind in RUN_REQUESTS:
+            RUN_REQUESTS[kind](self.served_runs, request)
         elif kind in _HANDLERS:
             _HANDLERS[kind](self, request)
         else:
@@ -252,6 +258,12 @@ class ServedSession:
         """Run a command on the host."""
         serve_command(self.store, request.command, "", self._channel, self.writer)
 
+    def shell(self, request: m.Shell) -> None:
+        """Run a command, or bash on a terminal, where a key lies."""
+        from sshmap.agent.session.shells import serve_shell  # imports what no other request needs
+
+        serve_shell(self.store, request, self._channel, self.reader, self.writer)
+
     def get_status(self, _: m.GetStatus) -> None:
         """Send the host's status."""
         self.writer.message(status(self.store))
@@ -270,10 +282,6 @@ class ServedSession:
             if names is not None and len(names) < _MOST_NAMES // len(found):
                 names.add(name)
         self.writer.message(m.LineageCounts(keys={host: len(names) for host, names in found.items()}))
-
-    def jobs(self, _: m.Jobs) -> None:
-        """Send the runs that this host knows."""
-        self.writer.message(m.JobList(jobs=job_rows(self.store)))
 
     def start_daemon(self, _: m.StartDaemon) -> None:
         """Start the daemon, and say what may end it."""
@@ -308,7 +316,7 @@ def _bug() -> m.Problem:
 _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Ls: ServedSession.ls, m.ListBuckets: ServedSession.list_buckets, m.Put: ServedSession.put, m.Sync: ServedSession.sync,
     m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship, m.Eval: ServedSession.eval,
-    m.Exec: ServedSession.exec, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose, m.CountLineage: ServedSession.count_lineage,
-    m.Jobs: ServedSession.jobs,
+    m.Exec: ServedSession.exec, m.Shell: ServedSession.shell, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose,
+    m.CountLineage: ServedSession.count_lineage,
     m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has, m.Ping: ServedSession.ping,
 }  # fmt: skip

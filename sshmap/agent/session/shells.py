@@ -1,0 +1,173 @@
+"""`shell`: a command, or bash on a terminal, where a key lies, in what a task on that key has: directory, environment, input.
+
+The terminal is one of this host's (pty); what is typed comes as content, what is to be shown goes as content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import selectors
+import shutil
+import struct
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+from sshmap.agent.execution.once import Once
+from sshmap.agent.execution.shell import task_environment
+from sshmap.agent.session.adhoc import open_input, stream
+from sshmap.errors import HostLost, NothingMatched, UsageError
+from sshmap.model import RunId, Shipped, Verb, base_name, show
+from sshmap.protocol import messages as m
+from sshmap.protocol.framing import FrameReader, FrameWriter
+from sshmap.store import locks
+from sshmap.store.commit import Store
+from sshmap.store.jobs import Jobs
+from sshmap.store.kept_failures import KeptFailures
+from sshmap.store.layout import remove_tree
+from sshmap.transport.channel import Channel
+
+#: bytes of what a command shows that are read at once
+_PIECE = 16384
+
+
+def serve_shell(store: Store, request: m.Shell, channel: Channel, reader: FrameReader, writer: FrameWriter) -> None:
+    """Run a command as a task would, or bash on a terminal until it ends or the client leaves.
+
+    Raises:
+        NothingMatched: there is no such key, or nothing is kept of a failed task.
+        DigestMismatch: its content is damaged.
+    """
+    if "\0" in request.command:
+        raise UsageError("the command holds a NUL byte")
+    stdin = open_input(store, request.name)
+    try:
+        with _folder(store, request) as folder:
+            environment = _environment(store, request)
+            if request.rows:
+                code = _on_terminal(request, folder, environment, channel, reader, writer)
+            else:
+                process = Once(request.command, stdin, folder, environment)
+                with contextlib.closing(process):
+                    stream(process, channel, writer)
+                    code = process.wait()
+        writer.message(m.Exited(code=code))
+    finally:
+        os.close(stdin)
+
+
+def _environment(store: Store, request: m.Shell) -> dict[str, str]:
+    base = base_name(request.name)
+    return task_environment(store.root.read_cluster().host, str(store.root.path)) | {
+        "SSHMAP_KEY": show(request.name), "SSHMAP_NAME": base, "SSHMAP_FILE": store.files.path(request.name),
+        "SSHMAP_JOB": request.run or "shell", "SSHMAP_ATTEMPT": "1", "filename": base,
+        **({"TERM": request.terminal or "dumb"} if request.rows else {}),
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _folder(store: Store, request: m.Shell) -> Iterator[Path]:
+    """Make the directory to work in: with the shipped files of a run, or as the last failed attempt left it."""
+    scratch = locks.scratch_dir(store.root)
+    work = scratch / "work"
+    try:
+        if request.failed:
+            kept = _kept(store, request)
+            shutil.copytree(kept, work, symlinks=True)
+        else:
+            work.mkdir(0o700)
+            for file in _shipped(store, request.run):
+                shutil.copyfile(store.root.shipped / file.digest.hex(), work / file.name)
+                (work / file.name).chmod(0o700 if file.executable else 0o600)
+        yield work
+    finally:
+        remove_tree(scratch)
+
+
+def _shipped(store: Store, run: str) -> tuple[Shipped, ...]:
+    if not run:
+        return ()
+    maker = store.keys.maker(Jobs(store.ledger).row(RunId(run)).maker)
+    return maker.shipped if maker else ()
+
+
+def _kept(store: Store, request: m.Shell) -> Path:
+    run = Jobs(store.ledger).row(RunId(request.run))
+    if Verb(run.verb) is Verb.MERGE:
+        raise UsageError(
+            "shell opens where a key lies; a merge has many", hint="name one of its inputs, without --failed"
+        )
+    path = KeptFailures(store).of(run.seq, request.name)
+    if path is None:
+        raise NothingMatched(
+            f"the directory of {show(request.name)} in run {run.number} is not kept: it did not fail, or others failed since",
+            hint="without --failed, shell gives it a fresh one",
+        )
+    return path
+
+
+def _on_terminal(
+    request: m.Shell,
+    folder: Path,
+    environment: dict[str, str],
+    channel: Channel,
+    reader: FrameReader,
+    writer: FrameWriter,
+) -> int:
+    """Run bash, or a command, on a terminal; return its exit code."""
+    master, slave = pty.openpty()
+    try:
+        _resize(master, request.rows, request.columns)
+        process = Once(request.command, slave, folder, environment, terminal=True)
+        os.close(slave)
+        with contextlib.closing(process):
+            _exchange(master, channel, reader, writer)
+            return process.wait()
+    finally:
+        os.close(master)
+
+
+def _exchange(master: int, channel: Channel, reader: FrameReader, writer: FrameWriter) -> None:
+    """Pass on what is typed and what is shown until the terminal's last process has ended.
+
+    Raises:
+        HostLost: the client left.
+    """
+    with selectors.DefaultSelector() as selector:
+        selector.register(master, selectors.EVENT_READ)
+        selector.register(channel.fileno(), selectors.EVENT_READ)
+        while True:
+            ready = {key.fd for key, _ in selector.select(0 if reader.buffered else None)}
+            if reader.buffered or channel.fileno() in ready:
+                _type(master, reader)
+            if master in ready:
+                shown = _read(master)
+                if not shown:
+                    return
+                writer.data(shown)
+                writer.flush()
+
+
+def _type(master: int, reader: FrameReader) -> None:
+    frame = reader.read()
+    if isinstance(frame, memoryview):
+        os.write(master, frame)
+    elif isinstance(frame, m.Resize):
+        _resize(master, frame.rows, frame.columns)
+    else:
+        raise HostLost("the client left")
+
+
+def _read(master: int) -> bytes:
+    try:
+        return os.read(master, _PIECE)
+    except OSError:
+        # what Linux says when no process has the other end open
+        return b""
+
+
+def _resize(master: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

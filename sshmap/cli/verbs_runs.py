@@ -1,0 +1,200 @@
+"""jobs, attach, wait, cancel, logs, shell: runs that were submitted before, from here or elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from sshmap.cli import progress
+from sshmap.cli.app import app, settings
+from sshmap.cli.completion import offer_keys
+from sshmap.cli.escaping import clean_lines
+from sshmap.cli.printers import human_size, human_time
+from sshmap.cli.verbs_data import Json
+from sshmap.client.results import JobFailed, raise_failures
+from sshmap.client.runs import RunSummary, find_run
+from sshmap.errors import HostsFailed, Interrupted, UsageError
+from sshmap.model import AttemptEnd, TaskState
+from sshmap.protocol.messages import AttemptRow
+
+Which = Annotated[str, typer.Argument(metavar="JOB", help="Number of a run, 'last', or the beginning of its id.")]
+_JOBLOG = ("Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal", "Command")
+
+
+@app.command()
+def jobs(
+    which: Annotated[str, typer.Argument(metavar="[JOB]", help="Only this run, with its tasks.")] = "",
+    joblog: Annotated[
+        bool,
+        typer.Option("--joblog", envvar="SSHMAP_JOBLOG", help="Print the attempts of JOB as GNU parallel's job log."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List the runs that the hosts know, newest first, added up over all hosts; or the tasks of one."""
+    if joblog and not which:
+        raise UsageError("--joblog needs a JOB", hint="sshmap jobs last --joblog")
+    with settings.cluster() as cluster:
+        try:
+            runs, failures = cluster.jobs(), {}
+        except HostsFailed as exc:
+            runs, failures = exc.results["runs"], exc.failures  # type: ignore[assignment]
+        if which:
+            run = find_run(runs, which)
+            attempts = cluster.attempts(run.run)
+            if joblog:
+                _write_joblog(attempts, run)
+            else:
+                settings.printer(json=json).table([_attempt_row(host, row, exact=json) for host, row in attempts])
+        else:
+            settings.printer(json=json).table([_run_row(run, exact=json) for run in runs])
+    raise_failures(failures, {})
+
+
+def _run_row(run: RunSummary, *, exact: bool) -> dict[str, object]:
+    took = (run.ended or time.time()) - run.submitted
+    row: dict[str, object] = {"number": run.number, "verb": run.verb.value, "state": run.state}
+    row |= {"done": run.states.get(TaskState.DONE, 0), "failed": run.states.get(TaskState.FAILED, 0)}
+    row |= {"left": run.left, "kept": run.kept}
+    if exact:
+        row |= {state.value: run.states.get(state, 0) for state in TaskState}
+        return row | {"submitted": run.submitted, "ended": run.ended, "bytes": run.size, "from": run.origin, "indir": run.indir,
+                      "outdir": run.outdir, "command": run.command, "run": run.run, "job": run.job}  # fmt: skip
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(run.submitted))
+    shown = run.command[:60].replace("\n", " ")
+    return row | {
+        "started": started,
+        "took": human_time(took),
+        "from": run.origin,
+        "in": run.indir,
+        "out": run.outdir,
+        "command": shown,
+    }
+
+
+def _attempt_row(host: str, row: AttemptRow, *, exact: bool) -> dict[str, object]:
+    outcome = row.outcome.value if row.outcome else row.state.value
+    shown: dict[str, object] = {
+        "host": host,
+        "key": row.key,
+        "attempt": row.attempt,
+        "outcome": outcome,
+        "exit": row.exit_code,
+    }
+    if exact:
+        return shown | {
+            "task": row.task, "worker": row.slot, "state": row.state.value, "queued": row.queued, "began": row.began, "ended": row.ended,
+            "ran": row.ran, "user": row.user, "system": row.system, "peak": row.peak, "received": row.received, "made": row.made,
+            "kind": row.kind, "message": row.message,
+        }  # fmt: skip
+    running = time.time() - row.began if row.outcome is None and row.attempt else 0.0
+    return shown | {
+        "worker": row.slot, "ran": human_time(row.ran or running), "cpu": human_time(row.user + row.system), "memory": human_size(row.peak),
+        "in": human_size(row.received), "out": human_size(row.made),
+    }  # fmt: skip
+
+
+def _write_joblog(attempts: object, run: RunSummary) -> None:
+    command = run.command.replace("\t", " ").replace("\n", " ")
+    sys.stdout.write("\t".join((*_JOBLOG, "Key", "Attempt", "Outcome")) + "\n")
+    for number, (host, row) in enumerate(attempts, start=1):  # type: ignore[arg-type,var-annotated]
+        code, signal = (0, row.exit_code - 128) if row.exit_code > 128 else (row.exit_code, 0)
+        code = code or int(row.outcome is AttemptEnd.FAILED and not signal)
+        fields = (number, host, f"{row.began:.3f}", f"{row.ran:10.3f}", row.received, row.made, code, signal, command,
+                  clean_lines(row.key), row.attempt, row.outcome.value if row.outcome else row.state.value)  # fmt: skip
+        sys.stdout.write("\t".join(map(str, fields)) + "\n")
+
+
+def _follow(which: str, manner: progress.Manner, *, json: bool) -> int:
+    printer = settings.printer(json=json)
+    with settings.cluster() as cluster:
+        run = cluster.job(which)
+        try:
+            with progress.following(f"run {run.number}: {run.verb.value} {run.indir}", manner) as report:
+                result = cluster.attach(run.run, report)
+        except JobFailed as exc:
+            printer.job(exc.result, settings.typed(exc.hint))
+            raise
+        except Interrupted:
+            printer.note(f"run {run.number} goes on: sshmap attach {run.number}, or sshmap cancel {run.number}")
+            raise
+    printer.job(result)
+    return 0
+
+
+@app.command()
+def attach(which: Which = "last", json: Json = False) -> int:
+    """Show how a run goes until it is over, with its exit code; Ctrl-C ends only the looking."""
+    return _follow(which, settings.manner, json=json)
+
+
+@app.command()
+def wait(which: Which = "last", json: Json = False) -> int:
+    """Wait until a run is over, and exit with its exit code; Ctrl-C ends only the waiting."""
+    return _follow(which, progress.Manner.NONE, json=json)
+
+
+@app.command()
+def cancel(
+    which: Which = "last",
+    now: Annotated[bool, typer.Option("--now", envvar="SSHMAP_NOW", help="Kill its commands at once.")] = False,
+) -> None:
+    """Cancel a run on all hosts: no task begins any more, running commands are ended (SIGTERM, SIGKILL after 5 s)."""
+    with settings.cluster() as cluster:
+        run = cluster.cancel(which, at_once=now)
+    settings.printer().note(f"cancelled run {run.number}: {run.verb.value} {run.indir} {run.outdir}")
+
+
+@app.command()
+def logs(
+    which: Which = "last",
+    failed: Annotated[
+        bool, typer.Option("--failed", envvar="SSHMAP_FAILED", help="Only attempts that failed.")
+    ] = False,
+    key: Annotated[
+        str, typer.Option("--key", envvar="SSHMAP_KEY", help="Only those of this input, or merged group.")
+    ] = "",
+) -> None:
+    """Print what the commands of a run said on stderr, each attempt under a line that says what became of it."""
+    with settings.cluster() as cluster:
+        for host, row in cluster.attempts(which, failed=failed, key=key, stderr=True):
+            if row.stderr or row.message:
+                _write_log(host, row)
+
+
+def _write_log(host: str, row: AttemptRow) -> None:
+    outcome = row.outcome.value if row.outcome else row.state.value
+    code = f", exit {row.exit_code}" if row.exit_code else ""
+    sys.stdout.write(
+        clean_lines(f"==> {row.key} on {host}, attempt {row.attempt}: {outcome}{code}, {human_time(row.ran)}") + "\n"
+    )
+    said = row.stderr.decode("utf-8", "replace") or row.message
+    sys.stdout.write(clean_lines(said.rstrip("\n")) + "\n")
+
+
+@app.command()
+def shell(
+    key: Annotated[str, typer.Argument(autocompletion=offer_keys, help="sm://bucket/path")],
+    command: Annotated[
+        str, typer.Option("-c", "--command", envvar="SSHMAP_COMMAND", metavar="CMD", help="Run this instead of bash.")
+    ] = "",
+    run: Annotated[
+        str, typer.Option("--run", envvar="SSHMAP_RUN", metavar="JOB", help="With the files shipped with this run.")
+    ] = "",
+    failed: Annotated[
+        str,
+        typer.Option(
+            "--failed",
+            envvar="SSHMAP_FAILED",
+            metavar="JOB",
+            help="In the directory as the last failed attempt of this run left it; kept of the newest 20 failed tasks of a host, at most 1 GiB.",
+        ),
+    ] = "",
+) -> int:
+    """Open bash where KEY lies, with what a task on it has: an empty directory, its environment, its input as $SSHMAP_FILE."""
+    with settings.cluster() as cluster:
+        return cluster.shell(
+            key, command, run=failed or run, failed=bool(failed), out=sys.stdout.buffer, err=sys.stderr.buffer
+        )

@@ -1,0 +1,276 @@
+"""The runs that the hosts know: listing, finding, following and cancelling them, and reading what became of their tasks."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from sshmap.client.conversations import Conversations
+from sshmap.client.following import Followed, JobProgress, Part, RunFollower
+from sshmap.client.results import JobResult, raise_failures
+from sshmap.errors import HostLost, HostsFailed, NothingMatched, ProtocolError, SshmapError, UsageError
+from sshmap.inventory.ranges import fold
+from sshmap.model import Ending, Force, TaskState, Verb
+from sshmap.protocol import messages as m
+from sshmap.transport.session import Session
+
+#: seconds within which a host has to answer that it has cancelled a run, by how commands are ended
+_CANCEL_LIMITS = {Force.WAIT: 10.0, Force.TERM: 14.0, Force.KILL: 8.0}
+
+
+class RunSummary(msgspec.Struct, kw_only=True):
+    """A run on all hosts that know it."""
+
+    run: str
+    #: what people call it
+    number: int
+    job: str
+    verb: Verb
+    indir: str
+    outdir: str
+    #: its first 500 characters
+    command: str
+    #: seconds since 1970
+    submitted: int
+    #: 0 while it is not over
+    ended: int
+    origin: str
+    ending: Ending | None
+    #: tasks by state, on all hosts
+    states: dict[TaskState, int]
+    kept: int
+    #: bytes made
+    size: int
+    #: what each host knows of it
+    hosts: dict[str, m.JobRow]
+
+    @property
+    def state(self) -> str:
+        """In a word: running, done, failed, cancelled or halted."""
+        if not self.ended:
+            return "running"
+        if self.ending:
+            return self.ending.value
+        return "failed" if self.states.get(TaskState.FAILED) else "done"
+
+    @property
+    def left(self) -> int:
+        """Tasks that have not ended."""
+        return sum(self.states.get(state, 0) for state in (TaskState.QUEUED, TaskState.RUNNING, TaskState.SENDING))
+
+
+def origin() -> str:
+    """Return from where jobs of this process are submitted: ``user@machine``."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = "?"
+    return f"{user}@{socket.gethostname()}"[:255]
+
+
+def list_runs(conversations: Conversations) -> tuple[list[RunSummary], dict[str, SshmapError]]:
+    """Return the runs that the hosts know, newest first, and hosts that did not answer."""
+    answers, failures = conversations.gather(
+        lambda host: conversations.ask(host, lambda session: session.ask(m.Jobs(), m.JobList))
+    )
+    rows: dict[str, dict[str, m.JobRow]] = {}
+    for host, answer in answers.items():
+        for row in answer.jobs:
+            rows.setdefault(row.run, {})[host] = row
+    found = [_summary(run, hosts) for run, hosts in rows.items()]
+    return sorted(found, key=lambda run: (run.number, run.submitted), reverse=True), failures
+
+
+def _summary(run: str, hosts: dict[str, m.JobRow]) -> RunSummary:
+    first = next(iter(hosts.values()))
+    states: Counter[TaskState] = Counter()
+    for row in hosts.values():
+        states.update(row.states)
+    ended = [row.ended for row in hosts.values()]
+    return RunSummary(
+        run=run, number=max(row.number for row in hosts.values()), job=first.job, verb=first.verb, indir=first.indir,
+        outdir=first.outdir, command=first.command, submitted=min(row.submitted for row in hosts.values()),
+        ended=max(ended) if all(ended) else 0, origin=first.origin, hosts=hosts,
+        ending=next((row.ending for row in hosts.values() if row.ending), None), states=dict(states),
+        kept=sum(row.kept for row in hosts.values()), size=sum(row.size for row in hosts.values()),
+    )  # fmt: skip
+
+
+def find_run(runs: list[RunSummary], text: str) -> RunSummary:
+    """Return the run that is meant by its number, ``last``, or the beginning of its id.
+
+    Args:
+        runs: all runs, newest first.
+        text: as typed.
+
+    Raises:
+        NothingMatched: there is none.
+        UsageError: several are meant.
+    """
+    if text == "last":
+        found = runs[:1]
+    else:
+        found = [run for run in runs if text.isdigit() and run.number == int(text)]
+        found = found or [run for run in runs if text and run.run.startswith(text)]
+    if not found:
+        raise NothingMatched(f"no run {text!r} is known", hint="sshmap jobs shows all")
+    if len(found) > 1:
+        named = ", ".join(f"{run.run} ({run.verb.value} {run.indir} {run.outdir})" for run in found[:5])
+        raise UsageError(f"{text} may mean {named}", hint="name it by its id")
+    return found[0]
+
+
+def cancel(conversations: Conversations, ids: Mapping[str, str], force: Force) -> int:
+    """Cancel a run on hosts, and wait until none of its commands runs any more; return the number of tasks that have not ended yet.
+
+    Args:
+        conversations: the cluster.
+        ids: the run's id, by host.
+        force: how running commands are ended.
+
+    Raises:
+        HostLost: hosts were not told; those that were remember it, and the next client that meets both delivers it.
+    """
+
+    def ask(name: str, *, unreached: tuple[str, ...] = (), wait: bool = True) -> m.CancelNoted:
+        request = m.CancelRun(run=ids[name], force=force, unreached=unreached, wait=wait)
+        return conversations.ask(name, lambda session: session.ask(request, m.CancelNoted))
+
+    answers, failures = conversations.gather(ask, ids, limit=_CANCEL_LIMITS[force])
+    if failures:
+        unreached = tuple(failures)
+        conversations.gather(
+            lambda name: ask(name, unreached=unreached, wait=False), answers, limit=_CANCEL_LIMITS[force]
+        )
+        raise _not_told(failures, answers)
+    return sum(answer.left for answer in answers.values())
+
+
+def _not_told(failures: dict[str, SshmapError], answers: Mapping[str, object]) -> HostLost:
+    remembered = (
+        "the others remember it, and the next command that reaches both delivers it"
+        if answers
+        else "type it again later"
+    )
+    first = next(iter(failures.values()))
+    return HostLost(f"{fold(failures)} not told that the run is cancelled: {first.message}", hint=remembered)
+
+
+class RunCalls:
+    """The calls of a `Cluster` about runs.
+
+    Args:
+        conversations: the way to the hosts.
+    """
+
+    def __init__(self, conversations: Conversations) -> None:
+        self._conversations = conversations
+
+    def jobs(self) -> list[RunSummary]:
+        """Return the runs that the hosts know, newest first.
+
+        Raises:
+            HostsFailed: hosts did not answer; its ``results`` has what the others know, under ``runs``.
+        """
+        runs, failures = list_runs(self._conversations)
+        if failures:
+            raise HostsFailed(failures, {"runs": runs})
+        return runs
+
+    def job(self, which: str = "last") -> RunSummary:
+        """Return the run that is meant by its number, ``last``, or the beginning of its id; hosts that do not answer are passed over.
+
+        Raises:
+            NothingMatched: there is none.
+            UsageError: several are meant.
+        """
+        runs, failures = list_runs(self._conversations)
+        if not runs:
+            raise_failures(failures, {})
+        return find_run(runs, which)
+
+    def attach(self, which: str = "last", report: Callable[[JobProgress], None] | None = None) -> JobResult:
+        """Follow a run until it is over, and return how it ended; when this is left, the run goes on.
+
+        Args:
+            which: its number, ``last``, or the beginning of its id.
+            report: called with the progress whenever that changes.
+
+        Raises:
+            JobFailed: it is over but not complete.
+        """
+        began = time.monotonic()
+        run = self.job(which)
+        follower = RunFollower(
+            self._conversations,
+            Followed(job=run.job, number=run.number, verb=run.verb, indir=run.indir, outdir=run.outdir),
+            {name: Part(run=run.run, fresh=sum(row.states.values()), kept=row.kept) for name, row in run.hosts.items()},
+            lambda _, session: session.begin(m.Follow(run=run.run), m.RunEnded, m.Problem),
+            report,
+        )
+        finished, lost = follower.follow()
+        for error in lost.values():
+            if not isinstance(error, HostLost):
+                raise error
+        seconds = run.ended - run.submitted if run.ended else time.time() - run.submitted
+        return follower.result(finished, lost, max(seconds, time.monotonic() - began)).check()
+
+    def cancel(self, which: str = "last", *, at_once: bool = False) -> RunSummary:
+        """Cancel a run on all hosts, and return what it was; its commands have 5 seconds to end, unless it is to be done at once.
+
+        Raises:
+            HostLost: hosts were not told; those that were remember it.
+        """
+        run = self.job(which)
+        ids = {host.name: run.run for host in self._conversations.hosts}
+        cancel(self._conversations, ids, Force.KILL if at_once else Force.TERM)
+        return run
+
+    def attempts(
+        self, which: str = "last", *, failed: bool = False, key: str = "", stderr: bool = False
+    ) -> Iterator[tuple[str, m.AttemptRow]]:
+        """Go through hosts and attempts of a run, host by host.
+
+        Args:
+            which: its number, ``last``, or the beginning of its id.
+            failed: only attempts that failed.
+            key: only those of this input, or group of inputs.
+            stderr: with what they said.
+
+        Raises:
+            SshmapError: a host did not answer.
+        """
+        run = self.job(which)
+        request = m.ListAttempts(run=run.run, failed=failed, key=key, stderr=stderr)
+        for host in run.hosts:
+            for row in _attempts(self._conversations, host, request):
+                yield host, row
+
+
+def _attempts(conversations: Conversations, host: str, request: m.ListAttempts) -> Iterator[m.AttemptRow]:
+    """Go through the attempts of a run on a host; after a break, from behind the one that came last."""
+    came = (0, -1)
+
+    def talk(session: Session) -> Iterator[m.AttemptRow]:
+        nonlocal came
+        for row in _rows(session, request):
+            if (row.task, row.attempt) > came or not row.attempt:
+                came = max(came, (row.task, row.attempt))
+                yield row
+
+    return conversations.converse(host, talk, progress=lambda: came)
+
+
+def _rows(session: Session, request: m.ListAttempts) -> Iterator[m.AttemptRow]:
+    for page in session.stream(request, m.Served):
+        if isinstance(page, m.AttemptList):
+            if not page.rows:
+                raise ProtocolError("it speaks of attempts and lists none", host=session.host)
+            yield from page.rows
+        elif not isinstance(page, m.Served):
+            raise ProtocolError(f"{type(page).__name__} came instead of attempts", host=session.host)

@@ -1,0 +1,204 @@
+"""Messages about runs: following and cancelling them, and what is kept of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from sshmap.limits import Limits
+from sshmap.model import AttemptEnd, Count, Ending, Force, JobSpec, Size, TaskState, Time, Verb
+from sshmap.protocol.base import Message
+from sshmap.protocol.keys import PAGE
+
+
+class Slow(msgspec.Struct, frozen=True, array_like=True):
+    """A task that takes much longer than the others of its run."""
+
+    #: input, or group of inputs
+    key: str
+    #: seconds so far
+    seconds: Count
+    #: median of the finished ones, in seconds
+    median: float
+
+
+class Progress(Message, frozen=True, kw_only=True):
+    """How far the job is on this host."""
+
+    queued: Count = 0
+    running: Count = 0
+    sending: Count = 0
+    done: Count = 0
+    failed: Count = 0
+    #: tasks whose outputs were there when the job was started
+    kept: Count = 0
+    #: bytes of outputs
+    size: Size = 0
+    #: hosts that fan-out files cannot be sent to, and how many wait for each
+    stuck: dict[str, Count] = {}
+    #: those of them whose host key was refused
+    barred: tuple[str, ...] = ()
+    #: tasks that were cancelled with their run
+    cancelled: Count = 0
+    #: the slowest running tasks, if they take much longer than others
+    slow: Annotated[tuple[Slow, ...], PAGE] = ()
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that failed."""
+
+    #: input, or group of inputs
+    key: str
+    attempt: int
+    #: class name in `sshmap.errors`
+    kind: str
+    message: str
+    exit_code: int = 0
+
+
+class RunEnded(Message, frozen=True, kw_only=True):
+    """The job is over on this host."""
+
+    done: Count
+    failed: Count
+    size: Size
+    #: tasks whose outputs were there when the job was started
+    kept: Count
+    #: the first thousand
+    failures: Annotated[tuple[Failure, ...], PAGE] = ()
+    #: how many fan-out files wait for a host that does not answer, by host; and the tasks that have made them
+    stuck: dict[str, Count] = {}
+    sending: Count = 0
+    #: why such a host does not answer, by host
+    why: dict[str, str] = {}
+    #: tasks that were cancelled with their run, and why the run was ended
+    cancelled: Count = 0
+    ending: Ending | None = None
+
+
+class Follow(Message, frozen=True, kw_only=True):
+    """Follows a run that was started before."""
+
+    run: str
+
+
+class CancelRun(Message, frozen=True, kw_only=True):
+    """Cancels a run, also one that this host does not know yet. Repeating is harmless."""
+
+    run: str
+    force: Force = Force.TERM
+    #: hosts that have not been told; this host remembers them
+    unreached: tuple[str, ...] = ()
+    #: answer only when none of its commands runs any more, or after some seconds
+    wait: bool = False
+    #: it is no cancel: too many tasks have failed on all hosts together
+    halt: bool = False
+
+
+class CancelNoted(Message, frozen=True, kw_only=True):
+    """Answers CancelRun."""
+
+    #: tasks that have not ended yet
+    left: Count
+
+
+class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of a job on one host."""
+
+    job: str
+    run: str = ""
+    #: what people call it
+    number: Count = 0
+    verb: Verb
+    indir: str
+    outdir: str
+    #: its first 500 characters
+    command: str
+    #: seconds since 1970; 0 of a run that is not over
+    submitted: Time
+    ended: Time = 0
+    #: from where it was submitted
+    origin: str = ""
+    #: why no task of it begins any more
+    ending: Ending | None = None
+    #: whether its tasks are still being queued
+    queueing: bool = False
+    states: dict[TaskState, Count]
+    #: bytes made
+    size: Size = 0
+    kept: Count = 0
+
+
+class Jobs(Message, frozen=True, kw_only=True):
+    """Asks for the runs."""
+
+
+class JobList(Message, frozen=True, kw_only=True):
+    """The runs, newest first."""
+
+    jobs: Annotated[tuple[JobRow, ...], PAGE]
+
+
+class GetJob(Message, frozen=True, kw_only=True):
+    """Asks what a run was asked to do."""
+
+    run: str
+
+
+class JobIs(Message, frozen=True, kw_only=True):
+    """Answers GetJob."""
+
+    job: JobSpec
+    limits: Limits
+
+
+class ListAttempts(Message, frozen=True, kw_only=True):
+    """Asks for the attempts of a run in the order of its tasks, those that run included."""
+
+    run: str
+    #: only those that failed
+    failed: bool = False
+    #: only those of this input, or group of inputs
+    key: str = ""
+    #: with what they said on stderr
+    stderr: bool = False
+
+
+class AttemptRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One attempt, or a task that has none yet."""
+
+    #: number of the task on its host
+    task: Count
+    #: input, or group of inputs
+    key: str
+    state: TaskState
+    #: 0 of a task that has no attempt yet
+    attempt: Count = 0
+    slot: Count = 0
+    #: seconds since 1970: when the task was queued, and when the attempt began and ended; 0 if it has not
+    queued: float = 0.0
+    began: float = 0.0
+    ended: float = 0.0
+    #: None while it runs
+    outcome: AttemptEnd | None = None
+    #: seconds that its command took, and seconds of CPU time
+    ran: float = 0.0
+    user: float = 0.0
+    system: float = 0.0
+    #: bytes: memory of its largest process, what it was given, what it made
+    peak: Size = 0
+    received: Size = 0
+    made: Size = 0
+    #: class name in `sshmap.errors`, and words, of one that failed
+    kind: str = ""
+    message: str = ""
+    exit_code: int = 0
+    #: the beginning and the end of its stderr
+    stderr: bytes = b""
+
+
+class AttemptList(Message, frozen=True, kw_only=True):
+    """Some rows of the answer to ListAttempts."""
+
+    rows: Annotated[tuple[AttemptRow, ...], PAGE]
