@@ -122,11 +122,10 @@ class HumanPrinter:
             )
         if hint:
             _say(f"hint: {hint}")
-        waiting = f", {result.sending} waiting to send" if result.sending else ""
-        pruned = f", {result.pruned} pruned" if result.pruned else ""
-        ended = f", {result.cancelled} cancelled" if result.cancelled else ""
+        more = (("cancelled", result.cancelled), ("waiting to send", result.sending), ("pruned", result.pruned))
         ran = "nothing to run: " if not result.done and not result.failed and not result.lost else ""
-        counts = f"{result.done} ok, {result.failed} failed, {result.kept} kept{ended}{waiting}{pruned}"
+        counts = f"{result.done} ok, {result.failed} failed, {result.kept} kept"
+        counts += "".join(f", {count} {what}" for what, count in more if count)
         _say(f"{ran}done: {counts}, {human_size(result.size)}, {human_time(result.seconds)}, on {result.cluster}")
 
     def detached(self, result: JobResult) -> None:

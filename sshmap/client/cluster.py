@@ -20,7 +20,8 @@ import msgspec
 
 from sshmap.client.commands import OUTPUT_LIMIT, Heard, collect, listen, stream_command
 from sshmap.client.conversations import Conversations
-from sshmap.client.jobs import JobRun, Options, again, described
+from sshmap.client.described import Options, again, described
+from sshmap.client.jobs import JobRun
 from sshmap.client.keys import Key, KeyCalls
 from sshmap.client.results import (
     Counted,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from sshmap.errors import HostLost, SshmapError
@@ -36,22 +37,24 @@ def gather(
         threading.Thread(target=work, args=(name,), name=f"host-{name}", daemon=True).start()
     results: dict[str, Value] = {}
     failures: dict[str, SshmapError] = {}
-    deadline = None if limit is None else time.monotonic() + limit
-    for _ in chosen:
-        try:
-            name, answer = answers.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            break
+    for name, answer in _answered(answers, len(chosen), limit):
         if isinstance(answer, SshmapError):
             failures[name] = answer
         elif isinstance(answer, BaseException):
             raise answer
         else:
             results[name] = answer
-    for name in chosen:
-        if name not in results and name not in failures:
-            failures[name] = HostLost(f"no answer within {limit:g} s", host=name)
+    silent = [name for name in chosen if name not in results and name not in failures]
+    failures |= {name: HostLost(f"no answer within {limit:g} s", host=name) for name in silent}
     return _ordered(results, chosen), _ordered(failures, chosen)
+
+
+def _answered(answers: queue.SimpleQueue[Value], count: int, limit: float | None) -> Iterator[Value]:
+    """Go through so many answers as they come, or those that come within some seconds."""
+    deadline = None if limit is None else time.monotonic() + limit
+    with contextlib.suppress(queue.Empty):
+        for _ in range(count):
+            yield answers.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 def _outcome(call: Callable[[str], Value], name: str) -> Value | BaseException:

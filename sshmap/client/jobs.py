@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TypedDict
+from collections.abc import Iterable
 
-import msgspec
 import xxhash
 
-from sshmap.client.attachments import Attachment, attach
+from sshmap.client.attachments import Attachment
 from sshmap.client.conversations import Conversations
-from sshmap.client.following import Followed, JobProgress, Part, RunFollower
+from sshmap.client.described import Job, Options
+from sshmap.client.following import Followed, Part, RunFollower
 from sshmap.client.job_answers import check_accepted, check_plan, check_whole, counted
 from sshmap.client.results import HostPlan, JobResult, raise_failures
-from sshmap.client.runs import RunSummary, cancel, origin
+from sshmap.client.runs import cancel, origin
 from sshmap.client.sweeping import prune, sweep
 from sshmap.errors import (
     Cancelled,
@@ -28,14 +26,11 @@ from sshmap.errors import (
     Interrupted,
     NothingMatched,
     ProtocolError,
-    Refused,
     SshmapError,
     UsageError,
 )
-from sshmap.inventory.ranges import fold
-from sshmap.job_checks import check_job
 from sshmap.limits import Limits
-from sshmap.model import Force, JobSpec, Maker, Receipt, Verb, base_name, parse_name
+from sshmap.model import Force, Receipt, Verb, base_name, parse_name
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import CHUNK
 from sshmap.store.receipts import combine
@@ -45,72 +40,6 @@ from sshmap.transport.session import Session
 _ROWS = 2000
 #: highest number of a run that is believed
 _MOST_NUMBER = 10**9
-
-
-class Options(TypedDict, total=False):
-    """Options of a job."""
-
-    #: files to stand in every task directory
-    shipped: Iterable[Path]
-    #: swap outputs that other work made
-    replace: bool
-    #: for a merge: go on where outputs of fan-outs are missing
-    partial: bool
-    #: keep what another command made of the same inputs
-    keep_done: bool
-    #: delete outputs of the same work whose inputs are gone, unless anything of the job fails
-    prune: bool
-    #: what the run is allowed
-    limits: Limits
-    #: run only so many tasks on each host, and keep their results
-    sample: int
-    #: return as soon as all hosts have the tasks queued, and follow nothing
-    detach: bool
-    #: called with the progress of the job, whenever that changes
-    report: Callable[[JobProgress], None]
-    #: called with a line that the user should see while the job runs
-    note: Callable[[str], None]
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job, ready to be submitted."""
-
-    spec: JobSpec
-    #: its shipped files, as far as they lie here
-    attachments: tuple[Attachment, ...] = ()
-    #: the hosts that take part; all if None
-    hosts: tuple[str, ...] | None = None
-
-
-def described(verb: Verb, indir: str, outdir: str, command: str, options: Options) -> Job:
-    """Describe a job as a user does.
-
-    Args:
-        verb: its shape.
-        indir: INDIR as typed.
-        outdir: OUTDIR as typed.
-        command: shell command.
-        options: see `Options`.
-
-    Raises:
-        UsageError: the job makes no sense.
-    """
-    attachments = tuple(attach(options.get("shipped", ())))
-    spec = JobSpec(
-        indir=f"sm://{parse_name(indir)}",
-        outdir=f"sm://{parse_name(outdir)}",
-        maker=Maker(verb=verb, command=command, shipped=tuple(attachment.file for attachment in attachments)),
-        replace=options.get("replace", False),
-        partial=options.get("partial", False),
-        keep_done=options.get("keep_done", False),
-    )
-    check_job(spec)
-    if options.get("detach") and (options.get("prune") or (spec.replace and verb is Verb.FANOUT)):
-        raise UsageError(
-            "a detached job cannot delete what is left over, as --prune and a fan-out's --replace do",
-            hint="leave --detach away",
-        )
-    return Job(spec=spec, attachments=attachments)
 
 
 class JobRun:
@@ -345,23 +274,3 @@ class JobRun:
 
 def _add(one: m.OutputCount, other: m.OutputCount) -> m.OutputCount:
     return m.OutputCount(one.output, one.receipt, one.count + other.count, combine(one.names, other.names))
-
-
-def again(conversations: Conversations, run: RunSummary) -> tuple[Job, Limits]:
-    """Return the job of a run, and what the run was allowed, as all hosts that know it say.
-
-    Raises:
-        Refused: they do not agree.
-    """
-    answers, failures = conversations.gather(
-        lambda name: conversations.ask(name, lambda session: session.ask(m.GetJob(run=run.run), m.JobIs)), run.hosts
-    )
-    raise_failures(failures, {})
-    first = next(iter(answers.values()))
-    if odd := [name for name, answer in answers.items() if answer != first]:
-        raise Refused(
-            f"{fold(odd)} and {next(iter(answers))} do not agree on what run {run.number} was to do",
-            hint="type its command again",
-        )
-    check_job(first.job)
-    return Job(spec=first.job, hosts=tuple(answers)), first.limits

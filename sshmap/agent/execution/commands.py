@@ -23,6 +23,8 @@ from sshmap.model import Force
 _LIMIT = 15.0
 #: seconds after SIGKILL was due in which a supervisor has to have ended a command
 _OVERDUE = 1.5
+#: numbers in an answer behind that of the request
+_FIGURES = 4
 
 
 class Commands:
@@ -100,25 +102,26 @@ class _Supervisor:
 
     def _await_end(self, tail: Tail, meanwhile: Callable[[], Force]) -> tuple[int, int, int, int]:
         """Wait for exit code, CPU time and memory; KILLED if the supervisor ends without an answer, or answers another request."""
-        limit, looked, looks, peak = PATIENCE, time.monotonic(), 0, 0
-        ending = _Ending(self._process.pid)
-        while self._control.fileno() not in (ready := [fd for fd, _ in self._poll.poll(limit * 1000)]):
+        looks = _Looks(self._process.pid, meanwhile)
+        while self._control.fileno() not in (ready := [fd for fd, _ in self._poll.poll(looks.pause * 1000)]):
             if ready:
                 self._drain(tail)
-            # by the clock, as there may always be something to drain
-            if time.monotonic() - looked < limit:
-                continue
-            if (looks and self._is_stopped()) or ending.is_overdue():
+            if looks.are_due() and ((looks.count and self._is_stopped()) or not looks.look()):
                 self.alive = False
-                return KILLED, 0, 0, peak
-            ending.ask(meanwhile())
-            peak = max(peak, largest(below(self._process.pid)))
-            limit, looked, looks = LOOK, time.monotonic(), looks + 1
+                return KILLED, 0, 0, looks.peak
         # the answer comes after all of the command's stderr was written, so what was ready with it is all there is
         if self._stderr in ready:
             self._drain(tail)
+        return self._answer(looks.peak)
+
+    def _answer(self, peak: int) -> tuple[int, int, int, int]:
+        """Read the supervisor's answer, or find out that there is none.
+
+        Args:
+            peak: bytes of memory as they were seen, for where the answer does not say.
+        """
         number, *numbers = self._control.recv(128).split() or [b""]
-        if number == b"%d" % self._number and len(numbers) == 4:
+        if number == b"%d" % self._number and len(numbers) == _FIGURES:
             code, user, system, exactly = map(int, numbers)
             return code, user, system, exactly << 10 or peak
         self.alive = False
@@ -155,27 +158,40 @@ class _Supervisor:
             self._process.wait()
 
 
-class _Ending:
-    """How the present command is being ended, if it is.
+class _Looks:
+    """Looks now and then at a command that takes long: how much memory it has, and whether it has to be ended.
 
     Args:
         supervisor: process id.
+        meanwhile: says whether the command has to be ended.
     """
 
-    def __init__(self, supervisor: int) -> None:
-        self._supervisor = supervisor
-        self._asked, self._due = Force.WAIT, 0.0
+    def __init__(self, supervisor: int, meanwhile: Callable[[], Force]) -> None:
+        self._supervisor, self._meanwhile = supervisor, meanwhile
+        #: seconds until the next look
+        self.pause = PATIENCE
+        self._last = time.monotonic()
+        self.count = 0
+        #: bytes of memory of the command's largest process, as far as was seen
+        self.peak = 0
+        self._asked, self._overdue = Force.WAIT, 0.0
 
-    def ask(self, force: Force) -> None:
-        """Have the supervisor end the command, unless it was asked to before."""
+    def are_due(self) -> bool:
+        """Say whether it is time for a look; by the clock, as there may always be some stderr to read."""
+        return time.monotonic() - self._last >= self.pause
+
+    def look(self) -> bool:
+        """Have the supervisor end the command if it has to be; say whether the supervisor does what it was asked to."""
+        if self._asked and time.monotonic() > self._overdue:
+            return False
+        force = self._meanwhile()
         if force > self._asked:
             self._asked = force
-            self._due = time.monotonic() + (GRACE if force is Force.TERM else 0.0) + _OVERDUE
+            self._overdue = time.monotonic() + (GRACE if force is Force.TERM else 0.0) + _OVERDUE
             os.kill(self._supervisor, signal.SIGUSR1 if force is Force.TERM else signal.SIGUSR2)
-
-    def is_overdue(self) -> bool:
-        """Say whether the supervisor should have ended the command long ago."""
-        return bool(self._asked) and time.monotonic() > self._due
+        self.peak = max(self.peak, largest(below(self._supervisor)))
+        self.pause, self._last, self.count = LOOK, time.monotonic(), self.count + 1
+        return True
 
 
 def _encode(request: Request, number: int) -> bytes:
