@@ -24,6 +24,7 @@ from sshmap.errors import (
     Cancelled,
     HostLost,
     Interrupted,
+    NoSpace,
     NothingMatched,
     ProtocolError,
     SshmapError,
@@ -92,7 +93,7 @@ class JobRun:
         finished, failures = follower.follow()
         lost |= failures
         for error in lost.values():
-            if not isinstance(error, HostLost):
+            if not isinstance(error, HostLost | NoSpace):
                 raise error
         if self.spec.replace and not self._options.get("detach"):
             # the keys of other work beside the fresh outputs

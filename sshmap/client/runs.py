@@ -13,7 +13,7 @@ import msgspec
 from sshmap.client.conversations import Conversations
 from sshmap.client.following import Followed, JobProgress, Part, RunFollower
 from sshmap.client.results import JobResult, raise_failures
-from sshmap.errors import HostLost, HostsFailed, NothingMatched, ProtocolError, SshmapError, UsageError
+from sshmap.errors import HostLost, HostsFailed, NoSpace, NothingMatched, ProtocolError, SshmapError, UsageError
 from sshmap.inventory.ranges import fold
 from sshmap.model import Ending, Force, TaskState, Verb
 from sshmap.protocol import messages as m
@@ -215,7 +215,7 @@ class RunCalls:
         )
         finished, lost = follower.follow()
         for error in lost.values():
-            if not isinstance(error, HostLost):
+            if not isinstance(error, HostLost | NoSpace):
                 raise error
         seconds = run.ended - run.submitted if run.ended else time.time() - run.submitted
         return follower.result(finished, lost, max(seconds, time.monotonic() - began)).check()

@@ -9,6 +9,7 @@ import msgspec
 
 from sshmap.errors import UsageError
 from sshmap.inventory.ranges import expand, fold
+from sshmap.limits import parse_size
 from sshmap.placement import Ring
 
 
@@ -41,6 +42,13 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     connect: Literal["ssh", "local"] = "ssh"
     #: seconds without work after which the daemon stops; 0 means never
     idle_stop: float = 0.0
+    #: what has to stay free on its disk for tasks to begin, like ``10G``; 2 GiB or 5 % of the disk if empty
+    reserve: str = ""
+
+    @property
+    def reserve_bytes(self) -> int:
+        """What has to stay free on its disk; 0 if the host is to choose."""
+        return parse_size(self.reserve, "reserve") if self.reserve else 0
 
     @property
     def is_local(self) -> bool:

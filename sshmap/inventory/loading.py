@@ -12,6 +12,7 @@ import msgspec
 from sshmap.errors import InvalidInventory, UsageError
 from sshmap.inventory.hosts import Host, Inventory
 from sshmap.inventory.ranges import expand
+from sshmap.limits import parse_size
 
 DEFAULT_ROOT = "~/.sshmap"
 LOCAL_IDLE_STOP = 900.0
@@ -151,7 +152,15 @@ def _problem(host: Host) -> str:
         return f"workers: {host.workers} is out of range 0 to 1024"
     if not 0 <= host.idle_stop < float("inf"):
         return f"idle_stop: {host.idle_stop:g} is not a number of seconds"
-    return _path_problem(host)
+    return _size_problem("reserve", host.reserve) or _path_problem(host)
+
+
+def _size_problem(field: str, text: str) -> str:
+    try:
+        parse_size(text or "1", field)
+    except UsageError as exc:
+        return f"{field}: {text!r} is not a number of bytes; {exc.hint}"
+    return ""
 
 
 def _gateway_problem(gateway: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sshmap.errors import BY_NAME, ProtocolError, SshmapError
-from sshmap.model import Count, Owed, Peer
+from sshmap.model import Count, Owed, Peer, Size
 
 #: the highest version of the protocol that this code speaks, and the lowest
 VERSION, LOWEST = 3, 3
@@ -75,6 +75,8 @@ class Hello(Message, frozen=True, kw_only=True):
     peers: tuple[Peer, ...] = ()
     workers: int = 0
     idle_stop: float = 0.0
+    #: bytes that have to stay free on the disk; 0 for the usual reserve
+    reserve: Size = 0
     shuffle: str = "auto"
     #: the host whose courier calls; empty when a client does
     caller: str = ""

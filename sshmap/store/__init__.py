@@ -7,7 +7,7 @@ cancelled or halted), `paces` (how long tasks take) and `history` (what is kept 
 and moves the key files, `writing` writes and copies content, `seal` tells without reading whether a file was
 changed, `contents` compares files with their rows. `commit` changes files and rows together in one
 transaction, `swaps` notes which file is to replace which, as a move is no part of a transaction. `locks`
-says which processes are alive, `memory` how much of it is available, `kept_failures` holds the directories of failed
+says which processes are alive, `memory` and `space` how much is available, `kept_failures` holds the directories of failed
 tasks, `wholeness` what fan-outs have not brought below a directory.
 
 A key exists if and only if its row is committed: a file without a row is garbage and invisible, a row

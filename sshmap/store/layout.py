@@ -33,6 +33,8 @@ class ClusterFile(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[Peer, ...] = ()
     workers: int = 0
     idle_stop: float = 0.0
+    #: bytes that have to stay free on the disk; 0 for the usual reserve
+    reserve: int = 0
     shuffle: str = "auto"
 
 

@@ -21,6 +21,7 @@ from sshmap.errors import NoSpace, SshmapError
 from sshmap.store.commit import Store
 from sshmap.store.layout import Root
 from sshmap.store.outbox import Outbox
+from sshmap.store.space import Space
 from sshmap.store.tasks import Task, Tasks
 
 #: seconds after which an idle worker ends its supervisor and looks into the ledger without being woken
@@ -31,6 +32,8 @@ WAITING_LOOK = 1.0
 FULL_LOOK = 1.0
 #: seconds that the tasks which are claimed together are expected to take
 QUICK = 0.3
+#: seconds for which the free space of the disk is not read again
+_SPACE_LOOK = 0.2
 #: seconds for which the size of the outbox is not read again
 _OUTBOX_LOOK = 0.25
 
@@ -52,6 +55,7 @@ class Worker:
         self._attempts = Attempts(self.store, self._executor, TaskDirectory(root))
         self._commits = Commits(self.store, self.tasks, self.outbox)
         self._sleeper = Sleeper(root, f"worker-{slot}")
+        self._space, self._short, self._space_seen = Space(root), False, 0.0
         #: the run of the tasks done last, and the seconds that one of them took
         self._run, self._pace = 0, QUICK
         self._outbox_full, self._outbox_seen = False, 0.0
@@ -108,11 +112,20 @@ class Worker:
         if self._pace < QUICK:
             count = max(1, min(MOST, int(QUICK / self._pace), self.tasks.backlog(2 * MOST) // 2))
         tasks: list[Task] = []
+        if self._is_disk_short():
+            return tasks
         fanouts = not self._is_outbox_full()
         self.store.insist(
             lambda: tasks.extend(self.tasks.claim(self.slot, count, fanouts=fanouts, run=self._run or -1))
         )
         return tasks
+
+    def _is_disk_short(self) -> bool:
+        """Say whether no task is to begin, as the disk has less free than its reserve; not looked at for each quick task."""
+        now = time.monotonic()
+        if now - self._space_seen > _SPACE_LOOK:
+            self._short, self._space_seen = self._space.is_short(), now
+        return self._short
 
     def _is_outbox_full(self) -> bool:
         """Say whether fan-outs have to wait for the courier; the size of the outbox is not read for each quick task."""

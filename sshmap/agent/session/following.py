@@ -21,6 +21,7 @@ from sshmap.store.jobs import Jobs, Run
 from sshmap.store.layout import Root
 from sshmap.store.outbox import Outbox
 from sshmap.store.paces import FEWEST, Paces
+from sshmap.store.space import Space
 from sshmap.store.tasks import Failed, Tasks
 
 _MOST_FAILURES = 1000
@@ -30,6 +31,8 @@ _FASTEST, _SLOWEST, _SHARE = 0.003, 0.25, 0.005
 _DAEMON_LOOK = 1.0
 #: seconds without progress while only files for peers that do not answer are left
 STUCK_LIMIT = 10.0
+#: seconds without progress after which a run counts as waiting for space
+_SPACE_LIMIT = 2.0
 #: a task is named as slow that takes so many times the median of the finished ones, and so many seconds; most that are named
 _TIMES, _LEAST_SLOW, MOST_SLOW = 3.0, 2.0, 5
 #: looks in a row that find no living worker (or courier) while tasks wait for one, after which that is an error
@@ -54,6 +57,7 @@ class Following:
         self._jobs, self._tasks, self._outbox = Jobs(store.ledger), Tasks(store.ledger), Outbox(store.ledger)
         self._endings, self._paces = Endings(store.ledger), Paces(store.ledger)
         self._slow: tuple[Slow, ...] = ()
+        self._space = Space(store.root)
         #: peers that have been stuck at some time
         self._unreached: set[str] = set()
 
@@ -149,9 +153,12 @@ class Following:
         """Say whether there is nothing to wait for any more.
 
         Raises:
+            NoSpace: tasks wait for space on the disk.
             HostNotReady: nobody queues the rest of the tasks, as the session that did so was killed.
         """
         stands = time.monotonic() - moved > STUCK_LIMIT
+        if progress.queued and not (progress.running or progress.sending) and self._waits_for_space(moved):
+            raise self._space.error()
         if progress.queued or progress.running:
             return False
         if progress.sending:
@@ -159,6 +166,9 @@ class Following:
         if stands and not self._jobs.is_over(self._run.seq):
             raise HostNotReady("not all tasks of the run were queued", hint="run the command again")
         return self._jobs.is_over(self._run.seq)
+
+    def _waits_for_space(self, moved: float) -> bool:
+        return time.monotonic() - moved > _SPACE_LIMIT and self._space.is_short()
 
     def ended(self) -> RunEnded:
         """Return how the run has ended here, or how far it is."""

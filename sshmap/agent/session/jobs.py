@@ -23,6 +23,7 @@ from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.store.commit import Store
 from sshmap.store.jobs import Jobs
 from sshmap.store.outbox import Outbox
+from sshmap.store.space import Space
 from sshmap.transport.channel import Channel
 
 #: rows in one message
@@ -64,7 +65,11 @@ class ServedJobs:
 
     def plan(self, request: m.Plan) -> None:
         """Say what a job would do on this host."""
-        self._writer.message(self._planned(request).plan())
+        plan = self._planned(request).plan()
+        space = Space(self._store.root)
+        if plan.fresh and space.is_short():
+            raise space.error()
+        self._writer.message(plan)
 
     def _planned(self, request: m.Plan | m.Start) -> Planning:
         """Read the counts of all hosts that follow the request, and plan the job by them."""
