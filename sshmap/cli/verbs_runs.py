@@ -1,4 +1,4 @@
-"""jobs, attach, wait, cancel, logs, shell: runs that were submitted before, from here or elsewhere."""
+"""jobs, attach, wait, cancel, logs, shell, gc: runs that were submitted before, from here or elsewhere."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sshmap.cli.verbs_data import Json
 from sshmap.client.results import JobFailed, raise_failures
 from sshmap.client.runs import RunSummary, find_run
 from sshmap.errors import HostsFailed, Interrupted, UsageError
+from sshmap.limits import parse_duration
 from sshmap.model import AttemptEnd, TaskState
 from sshmap.protocol.messages import AttemptRow
 
@@ -198,3 +199,22 @@ def shell(
         return cluster.shell(
             key, command, run=failed or run, failed=bool(failed), out=sys.stdout.buffer, err=sys.stderr.buffer
         )
+
+
+@app.command()
+def gc(
+    older: Annotated[
+        str,
+        typer.Option("--older", envvar="SSHMAP_OLDER", help="Forget runs that ended so long ago: 3d, 12h, 0s for all."),
+    ] = "7d",
+    json: Json = False,
+) -> None:
+    """Forget old runs now, and delete the files that were shipped for them alone; keys, receipts and lineage stay."""
+    age = 0.0 if older in ("0", "0s") else parse_duration(older, "--older")
+    with settings.cluster() as cluster:
+        answers = cluster.forget(age)
+    rows = [
+        {"host": name, "runs": freed.runs, "attempts": freed.attempts, "files": freed.files, "bytes": freed.size if json else human_size(freed.size)}
+        for name, freed in answers.items()
+    ]  # fmt: skip
+    settings.printer(json=json).table(rows)

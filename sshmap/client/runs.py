@@ -12,7 +12,7 @@ import msgspec
 
 from sshmap.client.conversations import Conversations
 from sshmap.client.following import Followed, JobProgress, Part, RunFollower
-from sshmap.client.results import JobResult, raise_failures
+from sshmap.client.results import JobResult, all_of, raise_failures
 from sshmap.errors import HostLost, HostsFailed, NoSpace, NothingMatched, ProtocolError, SshmapError, UsageError
 from sshmap.inventory.ranges import fold
 from sshmap.model import Ending, Force, TaskState, Verb
@@ -230,6 +230,19 @@ class RunCalls:
         ids = {host.name: run.run for host in self._conversations.hosts}
         cancel(self._conversations, ids, Force.KILL if at_once else Force.TERM)
         return run
+
+    def forget(self, age: float) -> dict[str, m.Forgotten]:
+        """Have the hosts forget runs that ended so many seconds ago, with what was shipped for them alone; return what went, by host.
+
+        Raises:
+            HostsFailed: hosts did not answer; its ``results`` are the answers of the others.
+        """
+        request = m.Forget(age=age)
+        return all_of(
+            *self._conversations.gather(
+                lambda host: self._conversations.ask(host, lambda session: session.ask(request, m.Forgotten))
+            )
+        )
 
     def attempts(
         self, which: str = "last", *, failed: bool = False, key: str = "", stderr: bool = False

@@ -49,6 +49,7 @@ which is spoken from then on.
     Jobs{}                                     JobList{jobs}
     GetJob{run}                                JobIs{job, limits}
     ListAttempts{run, failed, key, stderr}     AttemptList{rows}* Served{count}
+    Forget{age}                                Forgotten{runs, attempts, files, size}
     Sweep{directories, orphaned}; …            Removed{count, size}; …
     Prune{job, swept}                          StaleOutputs{directories}* Removed{count, size}
     Eval{name, command}                        data* (stdout), Said{text}*, Exited{code}

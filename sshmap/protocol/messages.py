@@ -87,6 +87,8 @@ from sshmap.protocol.runs import (
     CancelRun,
     Failure,
     Follow,
+    Forget,
+    Forgotten,
     GetJob,
     JobIs,
     JobList,
@@ -122,6 +124,8 @@ __all__ = [
     "Explained",
     "Failure",
     "Follow",
+    "Forget",
+    "Forgotten",
     "Get",
     "GetJob",
     "GetStatus",
@@ -244,6 +248,8 @@ AnyMessage = (
     | GetJob
     | JobIs
     | ListAttempts
+    | Forget
+    | Forgotten
     | AttemptList
     | Relay
     | RelayItem

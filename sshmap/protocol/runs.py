@@ -153,6 +153,23 @@ class JobIs(Message, frozen=True, kw_only=True):
     limits: Limits
 
 
+class Forget(Message, frozen=True, kw_only=True):
+    """Forgets runs that have ended, what they shipped and the directories of their failed tasks."""
+
+    #: seconds after its end for which a run is kept
+    age: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Forgotten(Message, frozen=True, kw_only=True):
+    """Answers Forget."""
+
+    runs: Count
+    attempts: Count
+    #: shipped files and directories of failed tasks that were deleted, and their bytes
+    files: Count
+    size: Size
+
+
 class ListAttempts(Message, frozen=True, kw_only=True):
     """Asks for the attempts of a run in the order of its tasks, those that run included."""
 

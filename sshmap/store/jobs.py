@@ -19,9 +19,6 @@ from sshmap.store.keys import Keys
 from sshmap.store.ledger import Ledger
 from sshmap.store.receipts import job_id
 
-KEEP_RUNS = 200
-#: tasks forgotten in one transaction
-_STEP = 2000
 _UNFINISHED = "EXISTS (SELECT 1 FROM tallies WHERE run = seq AND epoch = 0 AND tasks > 0)"
 
 
@@ -219,29 +216,6 @@ class Jobs:
         if found is None:
             raise _unknown(run)
         return found
-
-    def forget(self) -> bool:
-        """Forget some tasks of an old run that has nothing left to do, or the run when it has no task; say whether there was one.
-
-        Which runs are old is told by their order and by no clock.
-        """
-        with self._ledger.change() as db:
-            old = f"seq NOT IN (SELECT seq FROM runs ORDER BY seq DESC LIMIT {KEEP_RUNS}) AND NOT {_UNFINISHED}"
-            row = db.execute(f"SELECT seq, job FROM runs WHERE {old} ORDER BY seq LIMIT 1").fetchone()
-            if row is not None and not self._forget_tasks(row[0]):
-                for table in ("tallies", "paces"):
-                    db.execute(f"DELETE FROM {table} WHERE run = ?", row[:1])
-                db.execute("DELETE FROM runs WHERE seq = ?", row[:1])
-                db.execute(
-                    "DELETE FROM jobs WHERE id = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE job = jobs.id)", row[1:]
-                )
-        return row is not None
-
-    def _forget_tasks(self, seq: int) -> bool:
-        tasks = self._db.execute("SELECT id FROM tasks WHERE run = ? LIMIT ?", (seq, _STEP)).fetchall()
-        self._db.executemany("DELETE FROM attempts WHERE task = ?", tasks)
-        self._db.executemany("DELETE FROM tasks WHERE id = ?", tasks)
-        return bool(tasks)
 
 
 def _unknown(run: RunId) -> Refused:

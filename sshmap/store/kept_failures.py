@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from pathlib import Path
 
 from sshmap.store.commit import Store
@@ -57,6 +58,15 @@ class KeptFailures:
         with contextlib.suppress(FileNotFoundError):
             return [path for path in self._folder.iterdir() if _NAME.fullmatch(path.name)]
         return []
+
+    def drop(self, age: float) -> tuple[int, int]:
+        """Delete the directories that are older than so many seconds; return their number and bytes."""
+        count = size = 0
+        for path in self._all():
+            if -_age(path) < time.time() - age:
+                count, size = count + 1, size + _numbers(path)[2]
+                remove_tree(path)
+        return count, size
 
     def of(self, run: int, member: str) -> Path | None:
         """Return what is kept of the last failed attempt of a run on an input, if anything is."""

@@ -49,13 +49,23 @@ ALTER TABLE attempts ADD COLUMN received INTEGER;
 ALTER TABLE attempts ADD COLUMN made INTEGER;
 ALTER TABLE attempts ADD COLUMN stderr BLOB;
 CREATE TABLE paces (run INTEGER NOT NULL, step INTEGER NOT NULL, tasks INTEGER NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;
+INSERT INTO meta SELECT 'attempts', count(*) FROM attempts;
+INSERT INTO meta SELECT 'said', ifnull(sum(length(message)), 0) FROM attempts;
+CREATE TRIGGER attempt_comes AFTER INSERT ON attempts BEGIN
+    UPDATE meta SET value = value + iif(name = 'said', ifnull(length(new.message), 0) + ifnull(length(new.stderr), 0), 1)
+        WHERE name IN ('attempts', 'said');
+END;
+CREATE TRIGGER attempt_goes AFTER DELETE ON attempts BEGIN
+    UPDATE meta SET value = value - iif(name = 'said', ifnull(length(old.message), 0) + ifnull(length(old.stderr), 0), 1)
+        WHERE name IN ('attempts', 'said');
+END;
 CREATE TABLE cancels (run TEXT PRIMARY KEY, force INTEGER NOT NULL, at REAL NOT NULL, hosts TEXT NOT NULL) WITHOUT ROWID;
 """,
 }
 
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-INSERT INTO meta VALUES ('id', lower(hex(randomblob(8)))), ('generation', 0), ('outbox', 0);
+INSERT INTO meta VALUES ('id', lower(hex(randomblob(8)))), ('generation', 0), ('outbox', 0), ('attempts', 0), ('said', 0);
 -- a key exists if and only if it has a row here; members are the names of the inputs of what a job made, one a line,
 -- as text or, where that is smaller, compressed by zlib as a blob
 CREATE TABLE keys (
@@ -119,6 +129,14 @@ CREATE TABLE attempts (
     kind TEXT, message TEXT, exit_code INTEGER, queued REAL, ran REAL, user REAL, system REAL, peak INTEGER,
     received INTEGER, made INTEGER, stderr BLOB, PRIMARY KEY (task, number)
 ) WITHOUT ROWID;
+CREATE TRIGGER attempt_comes AFTER INSERT ON attempts BEGIN
+    UPDATE meta SET value = value + iif(name = 'said', ifnull(length(new.message), 0) + ifnull(length(new.stderr), 0), 1)
+        WHERE name IN ('attempts', 'said');
+END;
+CREATE TRIGGER attempt_goes AFTER DELETE ON attempts BEGIN
+    UPDATE meta SET value = value - iif(name = 'said', ifnull(length(old.message), 0) + ifnull(length(old.stderr), 0), 1)
+        WHERE name IN ('attempts', 'said');
+END;
 -- how many tasks of a run are in which state, so that nobody has to count them
 CREATE TABLE tallies (
     run INTEGER NOT NULL, state TEXT NOT NULL, epoch INTEGER NOT NULL, tasks INTEGER NOT NULL, size INTEGER NOT NULL,

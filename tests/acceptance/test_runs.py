@@ -406,3 +406,17 @@ def test_other_job_that_makes_the_same_key_is_refused(filled: CommandLine, tmp_p
     gate.touch()
     filled.succeed("wait", number)
     filled.succeed("map", "sm://b/in/", "sm://b/out/", "tac", "--replace")
+
+
+def test_old_runs_are_forgotten_with_what_was_shipped_for_them(filled: CommandLine) -> None:
+    (filled.folder / "tool.sh").write_text("cat")
+    filled.succeed("map", "--with", "tool.sh", "sm://b/in/", "sm://b/out/", "sh tool.sh")
+    assert sum(int(str(row["runs"])) for row in rows(filled, "gc", "--older", "1d")) == 0
+    known = len(rows(filled, "jobs"))
+    freed = rows(filled, "gc", "--older", "0s")
+    assert known > 0 == len(rows(filled, "jobs"))
+    assert sum(int(str(row["files"])) for row in freed) >= 3
+    assert sum(int(str(row["attempts"])) for row in freed) >= KEYS
+    # receipts stay
+    kept = filled.succeed("map", "--with", "tool.sh", "sm://b/in/", "sm://b/out/", "sh tool.sh")
+    assert f"{KEYS} kept" in last(kept)

@@ -9,11 +9,13 @@ import msgspec
 import pytest
 
 from sshmap.errors import Refused
+from sshmap.limits import Limits
 from sshmap.model import JobSpec, Maker, RunId, Verb
-from sshmap.store import jobs as jobs_module
+from sshmap.store import forgetting as forgetting_module
+from sshmap.store.commit import Store
+from sshmap.store.forgetting import Forgetting
 from sshmap.store.jobs import Jobs, Run
 from sshmap.store.layout import Root
-from sshmap.store.ledger import Ledger
 from sshmap.store.task_ends import MAX_LOST
 from sshmap.store.tasks import NewTask, Task, Tasks
 
@@ -24,12 +26,16 @@ class Bench:
     """A ledger with what works on it."""
 
     def __init__(self, root: Root) -> None:
-        self.ledger = Ledger(root)
+        self.store = Store(root)
+        self.ledger = self.store.ledger
         self.jobs, self.tasks = Jobs(self.ledger), Tasks(self.ledger)
+        self.forgetting = Forgetting(self.store)
 
     def open(self, name: str = "1", spec: JobSpec = SPEC) -> Run:
         """Open the job as a client does."""
-        return self.jobs.open(spec, RunId(name))
+        run = self.jobs.open(spec, RunId(name))
+        self.jobs.begin(run, run.seq, "user@machine", Limits())
+        return run
 
     def queue(self, run: Run, *outputs: str, inputs: bytes = b"i") -> None:
         """Queue tasks with these outputs."""
@@ -70,7 +76,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     root.create()
     bench = Bench(root)
     yield bench
-    bench.ledger.close()
+    bench.store.close()
 
 
 def test_run_that_is_over_is_not_written_over(bench: Bench) -> None:
@@ -215,10 +221,12 @@ def test_numbers_of_a_run_are_those_of_its_tasks(bench: Bench) -> None:
     assert bench.jobs.active() == {"queued": 12, "running": 2}
 
 
-def test_old_runs_are_forgotten_by_their_order_and_by_no_clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_runs_are_forgotten_by_their_order_whatever_the_clock(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Never one with something left to do, nor the one just opened when the clock stepped back; in steps."""
-    monkeypatch.setattr(jobs_module, "KEEP_RUNS", 2)
-    monkeypatch.setattr(jobs_module, "_STEP", 2)
+    monkeypatch.setattr(forgetting_module, "KEEP_RUNS", 2)
+    monkeypatch.setattr(forgetting_module, "_STEP", 2)
     clock = iter(range(10_000, 0, -10))
     monkeypatch.setattr("time.time", lambda: float(next(clock)))
     specs = [msgspec.structs.replace(SPEC, outdir=f"sm://out{number}/") for number in range(5)]
@@ -229,10 +237,10 @@ def test_old_runs_are_forgotten_by_their_order_and_by_no_clock(bench: Bench, mon
             if run is not runs[1] or task.output != "out/c":
                 bench.end(task)
     steps = 0
-    while bench.jobs.forget():
+    while bench.forgetting.step():
         steps += 1
     assert [row.id for row in bench.jobs.runs()] == ["4", "3", "1"]
-    assert steps == 6
+    assert steps == 4
     counts = [
         bench.ledger.db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
         for table in ("tasks", "attempts", "jobs")
@@ -240,10 +248,52 @@ def test_old_runs_are_forgotten_by_their_order_and_by_no_clock(bench: Bench, mon
     assert counts == [6, 5, 3]
 
 
+def test_run_is_forgotten_after_its_age(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    old = bench.open("old")
+    bench.queue(old, "out/a")
+    for task in bench.claim():
+        bench.end(task)
+    now += 100
+    bench.queue(bench.open("new", msgspec.structs.replace(SPEC, outdir="sm://new/")), "new/a")
+    bench.ledger.db.execute("UPDATE runs SET ended = ? WHERE seq = ?", (now - 100, old.seq))
+    assert not bench.forgetting.step(age=101)
+    while bench.forgetting.step(age=99):
+        continue
+    assert [row.id for row in bench.jobs.runs()] == ["new"]
+    assert (bench.forgetting.freed.runs, bench.forgetting.freed.attempts) == (1, 1)
+
+
+@pytest.mark.parametrize("limit", ["KEEP_ATTEMPTS", "KEEP_SIZE"])
+def test_full_history_forgets_its_oldest_runs_but_not_the_newest(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(forgetting_module, limit, 3)
+    for number in range(4):
+        bench.queue(bench.open(str(number), msgspec.structs.replace(SPEC, outdir=f"sm://o{number}/")), "a", "b")
+        for task in bench.claim(2):
+            bench.end(task, fails=True)
+    while bench.forgetting.step():
+        continue
+    assert [row.id for row in bench.jobs.runs()] == ["3"]
+    counted = bench.ledger.db.execute("SELECT count(*), sum(length(message)) FROM attempts").fetchone()
+    kept = dict(bench.ledger.db.execute("SELECT name, value FROM meta WHERE name IN ('attempts', 'said')"))
+    assert (kept["attempts"], kept["said"]) == counted == (2, 12)
+
+
+def test_runs_that_never_began_are_forgotten_but_the_newest(bench: Bench) -> None:
+    for number in range(60):
+        bench.jobs.open(msgspec.structs.replace(SPEC, outdir=f"sm://o{number}/"), RunId(str(number)))
+    while bench.forgetting.step():
+        continue
+    assert [row.id for row in bench.jobs.runs()] == [str(number) for number in range(59, 9, -1)]
+
+
 def test_number_of_a_forgotten_run_never_comes_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module, "KEEP_RUNS", 0)
+    monkeypatch.setattr(forgetting_module, "KEEP_RUNS", 0)
     run = bench.open("1")
     bench.queue(run)
-    while bench.jobs.forget():
+    while bench.forgetting.step():
         continue
     assert bench.open("2").seq == run.seq + 1

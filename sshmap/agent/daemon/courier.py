@@ -25,6 +25,7 @@ from sshmap.model import Peer
 from sshmap.protocol.messages import Put
 from sshmap.store.commit import Store
 from sshmap.store.endings import Endings
+from sshmap.store.forgetting import Forgetting
 from sshmap.store.jobs import Jobs
 from sshmap.store.layout import ClusterFile, Root
 from sshmap.store.outbox import Outbox, Parcel
@@ -52,7 +53,7 @@ class Courier:
         self._root = root
         self._store = Store(root)
         self._outbox, self._jobs = Outbox(self._store.ledger), Jobs(self._store.ledger)
-        self._endings = Endings(self._store.ledger)
+        self._endings, self._forgetting = Endings(self._store.ledger), Forgetting(self._store)
         self._sleeper = Sleeper(root, "courier")
         self._routes: dict[Peer, Route] = {}
         #: by peer: when its turn began last; and after a failure, when the next may begin and how long that pause is
@@ -89,7 +90,7 @@ class Courier:
         """Forget a little of what is old, now and then; say whether there is more."""
         if self._looked - self._forgot < _FORGET:
             return False
-        more = self._jobs.forget()
+        more = self._forgetting.step()
         self._forgot = 0.0 if more else self._looked
         return more
 

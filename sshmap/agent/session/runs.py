@@ -13,14 +13,17 @@ import msgspec
 from sshmap.agent.host import lifecycle
 from sshmap.agent.host.wake import wake
 from sshmap.agent.session.following import Following
+from sshmap.errors import HostLost
 from sshmap.limits import Limits
 from sshmap.model import Ending, Force, JobSpec, RunId, TaskState, Verb, show
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameWriter
 from sshmap.store.commit import Store
 from sshmap.store.endings import Endings
+from sshmap.store.forgetting import Forgetting
 from sshmap.store.history import Past, attempts_of
 from sshmap.store.jobs import Jobs, Run, RunRow
+from sshmap.store.kept_failures import KeptFailures
 from sshmap.store.ledger import Ledger
 from sshmap.transport.channel import Channel
 
@@ -112,6 +115,19 @@ class ServedRuns:
             continue
         self._writer.message(m.CancelNoted(left=left))
 
+    def forget(self, request: m.Forget) -> None:
+        """Forget runs that ended long enough ago, with what belongs to them alone."""
+        forgetting = Forgetting(self._store)
+        while forgetting.step(request.age):
+            if self._channel.readable(0.0):
+                raise HostLost("the client left")
+        forgetting.drop_shipped()
+        files, size = KeptFailures(self._store).drop(request.age)
+        freed = forgetting.freed
+        self._writer.message(
+            m.Forgotten(runs=freed.runs, attempts=freed.attempts, files=freed.files + files, size=freed.size + size)
+        )
+
     def _left(self, run: RunId) -> int:
         """Return the number of unfinished tasks; none where no daemon runs, as then no command does."""
         left = self._endings.left(run)
@@ -130,5 +146,5 @@ def _attempt_row(past: Past, verb: Verb) -> m.AttemptRow:
 #: who answers which request
 RUN_REQUESTS: dict[type[m.Message], Callable[[ServedRuns, Any], None]] = {
     m.Jobs: ServedRuns.list_runs, m.GetJob: ServedRuns.get_job, m.ListAttempts: ServedRuns.list_attempts,
-    m.Follow: ServedRuns.follow, m.CancelRun: ServedRuns.cancel,
+    m.Follow: ServedRuns.follow, m.CancelRun: ServedRuns.cancel, m.Forget: ServedRuns.forget,
 }  # fmt: skip
