@@ -120,6 +120,8 @@ class HumanPrinter:
             _say(
                 f"note: inputs of {result.orphans} outputs are gone; the same command with --prune deletes these outputs"
             )
+        if skew := _skew(result):
+            _say(f"note: {skew}")
         if hint:
             _say(f"hint: {hint}")
         more = (("cancelled", result.cancelled), ("waiting to send", result.sending), ("pruned", result.pruned))
@@ -248,6 +250,16 @@ class QuietPrinter(HumanPrinter):
 
     def note(self, text: str) -> None:
         """Show nothing."""
+
+
+def _skew(result: JobResult) -> str:
+    """Say which host has most bytes and time, and how much that is of the mean."""
+    writers = {"bytes": human_size, "time": human_time}
+    parts = [
+        f"{host} has most {what}, {writers[what](most)}, {most / mean:.1f} x the mean"
+        for what, (host, most, mean) in result.skew().items()
+    ]
+    return "; ".join(parts)
 
 
 def _say_folded(result: JobResult) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from sshmap.cli import progress
+from sshmap.cli import notice, progress
 from sshmap.cli.app import app, settings
 from sshmap.cli.completion import offer_keys
 from sshmap.cli.printers import human_size, human_time
@@ -61,6 +61,7 @@ _LIMITS: dict[str, tuple[Any, Any, Any]] = {
     "halt": (str, "", _option("halt", _HALT)),
     "memfree": (str, "", _option("memfree", "Begin a task only where so much memory is available: 2G.")),
     "nice": (int, 0, _option("nice", "Nice value of the commands, 0 to 19.")),
+    "notify": (str, "", _option("notify", "Run this here when the run has ended, with its figures in SSHMAP_* variables.")),
 }  # fmt: skip
 _LOOKS: dict[str, tuple[Any, Any, Any]] = {
     "dry_run": (bool, False, _option("dry-run", "Say what each host would do; change nothing.", "-n")),
@@ -120,6 +121,7 @@ def _submit(
     command: str,
     *,
     json: bool,
+    notify: str,
     dry_run: bool,
     explain: bool,
     **given: Any,  # noqa: ANN401  # as typed
@@ -138,11 +140,12 @@ def _submit(
             f"{verb.value} {indir}",
             options,
             json=json,
+            notify=notify,
             submit=lambda: cluster.submit(verb, indir, outdir, command, **options),
         )
 
 
-def run_job(title: str, options: Options, *, json: bool, submit: Callable[[], JobResult]) -> int:
+def run_job(title: str, options: Options, *, json: bool, notify: str, submit: Callable[[], JobResult]) -> int:
     """Submit a job, show how it goes and how it has ended.
 
     Raises:
@@ -162,6 +165,7 @@ def run_job(title: str, options: Options, *, json: bool, submit: Callable[[], Jo
         printer.detached(result)
         return 0
     printer.job(result, settings.typed(failed.hint) if failed else "")
+    notice.give(notify, result, failed)
     if failed:
         raise failed
     return 0
@@ -209,13 +213,17 @@ def evaluate(
         return cluster.eval(key, command, sys.stdout.buffer, sys.stderr.buffer)
 
 
-def _retry(which: str, *, json: bool, **given: Any) -> int:  # noqa: ANN401  # as typed
+def _retry(which: str, *, json: bool, notify: str, **given: Any) -> int:  # noqa: ANN401  # as typed
     with settings.cluster() as cluster:
         limits = _limits(given)
         options = cast("Options", {**given, **({"limits": limits} if limits != Limits() else {})})
         run = cluster.job(which)
         return run_job(
-            f"{run.verb.value} {run.indir}", options, json=json, submit=lambda: cluster.retry(run.run, **options)
+            f"{run.verb.value} {run.indir}",
+            options,
+            json=json,
+            notify=notify,
+            submit=lambda: cluster.retry(run.run, **options),
         )
 
 

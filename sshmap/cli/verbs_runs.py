@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sshmap.cli import progress
+from sshmap.cli import notice, progress
 from sshmap.cli.app import app, settings
 from sshmap.cli.completion import offer_keys
 from sshmap.cli.escaping import clean_lines
@@ -22,6 +22,15 @@ from sshmap.model import AttemptEnd, TaskState
 from sshmap.protocol.messages import AttemptRow
 
 Which = Annotated[str, typer.Argument(metavar="JOB", help="Number of a run, 'last', or the beginning of its id.")]
+Notify = Annotated[
+    str,
+    typer.Option(
+        "--notify",
+        envvar="SSHMAP_NOTIFY",
+        metavar="CMD",
+        help="Run this here when the run has ended, with its figures in SSHMAP_* variables.",
+    ),
+]
 _JOBLOG = ("Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal", "Command")
 
 
@@ -108,7 +117,7 @@ def _write_joblog(attempts: object, run: RunSummary) -> None:
         sys.stdout.write("\t".join(map(str, fields)) + "\n")
 
 
-def _follow(which: str, manner: progress.Manner, *, json: bool) -> int:
+def _follow(which: str, manner: progress.Manner, notify: str, *, json: bool) -> int:
     printer = settings.printer(json=json)
     with settings.cluster() as cluster:
         run = cluster.job(which)
@@ -117,24 +126,26 @@ def _follow(which: str, manner: progress.Manner, *, json: bool) -> int:
                 result = cluster.attach(run.run, report)
         except JobFailed as exc:
             printer.job(exc.result, settings.typed(exc.hint))
+            notice.give(notify, exc.result, exc)
             raise
         except Interrupted:
             printer.note(f"run {run.number} goes on: sshmap attach {run.number}, or sshmap cancel {run.number}")
             raise
     printer.job(result)
+    notice.give(notify, result, None)
     return 0
 
 
 @app.command()
-def attach(which: Which = "last", json: Json = False) -> int:
-    """Show how a run goes until it is over, with its exit code; Ctrl-C ends only the looking."""
-    return _follow(which, settings.manner, json=json)
+def attach(which: Which = "last", notify: Notify = "", json: Json = False) -> int:
+    """Show how a run goes until it is over, with its exit code; with sshmap -v a line for each host; Ctrl-C ends only the looking."""
+    return _follow(which, settings.manner, notify, json=json)
 
 
 @app.command()
-def wait(which: Which = "last", json: Json = False) -> int:
+def wait(which: Which = "last", notify: Notify = "", json: Json = False) -> int:
     """Wait until a run is over, and exit with its exit code; Ctrl-C ends only the waiting."""
-    return _follow(which, progress.Manner.NONE, json=json)
+    return _follow(which, progress.Manner.NONE, notify, json=json)
 
 
 @app.command()

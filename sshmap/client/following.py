@@ -173,7 +173,7 @@ class RunFollower:
         hosts = {
             name: HostResult(
                 done=answer.done, failed=answer.failed, kept=answer.kept, sending=answer.sending, size=answer.size,
-                cancelled=answer.cancelled,
+                cancelled=answer.cancelled, busy=answer.busy,
             )
             for name, answer in finished.items()
         }  # fmt: skip

@@ -207,6 +207,8 @@ class HostResult(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 0
     #: tasks that were cancelled with their run
     cancelled: int = 0
+    #: seconds that the commands of its finished tasks took, all together
+    busy: float = 0.0
 
 
 class HostPlan(msgspec.Struct, kw_only=True):
@@ -293,6 +295,17 @@ class JobResult(msgspec.Struct, kw_only=True):
     def size(self) -> int:
         """Bytes made."""
         return sum(host.size for host in self.hosts.values())
+
+    def skew(self) -> dict[str, tuple[str, float, float]]:
+        """Return for bytes made and time worked the host that has most, how much that is, and the mean; empty for one host."""
+        measures = {"bytes": {name: float(host.size) for name, host in self.hosts.items()}}
+        measures["time"] = {name: host.busy for name, host in self.hosts.items()}
+        found: dict[str, tuple[str, float, float]] = {}
+        for what, by_host in measures.items():
+            if len(by_host) > 1 and any(by_host.values()):
+                most = max(by_host, key=lambda name, by_host=by_host: by_host[name])  # type: ignore[misc]
+                found[what] = (most, by_host[most], sum(by_host.values()) / len(by_host))
+        return found
 
     def check(self) -> JobResult:
         """Return this result if the job is complete.

@@ -75,6 +75,8 @@ class RunEnded(Message, frozen=True, kw_only=True):
     #: tasks that were cancelled with their run, and why the run was ended
     cancelled: Count = 0
     ending: Ending | None = None
+    #: seconds that the commands of its finished tasks took, all together
+    busy: float = 0.0
 
 
 class Follow(Message, frozen=True, kw_only=True):

@@ -47,6 +47,11 @@ class Paces:
         total = sum(tasks for _, tasks in rows)
         return total, sum(tasks * seconds_of(step) for step, tasks in rows) / total if total else 0.0
 
+    def total(self, run: int) -> float:
+        """Return the seconds that the finished tasks of a run took, all together."""
+        tasks, mean = self.mean(run)
+        return tasks * mean
+
     def median(self, run: int) -> tuple[int, float]:
         """Return the number of the finished tasks of a run whose time is known, and the median of their times in seconds."""
         rows = self._db.execute("SELECT step, tasks FROM paces WHERE run = ? ORDER BY step", (run,)).fetchall()

@@ -420,3 +420,22 @@ def test_old_runs_are_forgotten_with_what_was_shipped_for_them(filled: CommandLi
     # receipts stay
     kept = filled.succeed("map", "--with", "tool.sh", "sm://b/in/", "sm://b/out/", "sh tool.sh")
     assert f"{KEYS} kept" in last(kept)
+
+
+def test_end_of_a_run_is_told(filled: CommandLine, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    notify = f'echo "$SSHMAP_RUN $SSHMAP_STATE $SSHMAP_EXIT $SSHMAP_DONE $SSHMAP_FAILED" >> {said}'
+    assert filled("map", "--notify", notify, "sm://b/in/", "sm://b/out/", SOME).code == 1
+    filled("wait", "--notify", notify)
+    number = newest(filled)
+    assert said.read_text() == f"{number} failed 1 9 3\n" * 2
+    broken = filled("wait", "--notify", "exit 9")
+    assert (broken.code, "--notify exited with 9" in broken.err) == (1, True)
+
+
+def test_host_with_most_bytes_and_time_is_named(filled: CommandLine) -> None:
+    done = filled.succeed("map", "sm://b/in/", "sm://b/out/", "sleep 0.05; cat")
+    (note,) = [line for line in done.err.splitlines() if "has most" in line]
+    assert "has most bytes" in note
+    assert "has most time" in note
+    assert "x the mean" in note

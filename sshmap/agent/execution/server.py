@@ -93,9 +93,8 @@ class Server:
         return content[LENGTH:]
 
     def _run(self, command: Command) -> Ended:
-        pid = self._start_program(command) if command.words else 0
-        if pid and command.nice:
-            os.setpriority(os.PRIO_PROCESS, pid, command.nice)
+        # a nice value has to be set before the program begins, as that of bash is
+        pid = self._start_program(command) if command.words and not command.nice else 0
         return self._await_program(pid) if pid else self._run_in_shell(command)
 
     def _start_program(self, command: Command) -> int:

@@ -177,7 +177,8 @@ class Following:
         return RunEnded(
             done=progress.done, failed=progress.failed, size=progress.size, kept=progress.kept, cancelled=progress.cancelled,
             ending=self._endings.reason(self._run.seq), failures=tuple(map(self._failure, failed)), stuck=progress.stuck,
-            sending=progress.sending, why={peer: self._outbox.why_stuck(peer) for peer in progress.stuck},
+            sending=progress.sending, busy=self._paces.total(self._run.seq),
+            why={peer: self._outbox.why_stuck(peer) for peer in progress.stuck},
         )  # fmt: skip
 
     def _failure(self, task: Failed) -> Failure:
