@@ -27,6 +27,8 @@ _REFRESH = 8
 _FIRST, _THEN = (10.0, 60.0), 300.0
 #: seconds within which most copies are over, so that their totals need not be found out
 _SHORT = 1.0
+#: slow tasks that are named
+_MOST_NAMED = 100
 
 
 class Manner(enum.Enum):
@@ -119,31 +121,98 @@ def hosts_counted(title: str, total: int, how: Manner) -> Iterator[Counted]:
 
 
 @contextlib.contextmanager
-def following(title: str, how: Manner) -> Iterator[Callable[[JobProgress], None]]:
-    """Show the progress of a job; yield a function to call with it."""
-    seen = JobProgress()
+def following(title: str, how: Manner, *, each: bool = False) -> Iterator[Callable[[JobProgress], None]]:
+    """Show the progress of a job, and name tasks that take much longer than others; yield a function to call with it.
+
+    Args:
+        title: what is done.
+        how: how to show it.
+        each: show a line for each host as well.
+    """
+    seen, slow = JobProgress(), SlowTasks()
 
     def note(progress: JobProgress) -> None:
         nonlocal seen
         seen = progress
+        if how is not Manner.NONE:
+            slow.name(progress, lambda line: sys.stderr.write(f"{line}\n"))
 
     if how is Manner.NONE:
         yield note
     elif how is Manner.LINES:
-        with _lines(lambda seconds: _job_line(title, seen, seconds)):
+        with _lines(lambda seconds: _job_lines(title, seen, seconds, each=each)):
             yield note
     else:
         with _display() as display:
-            task = display.add_task(title, total=None, keys="", size=0)
+            bars = _Bars(display, title, each=each)
 
             def update(progress: JobProgress) -> None:
-                ended = progress.done + progress.failed
-                failed = f", {progress.failed} failed" if progress.failed else ""
-                display.update(
-                    task, total=progress.total, completed=ended, size=progress.size, keys=f"{ended}/{progress.total}", description=title + failed,
-                )  # fmt: skip
+                bars.update(progress)
+                slow.name(progress, display.console.print)
 
             yield update
+
+
+class _Bars:
+    """The bars of a job: one for all hosts, and if that is wanted one for each.
+
+    Args:
+        display: where they are shown.
+        title: what is done.
+        each: show one for each host.
+    """
+
+    def __init__(self, display: Any, title: str, *, each: bool) -> None:  # noqa: ANN401
+        self._display, self._title, self._each = display, title, each
+        self._tasks: dict[str, Any] = {"": display.add_task(title, total=None, keys="", size=0)}
+
+    def update(self, progress: JobProgress) -> None:
+        """Show how far the job is."""
+        self._show("", self._title, progress.done, progress.failed, progress.total, progress.size)
+        for name, part in sorted(progress.hosts.items()) if self._each else ():
+            total = part.queued + part.running + part.sending + part.done + part.failed + part.cancelled
+            self._show(name, f"  {name}: {part.running} running", part.done, part.failed, total, part.size)
+
+    def _show(self, name: str, title: str, done: int, failed: int, total: int, size: int) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._display.add_task(title, total=None, keys="", size=0)
+        ended, said = done + failed, f", {failed} failed" if failed else ""
+        self._display.update(
+            self._tasks[name],
+            total=total,
+            completed=ended,
+            size=size,
+            keys=f"{ended}/{total}",
+            description=title + said,
+        )
+
+
+class SlowTasks:
+    """Names each task once that takes much longer than the others of its run."""
+
+    def __init__(self) -> None:
+        self._named: set[tuple[str, str]] = set()
+
+    def name(self, progress: JobProgress, say: Callable[[str], object]) -> None:
+        """Name those that were not named yet."""
+        for host, part in progress.hosts.items():
+            for slow in part.slow:
+                if (host, slow.key) not in self._named and len(self._named) < _MOST_NAMED:
+                    self._named.add((host, slow.key))
+                    say(
+                        clean(
+                            f"slow: {slow.key} on {host} has taken {human_time(slow.seconds)}, half of the others took less than {human_time(slow.median)}"
+                        )
+                    )
+
+
+def _job_lines(title: str, progress: JobProgress, seconds: float, *, each: bool) -> str:
+    lines = [_job_line(title, progress, seconds)]
+    for name, part in sorted(progress.hosts.items()) if each else ():
+        lines.append(
+            f"  {name}: {part.done} done, {part.failed} failed, {part.running} running, {part.queued} queued, {human_size(part.size)}"
+        )
+    return "\n".join(lines)
 
 
 def _job_line(title: str, progress: JobProgress, seconds: float) -> str:
@@ -169,7 +238,8 @@ def _lines(text: Callable[[float], str], prepare: Callable[[], None] | None = No
             if over.wait(max(0.0, began + moment - time.monotonic())):
                 return
             with contextlib.suppress(OSError, ValueError):
-                sys.stderr.write(clean(text(time.monotonic() - began)) + "\n")
+                lines = text(time.monotonic() - began).split("\n")
+                sys.stderr.writelines(f"{clean(line)}\n" for line in lines)
                 sys.stderr.flush()
 
     threading.Thread(target=print_lines, name="progress", daemon=True).start()

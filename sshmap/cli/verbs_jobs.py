@@ -152,7 +152,7 @@ def run_job(title: str, options: Options, *, json: bool, notify: str, submit: Ca
         JobFailed: it is not complete.
     """
     printer = settings.printer(json=json)
-    with progress.following(title, settings.manner) as report:
+    with progress.following(title, settings.manner, each=settings.verbose) as report:
         options["report"], options["note"] = report, printer.note
         try:
             result = submit()

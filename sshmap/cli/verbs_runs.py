@@ -1,4 +1,4 @@
-"""jobs, attach, wait, cancel, logs, shell, gc: runs that were submitted before, from here or elsewhere."""
+"""jobs, attach, wait, cancel, logs, top, shell, gc: runs that were submitted before, from here or elsewhere."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ def _follow(which: str, manner: progress.Manner, notify: str, *, json: bool) -> 
     with settings.cluster() as cluster:
         run = cluster.job(which)
         try:
-            with progress.following(f"run {run.number}: {run.verb.value} {run.indir}", manner) as report:
+            with progress.following(
+                f"run {run.number}: {run.verb.value} {run.indir}", manner, each=settings.verbose
+            ) as report:
                 result = cluster.attach(run.run, report)
         except JobFailed as exc:
             printer.job(exc.result, settings.typed(exc.hint))
@@ -229,3 +231,14 @@ def gc(
         for name, freed in answers.items()
     ]  # fmt: skip
     settings.printer(json=json).table(rows)
+
+
+@app.command()
+def top() -> None:
+    """Show the hosts and their running tasks on the whole terminal; keys cancel a run or show its log."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("top needs a terminal", hint="sshmap jobs prints a table")
+    from sshmap.cli.top import show  # for systems that have terminals
+
+    with settings.cluster() as cluster:
+        show(cluster)

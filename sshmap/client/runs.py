@@ -231,6 +231,12 @@ class RunCalls:
         cancel(self._conversations, ids, Force.KILL if at_once else Force.TERM)
         return run
 
+    def look(self) -> tuple[dict[str, m.Seen], dict[str, SshmapError]]:
+        """Return what the hosts do right now, and hosts that did not answer."""
+        return self._conversations.gather(
+            lambda host: self._conversations.ask(host, lambda session: session.ask(m.Look(), m.Seen))
+        )
+
     def forget(self, age: float) -> dict[str, m.Forgotten]:
         """Have the hosts forget runs that ended so many seconds ago, with what was shipped for them alone; return what went, by host.
 

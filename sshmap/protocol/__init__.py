@@ -49,6 +49,7 @@ which is spoken from then on.
     Jobs{}                                     JobList{jobs}
     GetJob{run}                                JobIs{job, limits}
     ListAttempts{run, failed, key, stderr}     AttemptList{rows}* Served{count}
+    Look{}                                     Seen{queued, sending, size, load, cores, free, tasks}
     Forget{age}                                Forgotten{runs, attempts, files, size}
     Sweep{directories, orphaned}; …            Removed{count, size}; …
     Prune{job, swept}                          StaleOutputs{directories}* Removed{count, size}

@@ -95,9 +95,12 @@ from sshmap.protocol.runs import (
     JobRow,
     Jobs,
     ListAttempts,
+    Look,
     Progress,
     RunEnded,
+    Seen,
     Slow,
+    TaskNow,
 )
 
 __all__ = [
@@ -142,6 +145,7 @@ __all__ = [
     "ListBuckets",
     "Listed",
     "Listing",
+    "Look",
     "Ls",
     "Message",
     "Open",
@@ -168,6 +172,7 @@ __all__ = [
     "Resize",
     "RunEnded",
     "Said",
+    "Seen",
     "Served",
     "SetPeers",
     "Shell",
@@ -182,6 +187,7 @@ __all__ = [
     "Sweep",
     "Sync",
     "Synced",
+    "TaskNow",
     "Tick",
     "Unsent",
     "Wanted",
@@ -248,6 +254,8 @@ AnyMessage = (
     | GetJob
     | JobIs
     | ListAttempts
+    | Look
+    | Seen
     | Forget
     | Forgotten
     | AttemptList

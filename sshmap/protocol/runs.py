@@ -155,6 +155,39 @@ class JobIs(Message, frozen=True, kw_only=True):
     limits: Limits
 
 
+class Look(Message, frozen=True, kw_only=True):
+    """Asks what a host does right now."""
+
+
+class TaskNow(msgspec.Struct, frozen=True, array_like=True):
+    """A task that runs."""
+
+    #: what people call its run, and the run's id
+    number: Count
+    run: str
+    #: input, or group of inputs
+    key: str
+    slot: Count
+    #: seconds so far
+    seconds: float
+
+
+class Seen(Message, frozen=True, kw_only=True):
+    """Answers Look."""
+
+    queued: Count
+    sending: Count
+    #: bytes that its runs have made, of all that it still knows
+    size: Size
+    #: processes that want to run, as the system's load average of the last minute has it, and cores
+    load: float
+    cores: Count
+    #: bytes that are free on its disk
+    free: Size
+    #: the tasks that run, the oldest first
+    tasks: Annotated[tuple[TaskNow, ...], PAGE] = ()
+
+
 class Forget(Message, frozen=True, kw_only=True):
     """Forgets runs that have ended, what they shipped and the directories of their failed tasks."""
 

@@ -192,6 +192,10 @@ class Jobs:
         ).fetchall()
         return {state: count for state, count, _ in rows if count}, sum(size for _, _, size in rows)
 
+    def made(self) -> int:
+        """Return the bytes that the tasks of all runs have made."""
+        return int(self._db.execute("SELECT ifnull(sum(size), 0) FROM tallies WHERE tasks > 0").fetchone()[0])
+
     def active(self) -> dict[str, int]:
         """Number of unfinished tasks of all runs by state."""
         rows = self._db.execute("SELECT state, sum(tasks) FROM tallies WHERE epoch = 0 GROUP BY state")

@@ -270,6 +270,14 @@ class Tasks(TaskEnds):
                 exit_code=code,
             )
 
+    def running(self, limit: int) -> list[tuple[int, str, str, str, str, int, float]]:
+        """Return number and id of the run, verb, members, output, slot and beginning of running tasks, the oldest first."""
+        query = (
+            "SELECT number, runs.id, verb, members, output, slot, began FROM tasks INDEXED BY tasks_active "
+            "JOIN runs ON seq = run JOIN jobs ON jobs.id = job WHERE tasks.epoch = 0 AND state = 'running' ORDER BY began LIMIT ?"
+        )
+        return self._db.execute(query, (limit,)).fetchall()
+
     def late(self, run: Run, since: float, limit: int) -> list[tuple[str, str, float]]:
         """Return members, output and beginning of some running tasks of a run that began before a time, the oldest first."""
         query = (

@@ -34,6 +34,49 @@ class Done(NamedTuple):
         return self.out.decode().splitlines()
 
 
+class Terminal:
+    """A terminal at which a command runs.
+
+    Args:
+        fd: our end.
+        process: the command.
+    """
+
+    def __init__(self, fd: int, process: subprocess.Popen[bytes]) -> None:
+        self._fd, self._process = fd, process
+        os.set_blocking(fd, False)
+        self.shown = b""
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while piece := os.read(self._fd, 65536):
+                self.shown += piece
+
+    def await_shown(self, what: bytes) -> None:
+        """Wait until something is shown."""
+
+        def is_shown() -> bool:
+            self._read()
+            return what in self.shown
+
+        wait_until(is_shown, what=f"{what!r} is not shown")
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._fd, keys.encode())
+
+    def end(self) -> int:
+        """Wait for the command's end, and return its exit code."""
+
+        def is_over() -> bool:
+            self._read()
+            return self._process.poll() is not None
+
+        wait_until(is_over, what="the command does not end")
+        self._read()
+        return int(self._process.returncode)
+
+
 class CommandLine:
     """Runs commands in a directory of their own, in a user's environment.
 
@@ -111,6 +154,21 @@ class CommandLine:
             process.wait(LIMIT)
         os.close(ours)
         return shown.decode()
+
+    @contextlib.contextmanager
+    def terminal(self, *arguments: object, **variables: str) -> Iterator[Terminal]:
+        """Run sshmap with a terminal for all three streams, beside the test."""
+        ours, its = os.openpty()
+        with subprocess.Popen(
+            [*COMMAND, *map(str, arguments)], stdin=its, stdout=its, stderr=its, cwd=self.folder,
+            env={**self.environment, **variables}, start_new_session=True,
+        ) as process:  # fmt: skip
+            os.close(its)
+            try:
+                yield Terminal(ours, process)
+            finally:
+                process.kill()
+                os.close(ours)
 
     def succeed(self, *arguments: object, stdin: bytes = b"") -> Done:
         """Run sshmap and look that it exits with 0."""

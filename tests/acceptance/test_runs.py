@@ -439,3 +439,33 @@ def test_host_with_most_bytes_and_time_is_named(filled: CommandLine) -> None:
     assert "has most bytes" in note
     assert "has most time" in note
     assert "x the mean" in note
+
+
+@pytest.mark.parametrize("keys", ["q", "lxq", "cnq"], ids=["quit", "log", "no cancel"])
+def test_top_shows_hosts_and_tasks_until_it_is_quit(filled: CommandLine, tmp_path: Path, keys: str) -> None:
+    gate = tmp_path / "gate"
+    filled.succeed("map", "--detach", "sm://b/in/", "sm://b/out/", held(gate))
+    begun(gate)
+    with filled.terminal("top", TERM="xterm") as terminal:
+        terminal.await_shown(b">sm://b/in/k")
+        for key in keys:
+            terminal.type(key)
+        assert terminal.end() == 0
+    for host in ("local0", "local1", "local2"):
+        assert host.encode() in terminal.shown
+    assert state(filled)["state"] == "running"
+    gate.touch()
+    filled.succeed("wait")
+
+
+def test_top_cancels_the_run_of_the_chosen_task(filled: CommandLine, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    filled.succeed("map", "--detach", "sm://b/in/", "sm://b/out/", held(gate))
+    begun(gate)
+    with filled.terminal("top", TERM="xterm") as terminal:
+        terminal.await_shown(b">sm://b/in/k")
+        terminal.type("cy")
+        wait_until(lambda: state(filled)["state"] == "cancelled", what="the run goes on")
+        terminal.type("q")
+        assert terminal.end() == 0
+    assert filled("top").code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,10 +26,13 @@ from sshmap.store.history import Past, attempts_of
 from sshmap.store.jobs import Jobs, Run, RunRow
 from sshmap.store.kept_failures import KeptFailures
 from sshmap.store.ledger import Ledger
+from sshmap.store.tasks import Tasks
 from sshmap.transport.channel import Channel
 
 #: rows in one message: few, as each may hold some KiB of stderr
 _ROWS = 500
+#: running tasks that are told
+_MOST_TASKS = 1000
 #: characters of a command that are shown
 _SHOWN = 500
 #: seconds that commands may take to end, by how they are ended
@@ -115,6 +119,27 @@ class ServedRuns:
             continue
         self._writer.message(m.CancelNoted(left=left))
 
+    def look(self, _: m.Look) -> None:
+        """Say what this host does right now."""
+        active, now = self._jobs.active(), time.time()
+        disk = os.statvfs(self._store.root.path)
+        tasks = tuple(
+            m.TaskNow(
+                number,
+                run,
+                show(output if verb == Verb.MERGE.value else members.split("\n", 1)[0]),
+                slot or 0,
+                now - began,
+            )
+            for number, run, verb, members, output, slot, began in Tasks(self._store.ledger).running(_MOST_TASKS)
+        )
+        self._writer.message(
+            m.Seen(
+                queued=active.get("queued", 0), sending=active.get("sending", 0), size=self._jobs.made(), load=os.getloadavg()[0],
+                cores=os.cpu_count() or 1, free=disk.f_bavail * disk.f_frsize, tasks=tasks,
+            )
+        )  # fmt: skip
+
     def forget(self, request: m.Forget) -> None:
         """Forget runs that ended long enough ago, with what belongs to them alone."""
         forgetting = Forgetting(self._store)
@@ -146,5 +171,5 @@ def _attempt_row(past: Past, verb: Verb) -> m.AttemptRow:
 #: who answers which request
 RUN_REQUESTS: dict[type[m.Message], Callable[[ServedRuns, Any], None]] = {
     m.Jobs: ServedRuns.list_runs, m.GetJob: ServedRuns.get_job, m.ListAttempts: ServedRuns.list_attempts,
-    m.Follow: ServedRuns.follow, m.CancelRun: ServedRuns.cancel, m.Forget: ServedRuns.forget,
+    m.Follow: ServedRuns.follow, m.CancelRun: ServedRuns.cancel, m.Forget: ServedRuns.forget, m.Look: ServedRuns.look,
 }  # fmt: skip
