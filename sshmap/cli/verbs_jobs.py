@@ -61,6 +61,7 @@ _LIMITS: dict[str, tuple[Any, Any, Any]] = {
     "halt": (str, "", _option("halt", _HALT)),
     "memfree": (str, "", _option("memfree", "Begin a task only where so much memory is available: 2G.")),
     "nice": (int, 0, _option("nice", "Nice value of the commands, 0 to 19.")),
+    "notify_host": (str, "", _option("notify-host", "Run this on the first host, once, when all hosts have ended the run; also while no client follows.")),
     "notify": (str, "", _option("notify", "Run this here when the run has ended, with its figures in SSHMAP_* variables.")),
 }  # fmt: skip
 _LOOKS: dict[str, tuple[Any, Any, Any]] = {

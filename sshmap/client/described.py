@@ -38,6 +38,8 @@ class Options(TypedDict, total=False):
     limits: Limits
     #: run only so many tasks on each host, and keep their results
     sample: int
+    #: a command that the first host runs, once, when the run is over on all hosts
+    notify_host: str
     #: return as soon as all hosts have the tasks queued, and follow nothing
     detach: bool
     #: called with the progress of the job, whenever that changes

@@ -268,6 +268,7 @@ class JobRun:
         start = m.Start(
             job=self.spec, run=run.run, epoch=run.epoch, number=self._number, origin=origin(), limits=self._limits,
             detach=self._options.get("detach", False), sample=self._options.get("sample", 0),
+            notify=self._options.get("notify_host", ""), hosts=tuple(self._plans),
         )  # fmt: skip
         session.begin(start, m.RunEnded, m.Problem, flush=False)
         self._send_counts(session, name)

@@ -34,6 +34,7 @@ which is spoken from then on.
                                                Passed{name}; … ; Served{count}
     Remove{prefix, exact, counting, names}     Removed{count, size, copied, copied_size}
     Has{name}                                  Served{count}
+    RunOver{run, done, failed, cancelled}      Served{count}
     Ship{file}                                 Wanted{wanted}; if so: data*, End{size, digest} → Synced{}
     Open{job, run}                             Opened{run, epoch, number, highest}
     CountOutputs{outdir}                       OutputCounts{rows}* Served{count}
@@ -80,7 +81,7 @@ client that carries such files sends ``Start`` again, which goes on following th
 sends it ``CancelRun`` before anything else, and then tells the host that remembered.
 A client whose ``Hello`` says ``ending`` sends ``StopDaemon`` and nothing else; it is served even where
 parts of the root are missing or damaged, so that such a root can be deleted.
-A peer's courier speaks the same protocol and is served ``Hello Has Put Sync Ping`` only.
+A peer's courier speaks the same protocol and is served ``Hello Has Put Sync RunOver Ping`` only.
 
 `framing` does the frames, `handshake` the marker; `base`, `keys`, `jobs`, `runs` and `hosts` define the message classes, which
 `messages` holds under one name.

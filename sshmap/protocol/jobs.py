@@ -144,6 +144,9 @@ class Start(Message, frozen=True, kw_only=True):
     sample: Count = 0
     #: answer as soon as all tasks are queued, and follow nothing
     detach: bool = False
+    #: a command that the first of these hosts runs, once, when the run is over on all of them
+    notify: str = ""
+    hosts: tuple[str, ...] = ()
 
 
 class OutputDirectory(msgspec.Struct, frozen=True, array_like=True):

@@ -98,6 +98,7 @@ from sshmap.protocol.runs import (
     Look,
     Progress,
     RunEnded,
+    RunOver,
     Seen,
     Slow,
     TaskNow,
@@ -171,6 +172,7 @@ __all__ = [
     "Removed",
     "Resize",
     "RunEnded",
+    "RunOver",
     "Said",
     "Seen",
     "Served",
@@ -254,6 +256,7 @@ AnyMessage = (
     | GetJob
     | JobIs
     | ListAttempts
+    | RunOver
     | Look
     | Seen
     | Forget

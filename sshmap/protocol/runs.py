@@ -98,6 +98,15 @@ class CancelRun(Message, frozen=True, kw_only=True):
     halt: bool = False
 
 
+class RunOver(Message, frozen=True, kw_only=True):
+    """Tells the first host of a run that the run is over on the host that calls."""
+
+    run: str
+    done: Count
+    failed: Count
+    cancelled: Count
+
+
 class CancelNoted(Message, frozen=True, kw_only=True):
     """Answers CancelRun."""
 

@@ -2,7 +2,8 @@
 
 `layout` names the files below the root, `ownership` judges whether others could alter it. `ledger` opens
 the database whose tables `schema` draws; `keys`, `jobs`, `tasks` (with `task_ends`), `outbox`, `endings` (of runs that are
-cancelled or halted), `forgetting` (old runs), `paces` (how long tasks take) and `history` (what is kept of attempts) hold the statements on it.
+cancelled or halted), `notices` (of runs that are over), `forgetting` (old runs), `paces` (how long tasks take) and
+`history` (what is kept of attempts) hold the statements on it.
 `digest` digests content, `receipts` says what is digested for receipts, job ids and inputs. `files` opens
 and moves the key files, `writing` writes and copies content, `seal` tells without reading whether a file was
 changed, `contents` compares files with their rows. `commit` changes files and rows together in one

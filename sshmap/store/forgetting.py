@@ -57,6 +57,7 @@ class Forgetting:
             if self._forget_tasks(seq):
                 for table in ("tallies", "paces"):
                     db.execute(f"DELETE FROM {table} WHERE run = ?", (seq,))
+                db.execute("DELETE FROM overs WHERE run = (SELECT id FROM runs WHERE seq = ?)", (seq,))
                 db.execute("DELETE FROM runs WHERE seq = ?", (seq,))
                 db.execute(
                     "DELETE FROM jobs WHERE id = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE job = jobs.id)", (job,)

@@ -30,6 +30,14 @@ ALTER TABLE runs ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN followed REAL NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN partial INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN keep_done INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN notify TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN hosts TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX runs_notify ON runs (seq) WHERE notify > '' AND told = 0;
+CREATE TABLE overs (
+    run TEXT NOT NULL, host TEXT NOT NULL, done INTEGER NOT NULL, failed INTEGER NOT NULL, cancelled INTEGER NOT NULL,
+    PRIMARY KEY (run, host)
+) WITHOUT ROWID;
 UPDATE runs SET number = seq;
 CREATE INDEX runs_open ON runs (seq) WHERE ended IS NULL;
 ALTER TABLE tasks ADD COLUMN queued REAL;
@@ -60,6 +68,16 @@ CREATE TRIGGER attempt_goes AFTER DELETE ON attempts BEGIN
         WHERE name IN ('attempts', 'said');
 END;
 CREATE TABLE cancels (run TEXT PRIMARY KEY, force INTEGER NOT NULL, at REAL NOT NULL, hosts TEXT NOT NULL) WITHOUT ROWID;
+DROP TRIGGER task_moves;
+CREATE TRIGGER task_moves AFTER UPDATE OF state, epoch, size ON tasks BEGIN
+    UPDATE tallies SET tasks = tasks - 1, size = size - old.size
+        WHERE run = old.run AND state = old.state AND epoch = old.epoch;
+    INSERT INTO tallies VALUES (new.run, new.state, new.epoch, 1, new.size)
+        ON CONFLICT DO UPDATE SET tasks = tasks + 1, size = size + excluded.size;
+    UPDATE runs SET ended = (julianday('now') - 2440587.5) * 86400.0
+        WHERE new.epoch > 0 AND seq = new.run AND queued IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM tallies WHERE run = new.run AND epoch = 0 AND tasks > 0);
+END;
 """,
 }
 
@@ -91,16 +109,24 @@ CREATE TABLE jobs (
 -- what the run is allowed, as JSON; no part of what the job is. `number` is what people call the run, 0 until its tasks
 -- are queued; `origin` says from where it was submitted; `ending` why no task of it begins any more, and `force` what
 -- becomes of those that run; `turn` grows with each claim, so that runs take turns; `followed` is when a client last
--- followed the run
+-- followed the run; `notify` is a command that the first of `hosts` runs once when the run is over on all of them, `told`
+-- whether this host has done its part in that
 CREATE TABLE runs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL, epoch INTEGER NOT NULL DEFAULT 1,
     replaces INTEGER NOT NULL, limits TEXT NOT NULL DEFAULT '{}', kept INTEGER NOT NULL DEFAULT 0,
     submitted REAL NOT NULL, queued REAL, ended REAL, number INTEGER NOT NULL DEFAULT 0, origin TEXT NOT NULL DEFAULT '',
     ending TEXT NOT NULL DEFAULT '', force INTEGER NOT NULL DEFAULT 0, turn INTEGER NOT NULL DEFAULT 0,
-    followed REAL NOT NULL DEFAULT 0, partial INTEGER NOT NULL DEFAULT 0, keep_done INTEGER NOT NULL DEFAULT 0
+    followed REAL NOT NULL DEFAULT 0, partial INTEGER NOT NULL DEFAULT 0, keep_done INTEGER NOT NULL DEFAULT 0, notify TEXT NOT NULL DEFAULT '',
+    hosts TEXT NOT NULL DEFAULT '', told INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX runs_job ON runs (job, seq);
 CREATE INDEX runs_open ON runs (seq) WHERE ended IS NULL;
+CREATE INDEX runs_notify ON runs (seq) WHERE notify > '' AND told = 0;
+-- what the other hosts of a run have told its first host about its end there
+CREATE TABLE overs (
+    run TEXT NOT NULL, host TEXT NOT NULL, done INTEGER NOT NULL, failed INTEGER NOT NULL, cancelled INTEGER NOT NULL,
+    PRIMARY KEY (run, host)
+) WITHOUT ROWID;
 -- runs that were cancelled, and the hosts that have not been told yet, one a line
 CREATE TABLE cancels (run TEXT PRIMARY KEY, force INTEGER NOT NULL, at REAL NOT NULL, hosts TEXT NOT NULL) WITHOUT ROWID;
 -- how many tasks of a run took how long: `step` is a logarithm of the time (see `sshmap.store.paces`)
@@ -151,7 +177,7 @@ CREATE TRIGGER task_moves AFTER UPDATE OF state, epoch, size ON tasks BEGIN
         WHERE run = old.run AND state = old.state AND epoch = old.epoch;
     INSERT INTO tallies VALUES (new.run, new.state, new.epoch, 1, new.size)
         ON CONFLICT DO UPDATE SET tasks = tasks + 1, size = size + excluded.size;
-    UPDATE runs SET ended = strftime('%s', 'now')
+    UPDATE runs SET ended = (julianday('now') - 2440587.5) * 86400.0
         WHERE new.epoch > 0 AND seq = new.run AND queued IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM tallies WHERE run = new.run AND epoch = 0 AND tasks > 0);
 END;

@@ -469,3 +469,15 @@ def test_top_cancels_the_run_of_the_chosen_task(filled: CommandLine, tmp_path: P
         terminal.type("q")
         assert terminal.end() == 0
     assert filled("top").code == 2
+
+
+def test_first_host_tells_of_the_end_once_also_while_nobody_follows(filled: CommandLine, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    tell = f'echo "$SSHMAP_HOST $SSHMAP_RUN $SSHMAP_STATE $SSHMAP_DONE $SSHMAP_FAILED [$SSHMAP_UNKNOWN]" >> {said}'
+    number = (
+        filled.succeed("map", "--detach", "--notify-host", tell, "sm://b/in/", "sm://b/out/", SOME).out.decode().strip()
+    )
+    wait_until(lambda: said.exists() and said.read_text().endswith("\n"), what="nobody is told")
+    assert said.read_text() == f"local0 {number} failed 9 3 []\n"
+    filled("wait", number)
+    assert said.read_text().count("\n") == 1

@@ -17,6 +17,7 @@ import os
 import threading
 import time
 
+from sshmap.agent.daemon.announcing import Announcing
 from sshmap.agent.host.peers import open_peer
 from sshmap.agent.host.wake import Sleeper, wake
 from sshmap.agent.shuffle import AHEAD, AHEAD_SIZE, Outgoing, acknowledge, lose
@@ -53,6 +54,7 @@ class Courier:
         self._root = root
         self._store = Store(root)
         self._outbox, self._jobs = Outbox(self._store.ledger), Jobs(self._store.ledger)
+        self._announcing = Announcing(root, self._store)
         self._endings, self._forgetting = Endings(self._store.ledger), Forgetting(self._store)
         self._sleeper = Sleeper(root, "courier")
         self._routes: dict[Peer, Route] = {}
@@ -69,6 +71,7 @@ class Courier:
         self._looked = time.monotonic()
         self._collect()
         cluster = self._present_cluster()
+        later = self._announcing.look(cluster)
         waiting = self._outbox.peers_waiting()
         if cluster.shuffle == "relay":
             for name in waiting:
@@ -77,7 +80,7 @@ class Courier:
         known = {peer.name: peer for peer in cluster.peers}
         pause = self._send([known.get(name, Peer(name=name, connect="ssh", root="")) for name in waiting])
         more = self._endings.drop_queued() or self._forget()
-        self._sleeper.wait(0.0 if more else min(seconds, pause))
+        self._sleeper.wait(0.0 if more else min(seconds, pause, later))
 
     def _present_cluster(self) -> ClusterFile:
         """Return the cluster's file, which is replaced as a whole when it changes."""

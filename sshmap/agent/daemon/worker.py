@@ -65,7 +65,11 @@ class Worker:
         self.store.insist(lambda: self.tasks.requeue([self.slot]))
         while True:
             try:
-                if self.work_once() or self._sleeper.wait(self._patience()):
+                if self.work_once():
+                    continue
+                # a run may be over, of which somebody has to be told
+                wake(self.root, "courier")
+                if self._sleeper.wait(self._patience()):
                     continue
             except NoSpace:
                 self._start_over()

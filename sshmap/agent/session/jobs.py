@@ -22,6 +22,7 @@ from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.store.commit import Store
 from sshmap.store.jobs import Jobs
+from sshmap.store.notices import Notices
 from sshmap.store.outbox import Outbox
 from sshmap.store.space import Space
 from sshmap.transport.channel import Channel
@@ -99,6 +100,8 @@ class ServedJobs:
         planning = self._planned(request)
         verb = request.job.maker.verb
         Jobs(self._store.ledger).begin(planning.run, request.number, request.origin, request.limits)
+        if request.notify and request.hosts:
+            Notices(self._store.ledger).expect(planning.run.seq, request.notify, request.hosts)
         following = Following(self._store, planning.run, verb, lambda: planning.kept, request.limits)
         self._queue_all(planning, following)
         if request.detach:

@@ -145,6 +145,7 @@ class Planning:
             yield
         with self._store.ledger.change():
             self._jobs.end_queueing(self.run, self.kept)
+        wake(self._store.root, "courier")
 
     def _sampled(self) -> Iterator[expand.Decision]:
         """Go through the decisions up to as many tasks to be run as are wanted."""

@@ -19,6 +19,7 @@ import msgspec
 from sshmap.agent.host import lifecycle, logind
 from sshmap.agent.host.peers import set_peers
 from sshmap.agent.host.status import status
+from sshmap.agent.host.wake import wake
 from sshmap.agent.session.adhoc import serve_command
 from sshmap.agent.session.admission import open_store
 from sshmap.agent.session.deliveries import Deliveries
@@ -35,12 +36,13 @@ from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
 from sshmap.store.endings import Endings
 from sshmap.store.layout import Root, check_root, host_error
+from sshmap.store.notices import Counts, Notices
 from sshmap.transport.channel import Channel
 
 #: seconds of silence after which a sign of life is sent
 HEARTBEAT = 3.0
 #: what a peer's courier may ask for
-PEER_REQUESTS = (m.Put, m.Sync, m.Has, m.Ping)
+PEER_REQUESTS = (m.Put, m.Sync, m.Has, m.RunOver, m.Ping)
 #: names that are held in memory to count them
 _MOST_NAMES = 1_000_000
 
@@ -299,6 +301,14 @@ class ServedSession:
         """Say whether a key is here."""
         self.writer.message(m.Served(count=int(self.store.keys.get(request.name) is not None)))
 
+    def run_over(self, request: m.RunOver) -> None:
+        """Note that a run is over on the host that calls."""
+        counts = Counts(done=request.done, failed=request.failed, cancelled=request.cancelled)
+        if not Notices(self.store.ledger).hear(request.run, self._hello.caller, counts):
+            raise Refused(f"{self._hello.caller or 'a client'} takes no part in run {request.run}")
+        wake(self._root, "courier")
+        self.writer.message(m.Served())
+
     def ping(self, _: m.Ping) -> None:
         """Give a sign of life."""
         self.writer.message(m.Served())
@@ -318,5 +328,6 @@ _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship, m.Eval: ServedSession.eval,
     m.Exec: ServedSession.exec, m.Shell: ServedSession.shell, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose,
     m.CountLineage: ServedSession.count_lineage,
-    m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has, m.Ping: ServedSession.ping,
+    m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has, m.RunOver: ServedSession.run_over,
+    m.Ping: ServedSession.ping,
 }  # fmt: skip
