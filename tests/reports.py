@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sshmap.client.figures import Figures
+from sshmap.client.figures import MOST_BARS, Figures
 from sshmap.client.report_page import Machine, Report, RunReport, describe
 from sshmap.client.runs import RunSummary
 from sshmap.limits import Limits
@@ -43,9 +43,11 @@ def summary(rows: Mapping[str, Iterable[AttemptRow]], number: int = 17, command:
     )  # fmt: skip
 
 
-def run_of(rows: Mapping[str, Iterable[AttemptRow]], number: int = 17, command: str = "cat") -> RunReport:
+def run_of(
+    rows: Mapping[str, Iterable[AttemptRow]], number: int = 17, command: str = "cat", most_bars: int = MOST_BARS
+) -> RunReport:
     """Make what a page has of a run."""
-    figures = Figures(rows, BEGAN + 100)
+    figures = Figures(rows, BEGAN + 100, most_bars)
     for host, some in rows.items():
         for row in some:
             figures.take(host, row)
