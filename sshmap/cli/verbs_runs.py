@@ -1,9 +1,10 @@
-"""jobs, attach, wait, cancel, logs, top, shell, gc: runs that were submitted before, from here or elsewhere."""
+"""jobs, attach, wait, cancel, logs, report, top, shell, gc: runs that were submitted before, from here or elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -186,6 +187,34 @@ def _write_log(host: str, row: AttemptRow) -> None:
     )
     said = row.stderr.decode("utf-8", "replace") or row.message
     sys.stdout.write(clean_lines(said.rstrip("\n")) + "\n")
+
+
+@app.command()
+def report(
+    which: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[JOB]...", help="Numbers of runs, 'last', or the beginnings of their ids."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", envvar="SSHMAP_OUTPUT", metavar="FILE", help="'-' is stdout.")
+    ] = Path("report.html"),
+) -> None:
+    """Write a page about runs, for a browser, in one file: each task by host and worker over time, what was slow, what failed and why."""
+    with settings.cluster() as cluster:
+        try:
+            page, failures = cluster.report(which or ["last"]), {}
+        except HostsFailed as exc:
+            if "page" not in exc.results:
+                raise
+            page, failures = exc.results["page"], exc.failures  # type: ignore[assignment]
+    from sshmap.client.report import save  # seldom needed
+
+    if str(output) == "-":
+        sys.stdout.buffer.write(page.encode())
+    else:
+        save(page, output)
+        settings.printer().note(f"written to {output}")
+    raise_failures(failures, {})
 
 
 @app.command()

@@ -9,8 +9,9 @@ what the calls return.
   `choosing` (what of a tree takes part); `listing`; `reading` (contents to a stream); `removal`.
 - Commands: `jobs`, with `described` (a job as it is asked for), `attachments` (the files shipped with one), `job_answers` (what hosts answer about one),
   `relay` (fan-out files that go through the client) and `sweeping` (outputs that it leaves behind); `following` a run on
-  all hosts; `runs`, the part of the front that is about runs submitted before; `commands`, those run ad hoc, and
-  `terminal`, bash on a host.
+  all hosts; `runs`, the part of the front that is about runs submitted before; `report`, a page about some of them
+  (`report_page`, `report.html`), of `figures` that are added up from their attempts, and their `rates` over time; `commands`, those
+  run ad hoc, and `terminal`, bash on a host.
 - Hosts: `setup` (`up` and `down`), with `bootstrap` (one host over ssh) and `runtime` (the code that is shipped);
   `doctor`; `trust`.
 """

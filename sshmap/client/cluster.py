@@ -36,7 +36,7 @@ from sshmap.client.results import (
     silent,
 )
 from sshmap.client.runs import RunCalls
-from sshmap.errors import SshmapError
+from sshmap.errors import HostsFailed, SshmapError
 from sshmap.inventory import Inventory, builtin, discover
 from sshmap.model import Verb, check_name, parse_name
 from sshmap.protocol import messages as m
@@ -176,6 +176,24 @@ class Cluster(KeyCalls, RunCalls):
         job, limits = again(self._conversations, self.job(which))
         options.setdefault("limits", limits)
         return JobRun(self._conversations, job, options).run()
+
+    def report(self, which: Iterable[str] = ("last",)) -> str:
+        """Make a page about runs, in HTML, that needs no network and nothing beside it.
+
+        Args:
+            which: each a run's number, ``last``, or the beginning of its id.
+
+        Raises:
+            NothingMatched: there is no such run.
+            HostsFailed: hosts did not answer; its ``results`` has the page without what they know, under ``page``.
+        """
+        from sshmap.client.report import make_report  # seldom needed
+
+        words = [which] if isinstance(which, str) else which
+        page, failures = make_report(self._conversations, words, self.statuses())
+        if failures:
+            raise HostsFailed(failures, {"page": page})
+        return page
 
     def statuses(self, names: Iterable[str] | None = None) -> tuple[dict[str, Status], dict[str, SshmapError]]:
         """Look at hosts, all if none are named; return statuses and failures by host."""

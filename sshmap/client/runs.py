@@ -267,11 +267,11 @@ class RunCalls:
         run = self.job(which)
         request = m.ListAttempts(run=run.run, failed=failed, key=key, stderr=stderr)
         for host in run.hosts:
-            for row in _attempts(self._conversations, host, request):
+            for row in attempts_on(self._conversations, host, request):
                 yield host, row
 
 
-def _attempts(conversations: Conversations, host: str, request: m.ListAttempts) -> Iterator[m.AttemptRow]:
+def attempts_on(conversations: Conversations, host: str, request: m.ListAttempts) -> Iterator[m.AttemptRow]:
     """Go through the attempts of a run on a host; after a break, from behind the one that came last."""
     came = (0, -1)
 

@@ -254,4 +254,4 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def package_files() -> list[Path]:
     """All files that belong to the package."""
-    return [path for kind in ("*.py", "*.txt", "py.typed") for path in PACKAGE.rglob(kind)]
+    return [path for kind in ("*.py", "*.txt", "*.html", "py.typed") for path in PACKAGE.rglob(kind)]
