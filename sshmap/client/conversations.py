@@ -187,7 +187,7 @@ class Conversations:
         host = self._hosts[name]
         hello = Hello(
             host=name, ring=tuple(self.ring.members), peers=self._peers, workers=host.workers, idle_stop=host.idle_stop,
-            shuffle=self.inventory.shuffle, autostart=self._autostart and host.is_local and not ending, ending=ending,
+            scrub=host.scrub_seconds, shuffle=self.inventory.shuffle, autostart=self._autostart and host.is_local and not ending, ending=ending,
         )  # fmt: skip
         with self.gate(host):
             session = Session(dial(host, warm=warm, bulk=bulk), hello)

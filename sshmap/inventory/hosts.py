@@ -9,6 +9,7 @@ import msgspec
 
 from sshmap.errors import UsageError
 from sshmap.inventory.ranges import expand, fold
+from sshmap.limits import parse_duration
 from sshmap.placement import Ring
 
 
@@ -41,6 +42,13 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     connect: Literal["ssh", "local"] = "ssh"
     #: seconds without work after which the daemon stops; 0 means never
     idle_stop: float = 0.0
+    #: time in which the daemon reads each key once while nothing else is to be done, like ``30d``; never if empty
+    scrub: str = ""
+
+    @property
+    def scrub_seconds(self) -> float:
+        """The time to read each key once, 0 if that is not done."""
+        return parse_duration(self.scrub, "scrub") if self.scrub else 0.0
 
     @property
     def is_local(self) -> bool:

@@ -75,6 +75,8 @@ class Hello(Message, frozen=True, kw_only=True):
     peers: tuple[Peer, ...] = ()
     workers: int = 0
     idle_stop: float = 0.0
+    #: seconds in which the daemon reads each key once; 0 if it does not
+    scrub: float = 0.0
     shuffle: str = "auto"
     #: the host whose courier calls; empty when a client does
     caller: str = ""

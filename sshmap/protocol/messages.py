@@ -59,7 +59,9 @@ from sshmap.protocol.jobs import (
     Wanted,
 )
 from sshmap.protocol.keys import (
+    Aside,
     Buckets,
+    Damages,
     End,
     Get,
     Handed,
@@ -71,6 +73,7 @@ from sshmap.protocol.keys import (
     Ls,
     Passed,
     Put,
+    PutAside,
     PutResult,
     Remove,
     Removed,
@@ -78,6 +81,8 @@ from sshmap.protocol.keys import (
     Sync,
     Synced,
     Unsent,
+    Verified,
+    Verify,
     refused,
 )
 from sshmap.protocol.runs import (
@@ -102,6 +107,7 @@ __all__ = [
     "LOWEST",
     "VERSION",
     "AnyMessage",
+    "Aside",
     "AttemptList",
     "AttemptRow",
     "Buckets",
@@ -111,6 +117,7 @@ __all__ = [
     "CountOutputs",
     "Counted",
     "DaemonStopped",
+    "Damages",
     "Delivered",
     "Diagnose",
     "Diagnosis",
@@ -154,6 +161,7 @@ __all__ = [
     "Progress",
     "Prune",
     "Put",
+    "PutAside",
     "PutResult",
     "Reason",
     "Reasons",
@@ -180,6 +188,8 @@ __all__ = [
     "Synced",
     "Tick",
     "Unsent",
+    "Verified",
+    "Verify",
     "Wanted",
     "Welcome",
     "refused",
@@ -212,6 +222,10 @@ AnyMessage = (
     | Remove
     | Removed
     | Has
+    | Verify
+    | Damages
+    | PutAside
+    | Verified
     | CountOutputs
     | OutputCounts
     | Ship

@@ -50,6 +50,8 @@ ALTER TABLE attempts ADD COLUMN made INTEGER;
 ALTER TABLE attempts ADD COLUMN stderr BLOB;
 CREATE TABLE paces (run INTEGER NOT NULL, step INTEGER NOT NULL, tasks INTEGER NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;
 CREATE TABLE cancels (run TEXT PRIMARY KEY, force INTEGER NOT NULL, at REAL NOT NULL, hosts TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE damages (name TEXT PRIMARY KEY, inode INTEGER NOT NULL, ctime INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE rounds (began REAL NOT NULL, after TEXT NOT NULL, done INTEGER NOT NULL, total INTEGER NOT NULL, ended INTEGER NOT NULL);
 """,
 }
 
@@ -71,6 +73,11 @@ CREATE TABLE swaps (
     name TEXT NOT NULL, owner TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, mtime INTEGER NOT NULL,
     maker BLOB, inputs BLOB, inode INTEGER NOT NULL, members, PRIMARY KEY (name, owner)
 ) WITHOUT ROWID;
+-- keys that were found damaged, each with inode and ctime of its row: a row that was written since has others
+CREATE TABLE damages (name TEXT PRIMARY KEY, inode INTEGER NOT NULL, ctime INTEGER NOT NULL) WITHOUT ROWID;
+-- the slow round in which the daemon reads every key, at most one row: when it began, the last key that was read, how
+-- much was read and how much there was to read when it began
+CREATE TABLE rounds (began REAL NOT NULL, after TEXT NOT NULL, done INTEGER NOT NULL, total INTEGER NOT NULL, ended INTEGER NOT NULL);
 
 -- what is to be done; the same command is the same job
 CREATE TABLE jobs (

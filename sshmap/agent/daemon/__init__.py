@@ -2,5 +2,5 @@
 
 - `worker` claims tasks and turns them into keys: `attempt` runs one task, in a `task_directory` with the `shipped`
   files, while `watch` looks whether it has to be ended; `outputs` takes what its command made, `commits` makes that keys; `reasons` says why a command failed.
-- `courier` brings fan-out files to their hosts.
+- `courier` brings fan-out files to their hosts; beside it, `scrub` reads every key once in a while.
 """

@@ -7,7 +7,7 @@ A peer that does not answer is noted in the ledger, so that a client that follow
 files, and is tried again after a pause.
 
 Few peers are logged in to at once, of those that failed last time one: where all hosts are busy, more logins at once
-would make each take longer, until none is ready in time.
+would make each take longer, until none is ready in time. Its process also scrubs (see `scrub`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import threading
 import time
 
+from sshmap.agent.daemon.scrub import Scrubber
 from sshmap.agent.host.peers import open_peer
 from sshmap.agent.host.wake import Sleeper, wake
 from sshmap.agent.shuffle import AHEAD, AHEAD_SIZE, Outgoing, acknowledge, lose
@@ -54,6 +55,7 @@ class Courier:
         self._outbox, self._jobs = Outbox(self._store.ledger), Jobs(self._store.ledger)
         self._endings = Endings(self._store.ledger)
         self._sleeper = Sleeper(root, "courier")
+        self._scrubber = Scrubber(root)
         self._routes: dict[Peer, Route] = {}
         #: by peer: when its turn began last; and after a failure, when the next may begin and how long that pause is
         self._began: dict[str, float] = {}
@@ -68,6 +70,7 @@ class Courier:
         self._looked = time.monotonic()
         self._collect()
         cluster = self._present_cluster()
+        self._scrubber.tell(cluster.scrub)
         waiting = self._outbox.peers_waiting()
         if cluster.shuffle == "relay":
             for name in waiting:
@@ -134,9 +137,10 @@ class Courier:
                     self._later[peer] = (time.monotonic() + pause, pause)
 
     def close(self) -> None:
-        """End all routes and the ledger."""
+        """End all routes, the scrub and the ledger."""
         for route in self._routes.values():
             route.go_on(crowded=False, leave=True)
+        self._scrubber.close()
         self._sleeper.close()
         self._store.close()
 
