@@ -144,6 +144,16 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True):
     mtime: Time
 
 
+class Damage(msgspec.Struct, frozen=True, array_like=True):
+    """A key whose file does not have the content that it was stored with."""
+
+    name: str
+    #: what it was stored with
+    size: Size
+    #: whether there is no file, or something else in its place
+    missing: bool = False
+
+
 class Gap(msgspec.Struct, frozen=True, array_like=True):
     """What one fan-out has not brought below a directory, as far as one host knows."""
 

@@ -155,6 +155,19 @@ def remove(cluster: Cluster, place: Place) -> object:
     return cluster.rm(f"sm://{place.prefix}/", recursive=True)
 
 
+def without_files(cluster: Cluster, place: Place) -> None:
+    """Store keys and delete the files of some, one on each host."""
+    put_all(SMALL)(cluster, place)
+    for number, host in enumerate(cluster.inventory.hosts):
+        Path(host.root, "data", place.prefix, f"d{number}", f"00{number}_f{number}").unlink()
+
+
+def verify(cluster: Cluster, place: Place, *, quarantine: bool = False) -> object:
+    found = cluster.verify(f"sm://{place.prefix}/", quarantine=quarantine)
+    named = [one.key.removeprefix(f"sm://{place.prefix}/") for host in found.values() for one in host.damages]
+    return [(host.keys, host.size, host.damaged, host.missing) for host in found.values()], named
+
+
 def job(verb: str, command: str, **options: object) -> Callable[[Cluster, Place], object]:
     """Return a call that runs a job over the place's keys."""
 
@@ -240,6 +253,10 @@ VERBS = {
     "ls of many pages": Verb(lambda cluster, place: listed(cluster.ls("sm://many/", recursive=True), place)),
     "where": Verb(lambda cluster, place: listed(cluster.where("sm://given/"), place)),
     "rm": Verb(remove, prepare=put_all(INPUTS), look=keys_below, left=only(INPUTS), again=False),
+    "verify": Verb(verify, without_files),
+    "verify --quarantine": Verb(
+        lambda cluster, place: verify(cluster, place, quarantine=True), without_files, keys_below, again=False
+    ),
     "eval": Verb(evaluate),
     "exec": Verb(execute),
     "map": Verb(job("map", "tr 0-9 a-j"), put_all(JOB), outputs),

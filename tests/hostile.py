@@ -71,6 +71,7 @@ HONEST: Answers = {
     m.ListBuckets: [m.Served()],
     m.Get: [m.Served()],
     m.Remove: [m.Removed(count=1, size=1)],
+    m.Verify: [m.Served()],
     m.Open: [m.Opened(run="run", epoch=1)],
     m.CountOutputs: [m.OutputCounts(rows=()), m.Served()],
     m.Plan: [m.Planned(job="job", inputs=1, fresh=1, kept=0)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +17,12 @@ from sshmap.client.relay import carry_some
 from sshmap.client.results import JobFailed, TransferFailed
 from sshmap.errors import SshmapError
 from sshmap.inventory import Host, Inventory
-from sshmap.model import Bucket, Entry, Maker, Receipt, Verb
+from sshmap.model import Bucket, Damage, Entry, Maker, Receipt, Verb
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import DATA, HEADER, MESSAGE
 from sshmap.store.receipts import digest_maker
 from tests.conftest import files_below
-from tests.hostile import CONTENT, END, RECEIPT, Answers, Endless, Said, status
+from tests.hostile import CONTENT, END, RECEIPT, Answers, Endless, Made, Said, status
 
 ITEM, BAD = m.Item(name="b/000_k", size=len(CONTENT)), m.Item(name="/etc/000_k", size=0)
 UNSENT = m.Unsent(problem=m.Problem(kind="HostLost", message="x"))
@@ -190,6 +191,27 @@ def count(cluster: Cluster, _: Path) -> object:
     raise failures["h0"]
 
 
+def verify(cluster: Cluster, _: Path) -> object:
+    return cluster.verify("sm://b/")
+
+
+def put_aside(cluster: Cluster, _: Path) -> object:
+    return cluster.verify("sm://b/", quarantine=True)
+
+
+def damages(*names: str) -> m.Damages:
+    return m.Damages(rows=tuple(Damage(name, 1) for name in names))
+
+
+def verified(name: str, keys: int = 1, **fields: object) -> m.Verified:
+    return m.Verified(name=name, keys=keys, **fields)  # type: ignore[arg-type]
+
+
+def aside(name: str, path: str = "quarantine/b/000_k.0") -> list[Said]:
+    """Return what is said of a damaged key, and of what was put aside."""
+    return [damages("b/000_k"), verified("b/000_k", aside=(m.Aside(name, path),)), m.Served(count=1)]
+
+
 def map_(cluster: Cluster, _: Path) -> object:
     return cluster.map("sm://b/", "sm://out/", "cat")
 
@@ -292,6 +314,24 @@ LIES: dict[str, tuple[Call, Answers]] = {
     "sync out, passed over": (sync_out, {m.Ls: KNOWN, m.Get: [m.Passed(name="b/000_k"), m.Served()]}),
     "sync out, a listing of what was not asked for": (sync_out, {m.Ls: [page("other/000_k"), m.Listed(generation="g")]}),
     "cat of a directory, another key": (cat_all, {m.Ls: KNOWN, m.Get: [*item("b/000_l"), m.Served()]}),
+    **{f"verify, damage of {name[:20]!a}": (verify, {m.Verify: [damages(name), m.Served()]}) for name in [*BAD_NAMES, ELSEWHERE]},
+    **{f"verify, read {name[:20]!a}": (verify, {m.Verify: [verified(name), m.Served(count=1)]}) for name in [*BAD_NAMES, ELSEWHERE]},
+    "verify, damage out of order": (verify, {m.Verify: [damages("b/000_l", "b/000_k")]}),
+    "verify, damage twice": (verify, {m.Verify: [damages("b/000_k", "b/000_k")]}),
+    "verify, damage of what was read": (verify, {m.Verify: [verified("b/000_l"), damages("b/000_k")]}),
+    "verify, read what lies before the damage": (verify, {m.Verify: [damages("b/000_l"), verified("b/000_k")]}),
+    "verify, the same damage for ever": (verify, {m.Verify: Endless(damages("b/000_k"))}),
+    "verify, damage without rows": (verify, {m.Verify: Endless(m.Damages(rows=()))}),
+    "verify, damage without an end": (verify, {m.Verify: Made(lambda: (damages(f"b/000_{number:09}") for number in itertools.count()))}),
+    "verify, the same as read for ever": (verify, {m.Verify: Endless(verified("b/000_k"))}),
+    "verify, nothing is read": (verify, {m.Verify: Endless(m.Verified(name=""))}),
+    "verify, more keys than there can be": (verify, {m.Verify: [verified("b/000_k", 2**48), verified("b/000_l", 1)]}),
+    "verify, more bytes than there can be": (verify, {m.Verify: [verified("b/000_k", size=2**62), verified("b/000_l", size=1)]}),
+    "verify, another count at the end": (verify, {m.Verify: [verified("b/000_k"), m.Served(count=2)]}),
+    "verify, put aside without being asked": (verify, {m.Verify: aside("b/000_k")}),
+    "verify, put aside what is whole": (put_aside, {m.Verify: aside("b/000_a")}),
+    "verify, put aside elsewhere": (put_aside, {m.Verify: aside("b/000_k", "data/b/000_k")}),
+    "verify, put aside where it leads out": (put_aside, {m.Verify: aside("b/000_k", "quarantine/../../x")}),
     "buckets, out of order": (buckets, {m.ListBuckets: [m.Buckets(rows=(bucket("b"), bucket("a"))), m.Served()]}),
     "buckets, one twice": (buckets, {m.ListBuckets: [m.Buckets(rows=(bucket("b"),)), m.Buckets(rows=(bucket("b"),)), m.Served()]}),
     "buckets, a name that leads out": (buckets, {m.ListBuckets: [m.Buckets(rows=(bucket(".."),)), m.Served()]}),
@@ -355,7 +395,7 @@ LIES: dict[str, tuple[Call, Answers]] = {
         for call, request in (
             (ls, m.Ls), (get_tree, m.Get), (get, m.Get), (get_file, m.Get), (cat, m.Get), (put, m.Sync), (rm, m.Remove), (eval_, m.Eval),
             (execute, m.Exec), (health, m.GetStatus), (jobs, m.Jobs), (buckets, m.ListBuckets), (count, m.Remove), (map_, m.Open), (map_, m.Plan),
-            (map_, m.Start), (fanout, m.CountOutputs),
+            (map_, m.Start), (fanout, m.CountOutputs), (verify, m.Verify),
             (ls_level, m.Ls), (where, m.Ls), (put_tree, m.Sync), (put_tree, m.Put), (rm_tree, m.Remove), (up, m.StartDaemon), (down, m.StopDaemon),
             (doctor, m.GetStatus), (doctor, m.Diagnose), (relay_from, m.Relay), (relay_from, m.Delivered), (relay_to, m.Sync), (merge, m.Open),
             (map_and_prune, m.Plan), (merge, m.Plan), (merge, m.Start), (map_with_file, m.Ship), (fanout, m.Start),

@@ -1,19 +1,24 @@
-"""cat, ls, rm, where: keys shown, listed and deleted."""
+"""cat, ls, rm, verify, where: keys shown, listed, deleted and read against their digests."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated
 
+import msgspec
 import typer
 
 from sshmap.cli.app import app, ask_before_deleting, settings
 from sshmap.cli.completion import offer_keys
-from sshmap.cli.escaping import escape
+from sshmap.cli.escaping import clean, escape
 from sshmap.cli.printers import NullPrinter, human_size
-from sshmap.client.results import Removal, RemovalFailed
-from sshmap.errors import NothingMatched, UsageError
-from sshmap.model import parse_prefix, show
+from sshmap.cli.progress import counting
+from sshmap.client.results import Removal, RemovalFailed, raise_failures
+from sshmap.client.verifying import Verification, errors_of
+from sshmap.errors import HostsFailed, NothingMatched, SshmapError, UsageError
+from sshmap.limits import parse_size
+from sshmap.model import parse_prefix, show, typed
 
 Json = Annotated[bool, typer.Option("--json", envvar="SSHMAP_JSON", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", envvar="SSHMAP_YES", help="Do not ask.")]
@@ -103,3 +108,76 @@ def rm(
 
 def _deleted(result: Removal) -> str:
     return f"deleted {result.keys} keys, {human_size(result.size)}"
+
+
+@app.command()
+def verify(
+    prefix: Annotated[
+        str, typer.Argument(autocompletion=offer_keys, help="What the keys start with; all when left away.")
+    ] = "sm://",
+    limit_rate: Annotated[
+        str,
+        typer.Option(
+            "--limit-rate", envvar="SSHMAP_LIMIT_RATE", metavar="SIZE", help="Most bytes a second on each host, as 50M."
+        ),
+    ] = "",
+    quarantine: Annotated[
+        bool,
+        typer.Option(
+            "--quarantine",
+            envvar="SSHMAP_QUARANTINE",
+            help="Put aside what is damaged: its file is moved to quarantine/ below the host's root, and it is no key any more.",
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Read keys from the disks against their digests, and name what is damaged; exit code 5 if anything is."""
+    rate = parse_size(limit_rate, "--limit-rate") if limit_rate else 0
+    failures: dict[str, SshmapError] = {}
+    with (
+        settings.cluster() as cluster,
+        counting("verify", settings.manner, measure=lambda: _measured(cluster.count(prefix))) as step,
+    ):
+        roots = {host.name: host.root for host in cluster.inventory.hosts}
+        try:
+            found = cluster.verify(prefix, rate=rate, quarantine=quarantine, report=step)
+        except HostsFailed as exc:
+            found, failures = (
+                {name: one for name, one in exc.results.items() if isinstance(one, Verification)},
+                exc.failures,
+            )
+    _say_damages(found, roots, quarantine=quarantine)
+    settings.printer(json=json).table([_verified_row(name, one, exact=json) for name, one in found.items()])
+    again = "the same cp or job makes these keys again"
+    hint = again if quarantine else f"{typed('sshmap', 'verify', '--quarantine', prefix)} puts them aside; then {again}"
+    raise_failures(errors_of(found, failures, hint), {})
+    if parse_prefix(prefix) and not any(one.keys for one in found.values()):
+        raise NothingMatched(f"no key starts with {prefix}")
+
+
+def _measured(there: Removal) -> tuple[int, int]:
+    return there.keys, there.size
+
+
+def _verified_row(name: str, found: Verification, *, exact: bool) -> dict[str, object]:
+    row: dict[str, object] = {
+        "host": name,
+        "keys": found.keys,
+        "bytes": found.size if exact else human_size(found.size),
+    }
+    row |= {"damaged": found.damaged, "missing": found.missing}
+    return row | {"damages": [msgspec.structs.asdict(one) for one in found.damages]} if exact else row
+
+
+def _say_damages(found: Mapping[str, Verification], roots: Mapping[str, str], *, quarantine: bool) -> None:
+    """Name each damaged key, and say where it was put."""
+    for host, verification in found.items():
+        for one in verification.damages:
+            where = ""
+            if one.put_aside:
+                where = f", put aside: {roots[host]}/{one.path}" if one.path else ", and it is no key any more"
+            elif quarantine:
+                where = f"; it was changed or deleted meanwhile, or it lies below {roots[host]}/quarantine"
+            sys.stderr.write(clean(f"error: {host}: {one.key}: {one.problem}{where}") + "\n")
+        if more := verification.damaged + verification.missing - len(verification.damages):
+            sys.stderr.write(clean(f"error: {host}: and {more} more damaged keys") + "\n")

@@ -6,8 +6,10 @@ what the calls return.
 
 - Keys: `keys`, the part of the front that is about them. `sources` (what is copied in), `lanes` and `upload`; `download`
   (trees) and `fetching` (one key), by `receiving` contents into a `destination`; `syncing` (trees both ways) and
-  `choosing` (what of a tree takes part); `listing`; `reading` (contents to a stream); `removal`.
-- Commands: `jobs`, with `described` (a job as it is asked for), `attachments` (the files shipped with one), `job_answers` (what hosts answer about one),
+  `choosing` (what of a tree takes part); `listing`; `reading` (contents to a stream); `removal`;
+  `verifying` (all hosts read their keys).
+- Commands: `jobs`, with `described` (a job as it is asked for), `attachments` (the files shipped with one), `job_answers`
+  (what hosts answer about one),
   `relay` (fan-out files that go through the client) and `sweeping` (outputs that it leaves behind); `following` a run on
   all hosts; `runs`, the part of the front that is about runs submitted before; `report`, a page about some of them
   (`report_page`, `report.html`), of `figures` that are added up from their attempts, and their `rates` over time; `commands`, those

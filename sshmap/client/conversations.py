@@ -187,8 +187,8 @@ class Conversations:
         host = self._hosts[name]
         hello = Hello(
             host=name, ring=tuple(self.ring.members), peers=self._peers, workers=host.workers, idle_stop=host.idle_stop,
-            reserve=host.reserve_bytes,
-            shuffle=self.inventory.shuffle, autostart=self._autostart and host.is_local and not ending, ending=ending,
+            reserve=host.reserve_bytes, scrub=host.scrub_seconds, shuffle=self.inventory.shuffle,
+            autostart=self._autostart and host.is_local and not ending, ending=ending,
         )  # fmt: skip
         with self.gate(host):
             session = Session(dial(host, warm=warm, bulk=bulk), hello)

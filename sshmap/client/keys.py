@@ -14,9 +14,10 @@ from sshmap.client import fetching, removal, sources
 from sshmap.client.conversations import Conversations
 from sshmap.client.listing import Folder, ListingCache, Placed, list_buckets, list_keys
 from sshmap.client.reading import write_contents
-from sshmap.client.results import Removal, RemovalFailed, Transfer
+from sshmap.client.results import Counted, Removal, RemovalFailed, Transfer, silent
 from sshmap.client.syncing import Copier, CopyOptions, SyncOptions, check_directory
 from sshmap.client.upload import upload
+from sshmap.client.verifying import Verification, verify_keys
 from sshmap.errors import NothingMatched, UsageError
 from sshmap.model import Bucket, KeyName, check_name, is_remote, parse_directory, parse_name, parse_prefix
 from sshmap.protocol import messages as m
@@ -247,6 +248,25 @@ class KeyCalls:
         """Return number and bytes of the keys below a directory, on the hosts that answer."""
         counted = removal.added_up(*removal.count_keys(self._conversations, parse_directory(directory)))
         return counted.keys, counted.size
+
+    def verify(
+        self, prefix: str = "sm://", *, rate: int = 0, quarantine: bool = False, report: Counted = silent
+    ) -> dict[str, Verification]:
+        """Read all keys that start with a prefix against their digests, whatever their seals say; return what each host has found.
+
+        Args:
+            prefix: ``sm://…``; a bare bucket means that bucket.
+            rate: most bytes a second that each host reads; 0 if that is not limited.
+            quarantine: put aside what is damaged: its file is moved below the host's root, and it is no key any more.
+            report: called with keys and bytes as they are read.
+
+        Raises:
+            HostsFailed: hosts failed; its ``results`` are those of all hosts, as far as they came.
+        """
+        name = parse_prefix(str(prefix))
+        if rate < 0:
+            raise UsageError(f"rate {rate}: not a number of bytes")
+        return verify_keys(self._conversations, name, rate, quarantine=quarantine, report=report)
 
     def where(self, prefix: str) -> Iterator[Placed]:
         """Go through the keys that start with a prefix with the hosts they lie on.

@@ -9,7 +9,7 @@ import msgspec
 
 from sshmap.errors import UsageError
 from sshmap.inventory.ranges import expand, fold
-from sshmap.limits import parse_size
+from sshmap.limits import parse_duration, parse_size
 from sshmap.placement import Ring
 
 
@@ -44,11 +44,18 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     idle_stop: float = 0.0
     #: what has to stay free on its disk for tasks to begin, like ``10G``; 2 GiB or 5 % of the disk if empty
     reserve: str = ""
+    #: time in which the daemon reads each key once while nothing else is to be done, like ``30d``; never if empty
+    scrub: str = ""
 
     @property
     def reserve_bytes(self) -> int:
         """What has to stay free on its disk; 0 if the host is to choose."""
         return parse_size(self.reserve, "reserve") if self.reserve else 0
+
+    @property
+    def scrub_seconds(self) -> float:
+        """The time to read each key once, 0 if that is not done."""
+        return parse_duration(self.scrub, "scrub") if self.scrub else 0.0
 
     @property
     def is_local(self) -> bool:

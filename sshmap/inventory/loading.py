@@ -16,6 +16,8 @@ from sshmap.limits import parse_size
 
 DEFAULT_ROOT = "~/.sshmap"
 LOCAL_IDLE_STOP = 900.0
+#: seconds
+_LONGEST_SCRUB = 10 * 366 * 86400.0
 #: What may stand in names, users and addresses: nothing a shell or ssh would read as more.
 _SAFE = re.compile(r"[A-Za-z0-9_.:@%+][A-Za-z0-9_.:@%+\-]*")
 #: What may stand in the path of a root or a Python, which come into shell lines, forced commands and options of ssh.
@@ -152,7 +154,7 @@ def _problem(host: Host) -> str:
         return f"workers: {host.workers} is out of range 0 to 1024"
     if not 0 <= host.idle_stop < float("inf"):
         return f"idle_stop: {host.idle_stop:g} is not a number of seconds"
-    return _size_problem("reserve", host.reserve) or _path_problem(host)
+    return _size_problem("reserve", host.reserve) or _scrub_problem(host) or _path_problem(host)
 
 
 def _size_problem(field: str, text: str) -> str:
@@ -161,6 +163,14 @@ def _size_problem(field: str, text: str) -> str:
     except UsageError as exc:
         return f"{field}: {text!r} is not a number of bytes; {exc.hint}"
     return ""
+
+
+def _scrub_problem(host: Host) -> str:
+    try:
+        seconds = host.scrub_seconds
+    except UsageError:
+        return f"scrub: {host.scrub!r} is not a time like 30d or 12h"
+    return "" if seconds < _LONGEST_SCRUB else f"scrub: {host.scrub!r} is longer than ten years"
 
 
 def _gateway_problem(gateway: str) -> str:

@@ -35,6 +35,8 @@ which is spoken from then on.
     Remove{prefix, exact, counting, names}     Removed{count, size, copied, copied_size}
     Has{name}                                  Served{count}
     RunOver{run, done, failed, cancelled}      Served{count}
+    Verify{prefix, after, rate, quarantine}, PutAside{}*
+                                               (Damages{rows}; Verified{name, keys, size, reading, aside})* Served{count}
     Ship{file}                                 Wanted{wanted}; if so: data*, End{size, digest} → Synced{}
     Open{job, run}                             Opened{run, epoch, number, highest}
     CountOutputs{outdir}                       OutputCounts{rows}* Served{count}
@@ -71,6 +73,10 @@ which is spoken from then on.
 
 No message grows with the data: what may be long is sent as several messages. `sshmap.agent.shuffle` draws the order
 of a job's requests, and says what happens when a session breaks between them.
+
+With ``quarantine``, the client answers each ``Damages`` by ``PutAside``, and only then these keys are put aside, of which the
+``Verified`` that follows tells: wherever a conversation breaks, the client knows of all that was put aside, and goes on behind
+the last ``Verified``.
 
 The agent sends ``Tick{}`` whenever it was silent for 3 seconds, so silence of 12 seconds
 means that it is lost. A request that fails as a whole is answered by

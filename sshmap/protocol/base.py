@@ -77,6 +77,8 @@ class Hello(Message, frozen=True, kw_only=True):
     idle_stop: float = 0.0
     #: bytes that have to stay free on the disk; 0 for the usual reserve
     reserve: Size = 0
+    #: seconds in which the daemon reads each key once; 0 if it does not
+    scrub: float = 0.0
     shuffle: str = "auto"
     #: the host whose courier calls; empty when a client does
     caller: str = ""

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from sshmap.errors import SshmapError
-from sshmap.model import Bucket, Count, Entry, Receipt, Size
+from sshmap.model import Bucket, Count, Damage, Entry, Receipt, Size
 from sshmap.protocol.base import Message, Problem
 
 #: most rows that are accepted in one message, several times what is sent: decoded, a row is many times larger than on the wire
@@ -165,3 +165,47 @@ class Has(Message, frozen=True, kw_only=True):
     """Asks whether a key is there."""
 
     name: str
+
+
+class Verify(Message, frozen=True, kw_only=True):
+    """Has keys read against their digests, whatever their seals say."""
+
+    prefix: str
+    #: skip all up to and with this name, when going on after a lost connection
+    after: str = ""
+    #: most bytes a second that are read; 0 if that is not limited
+    rate: Size = 0
+    #: put aside what is damaged
+    quarantine: bool = False
+
+
+class Damages(Message, frozen=True, kw_only=True):
+    """Damaged keys, sorted by name; nothing was done about them yet."""
+
+    rows: Annotated[tuple[Damage, ...], PAGE]
+
+
+class PutAside(Message, frozen=True, kw_only=True):
+    """The client's answer to Damages where it has asked for a quarantine: it knows of them, so they may be put aside."""
+
+
+class Aside(msgspec.Struct, frozen=True, array_like=True):
+    """A damaged key that is none any more."""
+
+    name: str
+    #: where its file lies now, below the root; empty if it was missing
+    path: str = ""
+
+
+class Verified(Message, frozen=True, kw_only=True):
+    """What was read since the last such message."""
+
+    #: last key that was read, before which nothing is left to read
+    name: str
+    keys: Count = 0
+    #: bytes
+    size: Size = 0
+    #: bytes that were read of the key after that one
+    reading: Size = 0
+    #: what was put aside, of the damaged keys that were sent since the last such message
+    aside: Annotated[tuple[Aside, ...], PAGE] = ()

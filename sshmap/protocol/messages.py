@@ -59,7 +59,9 @@ from sshmap.protocol.jobs import (
     Wanted,
 )
 from sshmap.protocol.keys import (
+    Aside,
     Buckets,
+    Damages,
     End,
     Get,
     Handed,
@@ -71,6 +73,7 @@ from sshmap.protocol.keys import (
     Ls,
     Passed,
     Put,
+    PutAside,
     PutResult,
     Remove,
     Removed,
@@ -78,6 +81,8 @@ from sshmap.protocol.keys import (
     Sync,
     Synced,
     Unsent,
+    Verified,
+    Verify,
     refused,
 )
 from sshmap.protocol.runs import (
@@ -108,6 +113,7 @@ __all__ = [
     "LOWEST",
     "VERSION",
     "AnyMessage",
+    "Aside",
     "AttemptList",
     "AttemptRow",
     "Buckets",
@@ -117,6 +123,7 @@ __all__ = [
     "CountOutputs",
     "Counted",
     "DaemonStopped",
+    "Damages",
     "Delivered",
     "Diagnose",
     "Diagnosis",
@@ -163,6 +170,7 @@ __all__ = [
     "Progress",
     "Prune",
     "Put",
+    "PutAside",
     "PutResult",
     "Reason",
     "Reasons",
@@ -192,6 +200,8 @@ __all__ = [
     "TaskNow",
     "Tick",
     "Unsent",
+    "Verified",
+    "Verify",
     "Wanted",
     "Welcome",
     "refused",
@@ -224,6 +234,10 @@ AnyMessage = (
     | Remove
     | Removed
     | Has
+    | Verify
+    | Damages
+    | PutAside
+    | Verified
     | CountOutputs
     | OutputCounts
     | Ship

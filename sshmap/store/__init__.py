@@ -6,7 +6,8 @@ cancelled or halted), `notices` (of runs that are over), `forgetting` (old runs)
 `history` (what is kept of attempts) hold the statements on it.
 `digest` digests content, `receipts` says what is digested for receipts, job ids and inputs. `files` opens
 and moves the key files, `writing` writes and copies content, `seal` tells without reading whether a file was
-changed, `contents` compares files with their rows. `commit` changes files and rows together in one
+changed, `contents` compares files with their rows, `integrity` reads all of
+them, `damages` holds what was found by that. `commit` changes files and rows together in one
 transaction, `swaps` notes which file is to replace which, as a move is no part of a transaction. `locks`
 says which processes are alive, `memory` and `space` how much is available, `kept_failures` holds the directories of failed
 tasks, `wholeness` what fan-outs have not brought below a directory.

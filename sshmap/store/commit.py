@@ -229,6 +229,34 @@ class Store:
             self._tidy()
         return total
 
+    def put_aside(self, row: Row, seal: Seal | None) -> str | None:
+        """Delete a damaged key and move its file to the quarantine, in one transaction; works on a full disk.
+
+        If the process dies between the two, the key is left without its file, which is found as damage again.
+
+        Args:
+            row: the key, as it was found damaged.
+            seal: its file's at that time, None if that was missing.
+
+        Returns:
+            The file's path below the root, empty if it was missing; None if nothing was done, as key or file are others now.
+        """
+        where: str | None = None
+
+        def move() -> None:
+            nonlocal where
+            with self.ledger.change():
+                self.swaps.settle(row.name)
+                if self.keys.get(row.name) == row and self.files.seal(row.name) == seal:
+                    where = self.files.put_aside(row.name)
+                    self.keys.discard(row.name, exact=True)
+                    self.ledger.bump()
+
+        self.insist(move)
+        if where is not None:
+            self._tidy()
+        return where
+
     def _discard(self, prefix: str) -> None:
         with self.ledger.change():
             self.keys.discard(prefix)

@@ -19,12 +19,14 @@ from collections.abc import Callable
 
 from sshmap.errors import DigestMismatch, KeyExists, NoSpace, SshmapError
 from sshmap.model import show, typed
-from sshmap.store.layout import Root, remove_tree
+from sshmap.store.layout import Root, host_error, remove_tree
 from sshmap.store.seal import Seal
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 64
 _TRIES = 100
+#: bytes of a file's name
+_LONGEST = 255
 
 
 class KeyFiles:
@@ -149,6 +151,49 @@ class KeyFiles:
                 raise mapped_error(exc, name) from exc
         self._prune(folder)
 
+    def put_aside(self, name: str) -> str:
+        """Move what lies at a key's place to the quarantine, as it is; the caller holds the ledger's write lock.
+
+        Returns:
+            Its path below the root, empty if nothing lies there.
+
+        Raises:
+            SshmapError: it cannot be moved.
+        """
+        folder, base = _split(name)
+        aside = f"{base.encode()[: _LONGEST - len(_unique())].decode(errors='ignore')}{_unique()}"
+        # directories that are open may have been removed by another process
+        self._forget(folder)
+        try:
+            source = self._folder(folder)
+            os.stat(base, dir_fd=source, follow_symlinks=False)
+        except OSError:
+            return ""
+        try:
+            target = self._quarantine(folder)
+            try:
+                os.rename(base, aside, src_dir_fd=source, dst_dir_fd=target)
+            finally:
+                os.close(target)
+        except OSError as exc:
+            raise host_error(OSError(exc.errno, exc.strerror), self._root.quarantine) from exc
+        self._prune(folder)
+        return f"{self._root.quarantine.name}/{folder}/{aside}"
+
+    def _quarantine(self, folder: str) -> int:
+        """Open a directory of the quarantine, which is made if it is not there, without following a link."""
+        parts = (self._root.quarantine.name, *folder.split("/"))
+        fd = os.open(self._root.path, _DIRECTORY)
+        for part in parts:
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o700, dir_fd=fd)
+                below = os.open(part, _DIRECTORY, dir_fd=fd)
+            finally:
+                os.close(fd)
+            fd = below
+        return fd
+
     def _prune(self, folder: str) -> None:
         while folder:
             self._forget(folder)
@@ -222,6 +267,11 @@ def _collision(name: str) -> KeyExists:
 def _split(name: str) -> tuple[str, str]:
     folder, _, base = name.rpartition("/")
     return folder, base
+
+
+def _unique() -> str:
+    """Return the end of a file's name that no other has."""
+    return f".{os.urandom(8).hex()}"
 
 
 def _damaged(name: str) -> str:

@@ -35,6 +35,8 @@ class ClusterFile(msgspec.Struct, frozen=True, kw_only=True):
     idle_stop: float = 0.0
     #: bytes that have to stay free on the disk; 0 for the usual reserve
     reserve: int = 0
+    #: seconds in which the daemon reads each key once; 0 if it does not
+    scrub: float = 0.0
     shuffle: str = "auto"
 
 
@@ -54,6 +56,8 @@ class Root:
         self.locks = self.path / "locks"
         self.wake = self.path / "wake"
         self.logs = self.path / "logs"
+        #: damaged files that were put aside; made when it is needed
+        self.quarantine = self.path / "quarantine"
         self.ssh = self.path / "ssh"
         self.runtime = self.path / "runtime"
         self.ledger = self.path / "ledger.db"

@@ -78,6 +78,8 @@ CREATE TRIGGER task_moves AFTER UPDATE OF state, epoch, size ON tasks BEGIN
         WHERE new.epoch > 0 AND seq = new.run AND queued IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM tallies WHERE run = new.run AND epoch = 0 AND tasks > 0);
 END;
+CREATE TABLE damages (name TEXT PRIMARY KEY, inode INTEGER NOT NULL, ctime INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE rounds (began REAL NOT NULL, after TEXT NOT NULL, done INTEGER NOT NULL, total INTEGER NOT NULL, ended INTEGER NOT NULL);
 """,
 }
 
@@ -99,6 +101,11 @@ CREATE TABLE swaps (
     name TEXT NOT NULL, owner TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, mtime INTEGER NOT NULL,
     maker BLOB, inputs BLOB, inode INTEGER NOT NULL, members, PRIMARY KEY (name, owner)
 ) WITHOUT ROWID;
+-- keys that were found damaged, each with inode and ctime of its row: a row that was written since has others
+CREATE TABLE damages (name TEXT PRIMARY KEY, inode INTEGER NOT NULL, ctime INTEGER NOT NULL) WITHOUT ROWID;
+-- the slow round in which the daemon reads every key, at most one row: when it began, the last key that was read, how
+-- much was read and how much there was to read when it began
+CREATE TABLE rounds (began REAL NOT NULL, after TEXT NOT NULL, done INTEGER NOT NULL, total INTEGER NOT NULL, ended INTEGER NOT NULL);
 
 -- what is to be done; the same command is the same job
 CREATE TABLE jobs (

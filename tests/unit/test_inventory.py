@@ -40,6 +40,10 @@ MISTAKES = [
     ('[[hosts]]\nname = "h1"\nworkers = -1', ["[[hosts]] 1 (h1)", "workers"]),
     ('[[hosts]]\nname = "h1"\nidle_stop = -1', ["[[hosts]] 1 (h1)", "idle_stop"]),
     ('[[hosts]]\nname = "h1"\nidle_stop = nan', ["[[hosts]] 1 (h1)", "idle_stop"]),
+    ('[[hosts]]\nname = "h1"\nscrub = "often"', ["[[hosts]] 1 (h1)", "scrub", "'often'"]),
+    ('[[hosts]]\nname = "h1"\nscrub = "0d"', ["[[hosts]] 1 (h1)", "scrub", "'0d'"]),
+    ('[[hosts]]\nname = "h1"\nscrub = "9999d"', ["[[hosts]] 1 (h1)", "scrub", "ten years"]),
+    ('[[hosts]]\nname = "h1"\nscrub = 30', ["[[hosts]] 1 (h1)", "scrub", "str"]),
     ('[[hosts]]\nname = "h1"\naddress = "-oProxyCommand=x"', ["[[hosts]] 1 (h1)", "address", "-oProxyCommand=x"]),
     ('[[hosts]]\nname = "h1"\naddress = "a;b"', ["[[hosts]] 1 (h1)", "address", "a;b"]),
     ('[[hosts]]\nname = "h1"\nuser = "a;b"', ["[[hosts]] 1 (h1)", "user", "a;b"]),
@@ -217,6 +221,11 @@ def test_local_host_stops_itself_when_long_idle() -> None:
     assert host.is_local
     assert host.idle_stop > 0
     assert Path(host.root) == Path.home() / "r"
+
+
+def test_scrub_is_a_time_and_off_unless_said_otherwise() -> None:
+    text = '[defaults]\nscrub = "30d"\n[[hosts]]\nname = "h1"\n[[hosts]]\nname = "h2"\nscrub = ""'
+    assert [host.scrub_seconds for host in loaded(text).hosts] == [30 * 86400, 0]
 
 
 def test_inventory_in_the_directory_is_found() -> None:

@@ -7,7 +7,7 @@ A peer that does not answer is noted in the ledger, so that a client that follow
 files, and is tried again after a pause.
 
 Few peers are logged in to at once, of those that failed last time one: where all hosts are busy, more logins at once
-would make each take longer, until none is ready in time.
+would make each take longer, until none is ready in time. Its process also scrubs (see `scrub`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import threading
 import time
 
 from sshmap.agent.daemon.announcing import Announcing
+from sshmap.agent.daemon.scrub import Scrubber
 from sshmap.agent.host.peers import open_peer
 from sshmap.agent.host.wake import Sleeper, wake
 from sshmap.agent.shuffle import AHEAD, AHEAD_SIZE, Outgoing, acknowledge, lose
@@ -57,6 +58,7 @@ class Courier:
         self._announcing = Announcing(root, self._store)
         self._endings, self._forgetting = Endings(self._store.ledger), Forgetting(self._store)
         self._sleeper = Sleeper(root, "courier")
+        self._scrubber = Scrubber(root)
         self._routes: dict[Peer, Route] = {}
         #: by peer: when its turn began last; and after a failure, when the next may begin and how long that pause is
         self._began: dict[str, float] = {}
@@ -72,6 +74,7 @@ class Courier:
         self._collect()
         cluster = self._present_cluster()
         later = self._announcing.look(cluster)
+        self._scrubber.tell(cluster.scrub)
         waiting = self._outbox.peers_waiting()
         if cluster.shuffle == "relay":
             for name in waiting:
@@ -138,9 +141,10 @@ class Courier:
                     self._later[peer] = (time.monotonic() + pause, pause)
 
     def close(self) -> None:
-        """End all routes and the ledger."""
+        """End all routes, the scrub and the ledger."""
         for route in self._routes.values():
             route.go_on(crowded=False, leave=True)
+        self._scrubber.close()
         self._sleeper.close()
         self._store.close()
 

@@ -9,9 +9,11 @@ import sys
 from sshmap.agent.host import lifecycle
 from sshmap.agent.host.handoff import runtime_id
 from sshmap.agent.host.peers import peers_digest, public_key
+from sshmap.model import show, typed
 from sshmap.protocol.messages import Status
 from sshmap.store import locks
 from sshmap.store.commit import Store
+from sshmap.store.damages import Damages
 from sshmap.store.jobs import Jobs
 from sshmap.store.layout import Root, remove_tree
 from sshmap.version import __version__
@@ -29,12 +31,21 @@ def status(store: Store) -> Status:
     active = Jobs(store.ledger).active()
     pid = lifecycle.pid_of(root)
     findings = [f"only {free >> 20} MiB free below {root.path}"] if free < _LOW else []
+    findings += _damaged(Damages(store.ledger))
     return Status(
         host=cluster.host, keys=there.keys, size=there.size, free=free, cores=os.cpu_count() or 1, workers=cluster.workers or os.cpu_count() or 1,
         daemon=bool(pid), pid=pid, queued=active.get("queued", 0), running=active.get("running", 0) + active.get("sending", 0),
         version=__version__, runtime=runtime_id(), platform=_platform(), public_key=public_key(root), peers_digest=peers_digest(root),
         root_id=cluster.root_id, findings=tuple(findings),
     )  # fmt: skip
+
+
+def _damaged(damages: Damages) -> list[str]:
+    """Say how many keys were found damaged."""
+    if not (count := damages.count()):
+        return []
+    first = show(damages.first())
+    return [f"{count} damaged keys, first {first}: {typed('sshmap', 'verify', first)} shows what it is now"]
 
 
 def _platform() -> tuple[str, str, str]:

@@ -102,7 +102,7 @@ def _update_cluster(store: Store, cluster: ClusterFile | None, hello: m.Hello, r
         # the ledger's id, so that a lost cluster.json is written with the same id, by which our lines in authorized_keys are known
         root_id=cluster.root_id if cluster else store.ledger.id, host=hello.host, ring=tuple(ring.members), fingerprint=ring.fingerprint,
         peers=hello.peers or (cluster.peers if cluster else ()), workers=hello.workers, idle_stop=hello.idle_stop,
-        reserve=hello.reserve, shuffle=hello.shuffle,
+        reserve=hello.reserve, scrub=hello.scrub, shuffle=hello.shuffle,
     )  # fmt: skip
     if wanted != cluster:
         root.write_cluster(wanted)

@@ -1,6 +1,6 @@
 """One session: the opening exchange, then reading requests and passing each to what answers it. Lists all requests.
 
-What a request does is in the module of its noun (`receiving`, `sending`, `listing`, `jobs`, `adhoc`).
+What a request does is in the module of its noun (`receiving`, `sending`, `listing`, `verifying`, `jobs`, `adhoc`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from sshmap.agent.session.listing import Listings, send_buckets
 from sshmap.agent.session.receiving import Receiver
 from sshmap.agent.session.runs import RUN_REQUESTS, ServedRuns
 from sshmap.agent.session.sending import send_keys
+from sshmap.agent.session.verifying import serve_verify
 from sshmap.errors import HostLost, HostNotReady, ProtocolError, Refused, SshmapError
 from sshmap.placement import Ring
 from sshmap.protocol import messages as m
@@ -309,6 +310,10 @@ class ServedSession:
         wake(self._root, "courier")
         self.writer.message(m.Served())
 
+    def verify(self, request: m.Verify) -> None:
+        """Read keys against their digests."""
+        serve_verify(self.store, request, self.reader, self.writer)
+
     def ping(self, _: m.Ping) -> None:
         """Give a sign of life."""
         self.writer.message(m.Served())
@@ -328,6 +333,6 @@ _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship, m.Eval: ServedSession.eval,
     m.Exec: ServedSession.exec, m.Shell: ServedSession.shell, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose,
     m.CountLineage: ServedSession.count_lineage,
-    m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has, m.RunOver: ServedSession.run_over,
-    m.Ping: ServedSession.ping,
+    m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has,
+    m.RunOver: ServedSession.run_over, m.Verify: ServedSession.verify, m.Ping: ServedSession.ping,
 }  # fmt: skip

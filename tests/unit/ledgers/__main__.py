@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from sshmap.model import JobSpec, Maker, Receipt, RunId, Verb
+from sshmap.store.damages import Round, Rounds
 from sshmap.store.jobs import Jobs
 from sshmap.store.keys import Keys, Row
 from sshmap.store.layout import Root
@@ -51,6 +52,9 @@ def fill(ledger: Ledger) -> None:
             else:
                 tasks.finish({one.id: 7})
     Outbox(ledger).note_stuck("h1", "HostLost", "h1: Connection refused")
+    with ledger.change() as db:
+        db.execute("INSERT INTO damages VALUES ('in/a', 0, 0)")
+    Rounds(ledger).save(Round(began=1_700_000_000.0, after="in/a", done=3, total=9))
 
 
 def main() -> None:
