@@ -1,0 +1,140 @@
+"""Runs that are cancelled on real hosts: nothing of them lives on, whatever their commands do and whoever is killed: promises 4, 8, 9."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sshmap import Cluster
+from sshmap.store.layout import Root
+from tests import sshd
+from tests.conftest import wait_until
+from tests.integration import fleet
+from tests.sshd import SshdHosts
+
+make_sshd_hosts = sshd.make_sshd_hosts
+
+KEYS = 8
+#: seconds within which nothing of a cancelled run may live
+GONE_WITHIN = 10.0
+_numbers = itertools.count()
+
+#: what commands do that do not want to be ended, after they have said that they began; `{mark}` is a number of seconds
+ESCAPES = {
+    "own-session": "setsid sleep {mark} & wait",
+    "without-environment": "env -i setsid sleep {mark} & wait",
+    "double-fork": "(setsid sh -c 'sleep {mark} & exec sleep {mark}' &); sleep {mark}",
+    "ignores-term": "trap '' TERM; while :; do sleep {mark}; done",
+    "ignores-term-in-a-child": "bash -c 'trap \"\" TERM HUP INT; while :; do sleep {mark}; done' & exit_now() {{ exit 0; }}; trap exit_now TERM; wait",
+    "nohup": "nohup sleep {mark} >/dev/null 2>&1 & wait",
+    "stopped-child": "setsid sleep {mark} & kill -STOP $!; wait",
+    "kills-its-shell": "(setsid sleep {mark} &); kill -9 $(ps -o ppid= -p $BASHPID)",
+    "kills-its-supervisor": "(setsid sleep {mark} &); kill -9 $PPID; sleep {mark}",
+    "stops-itself": "(setsid sleep {mark} &); kill -STOP $BASHPID; sleep {mark}",
+    "stops-its-supervisor": "(setsid sleep {mark} &); kill -STOP $PPID; sleep {mark}",
+    "plain": "sleep {mark}",
+}
+
+
+@pytest.fixture(scope="module")
+def hosts(make_sshd_hosts: Callable[[], SshdHosts]) -> SshdHosts:
+    """Two hosts that are up, for tests that leave them so; each test works in a bucket of its own."""
+    hosts = make_sshd_hosts()
+    hosts.add(2)
+    with Cluster(hosts.inventory(workers=2)) as cluster:
+        assert cluster.up()[1] == {}
+    return hosts
+
+
+@pytest.fixture(scope="module")
+def typed(hosts: SshdHosts) -> Path:
+    """The inventory as a file."""
+    return hosts.write(hosts.inventory(workers=2))
+
+
+class Bucket:
+    """Keys that belong to one test, and jobs on them.
+
+    Args:
+        typed: the inventory.
+        folder: where commands say that they began.
+        keys: how many keys.
+    """
+
+    def __init__(self, typed: Path, folder: Path, keys: int = KEYS) -> None:
+        self.typed, self.folder = typed, folder
+        self.name = f"c{next(_numbers)}"
+        self.indir, self.outdir = f"sm://{self.name}/in/", f"sm://{self.name}/out/"
+        #: a number of seconds that no other test sleeps
+        self.mark = f"300.{time.monotonic_ns() % 1_000_000_000}"
+        (folder / "data").mkdir()
+        (folder / "begun").mkdir()
+        for number in range(keys):
+            (folder / "data" / f"{number:03}_k").write_text(f"content {number}\n")
+        with Cluster(typed) as cluster:
+            cluster.put_tree(folder / "data", self.indir)
+
+    def command(self, what: str) -> str:
+        """Return a command that says that it has begun, then does something."""
+        return f"touch {self.folder}/begun/$filename; {what.format(mark=self.mark)}"
+
+    def start(self, command: str, *options: str, verb: str = "map") -> subprocess.Popen[bytes]:
+        """Start a job in a process of its own."""
+        return fleet.start_sshmap(self.typed, verb, *options, self.indir, self.outdir, command)
+
+    def await_begun(self, count: int = 4) -> None:
+        """Wait until so many commands have begun."""
+        wait_until(lambda: len(list((self.folder / "begun").iterdir())) >= count, what="no task begins")
+
+    def row(self) -> dict[str, object]:
+        """Return what `jobs` says of the newest run."""
+        code, out, err = fleet.sshmap(self.typed, "jobs", "--json")
+        assert code == 0, err
+        return next(row for row in json.loads(out) if row["outdir"] == self.outdir)
+
+    def results(self) -> dict[str, bytes]:
+        """Read all outputs."""
+        with Cluster(self.typed) as cluster:
+            return {row.path.rsplit("/", 1)[1]: cluster.get(f"sm://{row.path}") for row in cluster.ls(self.outdir, recursive=True)}
+
+
+@pytest.fixture
+def bucket(typed: Path, tmp_path: Path) -> Bucket:
+    return Bucket(typed, tmp_path)
+
+
+def check_over(row: dict[str, object], keys: int = KEYS) -> None:
+    """Look that a run is cancelled and that its counts are true."""
+    ended = {state: row[state] for state in ("done", "failed", "cancelled")}
+    assert (row["state"], row["left"]) == ("cancelled", 0), row
+    assert sum(map(int, map(str, ended.values()))) + int(str(row["kept"])) == keys, row
+
+
+def nothing_lives(hosts: SshdHosts, mark: str) -> bool:
+    """Say whether no command runs on any host, nor a `sleep` with the mark."""
+    return not fleet.processes_marked(mark) and not any(fleet.commands_of(Root(host.root)) for host in hosts.hosts)
+
+
+@pytest.mark.parametrize("way", ["ctrl-c", "cancel"])
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_command_that_wants_to_live_on_is_ended(hosts: SshdHosts, bucket: Bucket, escape: str, way: str) -> None:
+    with bucket.start(bucket.command(ESCAPES[escape]), "--retries", "1000") as client:
+        bucket.await_begun()
+        began = time.monotonic()
+        if way == "ctrl-c":
+            client.send_signal(signal.SIGINT)
+        else:
+            code, _, err = fleet.sshmap(bucket.typed, "cancel")
+            assert code == 0, err
+        wait_until(lambda: nothing_lives(hosts, bucket.mark), limit=GONE_WITHIN + began - time.monotonic())
+        _, err = client.communicate(timeout=20)
+    assert client.returncode == 130, err
+    check_over(bucket.row())
+    assert nothing_lives(hosts, bucket.mark)
