@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.store.endings import Endings
 from sshmap.store.layout import Root
+from sshmap.store.ledger import Ledger
 from tests import sshd
 from tests.conftest import wait_until
 from tests.integration import fleet
@@ -39,6 +42,9 @@ ESCAPES = {
     "kills-its-supervisor": "(setsid sleep {mark} &); kill -9 $PPID; sleep {mark}",
     "stops-itself": "(setsid sleep {mark} &); kill -STOP $BASHPID; sleep {mark}",
     "stops-its-supervisor": "(setsid sleep {mark} &); kill -STOP $PPID; sleep {mark}",
+    "fork-bomb": "b() {{ (( $1 > 0 )) || return 0; b $(($1 - 1)) & b $(($1 - 1)) & sleep {mark}; }}; b 6; wait",
+    "flees": "python3 -c 'import os, time\nfor n in range(4):\n  if not os.fork():\n    while 1:\n      if os.fork(): os._exit(0)' & sleep {mark}",
+    "flees-in-new-sessions": "python3 -c 'import os, time\nfor n in range(4):\n  if not os.fork():\n    while 1:\n      if os.fork(): os._exit(0)\n      os.setsid()' & sleep {mark}",
     "plain": "sleep {mark}",
 }
 
@@ -99,6 +105,10 @@ class Bucket:
         assert code == 0, err
         return next(row for row in json.loads(out) if row["outdir"] == self.outdir)
 
+    def expected(self) -> dict[str, bytes]:
+        """What an undisturbed `cat` makes."""
+        return {file.name: file.read_bytes() for file in (self.folder / "data").iterdir()}
+
     def results(self) -> dict[str, bytes]:
         """Read all outputs."""
         with Cluster(self.typed) as cluster:
@@ -138,3 +148,67 @@ def test_command_that_wants_to_live_on_is_ended(hosts: SshdHosts, bucket: Bucket
     assert client.returncode == 130, err
     check_over(bucket.row())
     assert nothing_lives(hosts, bucket.mark)
+
+
+def owed(host: sshd.Sshd) -> tuple[object, ...]:
+    """Return the cancels that a host remembers for others."""
+    with contextlib.closing(Ledger(Root(host.root))) as ledger:
+        return Endings(ledger).owed()
+
+
+@contextlib.contextmanager
+def unreachable(host: sshd.Sshd) -> Iterator[None]:
+    """A host that no client reaches, while its daemon goes on."""
+    host.stop()
+    try:
+        yield
+    finally:
+        host.start()
+
+
+def cancel_without(hosts: SshdHosts, bucket: Bucket, away: int, what: str = "sleep {mark}") -> None:
+    """Start a job that waits on both hosts, and cancel it while one of them is not reachable."""
+    there, gone = hosts.hosts[1 - away], hosts.hosts[away]
+    with bucket.start(bucket.command(what), "--detach") as client:
+        assert client.communicate(timeout=20)[1] == b""
+    bucket.await_begun()
+    with unreachable(gone):
+        code, _, err = fleet.sshmap(bucket.typed, "cancel")
+        assert (code, gone.name.encode() in err, b"not told" in err) == (3, True, True), err
+        wait_until(lambda: not fleet.commands_of(Root(there.root)), limit=GONE_WITHIN)
+        assert fleet.commands_of(Root(gone.root)), "it goes on where it is not reached"
+    assert [note.hosts for note in owed(there)] == [(gone.name,)]
+
+
+@pytest.mark.parametrize(("verb", "away"), [("ls", 0), ("health", 1)])
+def test_host_that_is_back_is_told_by_the_next_command_that_meets_both(
+    hosts: SshdHosts, bucket: Bucket, verb: str, away: int
+) -> None:
+    cancel_without(hosts, bucket, away)
+    code, _, err = fleet.sshmap(bucket.typed, verb)
+    assert code == 0, err
+    assert owed(hosts.hosts[1 - away]) == ()
+    wait_until(lambda: nothing_lives(hosts, bucket.mark), limit=GONE_WITHIN)
+    check_over(bucket.row())
+
+
+def test_host_that_was_met_before_the_one_that_remembers_is_told(hosts: SshdHosts, bucket: Bucket) -> None:
+    cancel_without(hosts, bucket, 1)
+    with Cluster(bucket.typed) as cluster:
+        for host in ("h1", "h0"):
+            cluster.exec("true", [host])
+    assert owed(hosts.hosts[0]) == ()
+    wait_until(lambda: nothing_lives(hosts, bucket.mark), limit=GONE_WITHIN)
+
+
+def test_same_command_runs_anew_on_a_host_that_is_back(hosts: SshdHosts, bucket: Bucket) -> None:
+    """Also where the host that was not told is asked first, and so is found to work on the run that is cancelled."""
+    gate = bucket.folder / "gate"
+    what = f"test -e {gate} || sleep {bucket.mark}; cat"
+    cancel_without(hosts, bucket, 1, what)
+    gate.touch()
+    with Cluster(bucket.typed) as cluster:
+        cluster.exec("true", ["h1"])
+        result = cluster.map(bucket.indir, bucket.outdir, bucket.command(what))
+    assert (result.done, result.failed, result.kept) == (KEYS, 0, 0)
+    assert bucket.results() == bucket.expected()
