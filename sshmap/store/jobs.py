@@ -22,7 +22,8 @@ from sshmap.store.receipts import job_id
 KEEP_RUNS = 200
 #: tasks forgotten in one transaction
 _STEP = 2000
-_UNFINISHED = "EXISTS (SELECT 1 FROM tallies WHERE run = seq AND epoch = 0 AND tasks > 0)"
+#: condition that a run has tasks that have not ended
+UNFINISHED = "EXISTS (SELECT 1 FROM tallies WHERE run = seq AND epoch = 0 AND tasks > 0)"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +171,7 @@ class Jobs:
 
     def begin_queueing(self, run: Run) -> None:
         """Note that tasks are being queued, so that the run is not over meanwhile; within a transaction."""
-        self._db.execute("UPDATE runs SET queued = NULL, ended = NULL WHERE seq = ?", (run.seq,))
+        self._db.execute("UPDATE runs SET queued = NULL, ended = NULL WHERE seq = ? AND ending = ''", (run.seq,))
 
     def is_ending(self, seq: int) -> bool:
         """Say whether no task of a run begins any more."""
@@ -179,7 +180,7 @@ class Jobs:
     def end_queueing(self, run: Run, kept: int) -> None:
         """Note that all tasks are queued, and how many were not, as their outputs are there; within a transaction."""
         self._db.execute(
-            f"UPDATE runs SET queued = :now, kept = :kept, ended = iif({_UNFINISHED}, NULL, :now) WHERE seq = :run",
+            f"UPDATE runs SET queued = :now, kept = :kept, ended = iif({UNFINISHED}, NULL, :now) WHERE seq = :run",
             {"now": time.time(), "kept": kept, "run": run.seq},
         )
 
@@ -226,7 +227,7 @@ class Jobs:
         Which runs are old is told by their order and by no clock.
         """
         with self._ledger.change() as db:
-            old = f"seq NOT IN (SELECT seq FROM runs ORDER BY seq DESC LIMIT {KEEP_RUNS}) AND NOT {_UNFINISHED}"
+            old = f"seq NOT IN (SELECT seq FROM runs ORDER BY seq DESC LIMIT {KEEP_RUNS}) AND NOT {UNFINISHED}"
             row = db.execute(f"SELECT seq, job FROM runs WHERE {old} ORDER BY seq LIMIT 1").fetchone()
             if row is not None and not self._forget_tasks(row[0]):
                 for table in ("tallies", "paces"):

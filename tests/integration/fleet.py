@@ -183,7 +183,10 @@ def commands_of(root: Root) -> dict[int, str]:
     mark = os.fsencode(f"SSHMAP_ROOT={root.path}")
     ours = [pid for pid in processes.processes() if is_alive(pid) and mark in _environment_of(pid)]
     supervisors = [pid for pid in ours if _MARKS["supervisor"] in arguments_of(pid)]
-    spared = {*supervisors, *(pid for parent in supervisors for pid in children_of(parent)[:1] if "_sshmap_number" in arguments_of(pid))}
+    spared = {
+        *supervisors,
+        *(pid for parent in supervisors for pid in children_of(parent)[:1] if "_sshmap_number" in arguments_of(pid)),
+    }
     return {pid: arguments_of(pid) for pid in ours if pid not in spared}
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.model import Owed
 from sshmap.store.endings import Endings
+from sshmap.store.jobs import Jobs
 from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
 from tests import sshd
@@ -29,23 +31,27 @@ KEYS = 8
 GONE_WITHIN = 10.0
 _numbers = itertools.count()
 
+#: a process that forks and ends at once, again and again, so that whoever looks for it finds only its parent; `{then}` is done by each child
+_FLEES = """python3 -c 'import os
+while True:
+    if os.fork(): os._exit(0)
+    {then}' & """
 #: what commands do that do not want to be ended, after they have said that they began; `{mark}` is a number of seconds
 ESCAPES = {
     "own-session": "setsid sleep {mark} & wait",
     "without-environment": "env -i setsid sleep {mark} & wait",
     "double-fork": "(setsid sh -c 'sleep {mark} & exec sleep {mark}' &); sleep {mark}",
     "ignores-term": "trap '' TERM; while :; do sleep {mark}; done",
-    "ignores-term-in-a-child": "bash -c 'trap \"\" TERM HUP INT; while :; do sleep {mark}; done' & exit_now() {{ exit 0; }}; trap exit_now TERM; wait",
+    "ends-before-its-child": "(trap '' TERM HUP INT; while :; do sleep {mark}; done) & trap 'exit 0' TERM; wait",
     "nohup": "nohup sleep {mark} >/dev/null 2>&1 & wait",
     "stopped-child": "setsid sleep {mark} & kill -STOP $!; wait",
     "kills-its-shell": "(setsid sleep {mark} &); kill -9 $(ps -o ppid= -p $BASHPID)",
     "kills-its-supervisor": "(setsid sleep {mark} &); kill -9 $PPID; sleep {mark}",
     "stops-itself": "(setsid sleep {mark} &); kill -STOP $BASHPID; sleep {mark}",
     "stops-its-supervisor": "(setsid sleep {mark} &); kill -STOP $PPID; sleep {mark}",
-    "fork-bomb": "b() {{ (( $1 > 0 )) || return 0; b $(($1 - 1)) & b $(($1 - 1)) & sleep {mark}; }}; b 6; wait",
-    "flees": "python3 -c 'import os, time\nfor n in range(4):\n  if not os.fork():\n    while 1:\n      if os.fork(): os._exit(0)' & sleep {mark}",
-    "flees-in-new-sessions": "python3 -c 'import os, time\nfor n in range(4):\n  if not os.fork():\n    while 1:\n      if os.fork(): os._exit(0)\n      os.setsid()' & sleep {mark}",
-    "plain": "sleep {mark}",
+    "fork-bomb": "b() {{ (( $1 )) || return 0; b $(($1 - 1)) & b $(($1 - 1)) & sleep {mark}; }}; b 6; wait",
+    "flees": _FLEES.format(then="pass") + "sleep {mark}",
+    "flees-in-new-sessions": _FLEES.format(then="os.setsid()") + "sleep {mark}",
 }
 
 
@@ -105,6 +111,11 @@ class Bucket:
         assert code == 0, err
         return next(row for row in json.loads(out) if row["outdir"] == self.outdir)
 
+    def is_ending(self, root: Root) -> bool:
+        """Say whether a host knows that its newest run is cancelled."""
+        with contextlib.closing(Ledger(root)) as ledger:
+            return next(Jobs(ledger).runs()).ending == "cancelled"
+
     def expected(self) -> dict[str, bytes]:
         """What an undisturbed `cat` makes."""
         return {file.name: file.read_bytes() for file in (self.folder / "data").iterdir()}
@@ -112,7 +123,10 @@ class Bucket:
     def results(self) -> dict[str, bytes]:
         """Read all outputs."""
         with Cluster(self.typed) as cluster:
-            return {row.path.rsplit("/", 1)[1]: cluster.get(f"sm://{row.path}") for row in cluster.ls(self.outdir, recursive=True)}
+            return {
+                row.path.rsplit("/", 1)[1]: cluster.get(f"sm://{row.path}")
+                for row in cluster.ls(self.outdir, recursive=True)
+            }
 
 
 @pytest.fixture
@@ -120,11 +134,11 @@ def bucket(typed: Path, tmp_path: Path) -> Bucket:
     return Bucket(typed, tmp_path)
 
 
-def check_over(row: dict[str, object], keys: int = KEYS) -> None:
-    """Look that a run is cancelled and that its counts are true."""
-    ended = {state: row[state] for state in ("done", "failed", "cancelled")}
-    assert (row["state"], row["left"]) == ("cancelled", 0), row
-    assert sum(map(int, map(str, ended.values()))) + int(str(row["kept"])) == keys, row
+def check_over(row: dict[str, object], keys: int = KEYS, *, done: bool = False) -> None:
+    """Look that a run is cancelled and that its counts are true; none of its tasks is done unless that is expected."""
+    count = {state: int(str(row[state])) for state in ("done", "failed", "cancelled", "left")}
+    assert (row["state"], count["left"], count["done"] > 0) == ("cancelled", 0, done), row
+    assert sum(count.values()) == keys, row
 
 
 def nothing_lives(hosts: SshdHosts, mark: str) -> bool:
@@ -132,13 +146,13 @@ def nothing_lives(hosts: SshdHosts, mark: str) -> bool:
     return not fleet.processes_marked(mark) and not any(fleet.commands_of(Root(host.root)) for host in hosts.hosts)
 
 
-@pytest.mark.parametrize("way", ["ctrl-c", "cancel"])
-@pytest.mark.parametrize("escape", ESCAPES)
-def test_command_that_wants_to_live_on_is_ended(hosts: SshdHosts, bucket: Bucket, escape: str, way: str) -> None:
+@pytest.mark.parametrize(("number", "escape"), list(enumerate(ESCAPES)), ids=list(ESCAPES))
+def test_command_that_wants_to_live_on_is_ended(hosts: SshdHosts, bucket: Bucket, number: int, escape: str) -> None:
+    """By Ctrl-C and by `cancel`, in turn; what a command kills makes its attempt fail, so it is tried again until then."""
     with bucket.start(bucket.command(ESCAPES[escape]), "--retries", "1000") as client:
         bucket.await_begun()
         began = time.monotonic()
-        if way == "ctrl-c":
+        if number % 2:
             client.send_signal(signal.SIGINT)
         else:
             code, _, err = fleet.sshmap(bucket.typed, "cancel")
@@ -146,11 +160,11 @@ def test_command_that_wants_to_live_on_is_ended(hosts: SshdHosts, bucket: Bucket
         wait_until(lambda: nothing_lives(hosts, bucket.mark), limit=GONE_WITHIN + began - time.monotonic())
         _, err = client.communicate(timeout=20)
     assert client.returncode == 130, err
-    check_over(bucket.row())
+    check_over(bucket.row(), done=escape == "ends-before-its-child")
     assert nothing_lives(hosts, bucket.mark)
 
 
-def owed(host: sshd.Sshd) -> tuple[object, ...]:
+def owed(host: sshd.Sshd) -> tuple[Owed, ...]:
     """Return the cancels that a host remembers for others."""
     with contextlib.closing(Ledger(Root(host.root))) as ledger:
         return Endings(ledger).owed()
@@ -212,3 +226,55 @@ def test_same_command_runs_anew_on_a_host_that_is_back(hosts: SshdHosts, bucket:
         result = cluster.map(bucket.indir, bucket.outdir, bucket.command(what))
     assert (result.done, result.failed, result.kept) == (KEYS, 0, 0)
     assert bucket.results() == bucket.expected()
+
+
+@pytest.mark.parametrize("roles", [("worker", "supervisor"), ("listener", "daemon"), ("tree", "courier")], ids="-".join)
+def test_run_ends_though_processes_of_the_daemons_are_killed_while_it_is_cancelled(
+    hosts: SshdHosts, bucket: Bucket, roles: tuple[str, str]
+) -> None:
+    with bucket.start(bucket.command(ESCAPES["ignores-term"]), "--detach") as client:
+        client.communicate(timeout=20)
+    bucket.await_begun()
+    with fleet.start_sshmap(bucket.typed, "cancel") as cancelling:
+        for host, role in zip(hosts.hosts, roles, strict=True):
+            root = Root(host.root)
+            wait_until(lambda root=root: bucket.is_ending(root), what="no cancel arrives")  # type: ignore[misc]
+            for pid in fleet.tree_of(root) if role == "tree" else [fleet.await_process(root, role)]:
+                fleet.kill(pid)
+        wait_until(lambda: nothing_lives(hosts, bucket.mark), limit=GONE_WITHIN)
+        _, err = cancelling.communicate(timeout=30)
+    assert cancelling.returncode == 0, err
+    check_over(bucket.row())
+    with Cluster(bucket.typed) as cluster:
+        assert cluster.up()[1] == {}
+
+
+def test_run_of_a_killed_client_is_cancelled_by_another(hosts: SshdHosts, bucket: Bucket) -> None:
+    with bucket.start(bucket.command("sleep {mark}")) as client:
+        bucket.await_begun()
+        fleet.kill(client.pid)
+        client.communicate(timeout=20)
+    assert bucket.row()["state"] == "running"
+    assert fleet.commands_of(Root(hosts.hosts[0].root))
+    code, _, err = fleet.sshmap(bucket.typed, "cancel")
+    assert code == 0, err
+    assert nothing_lives(hosts, bucket.mark)
+    check_over(bucket.row())
+
+
+def test_run_that_is_cancelled_while_its_tasks_are_queued_gets_no_more(
+    typed: Path, tmp_path: Path, hosts: SshdHosts
+) -> None:
+    many = 6000
+    bucket = Bucket(typed, tmp_path, many)
+    gate = tmp_path / "gate"
+    what = f"test -e {gate} || sleep {bucket.mark}; cat"
+    with bucket.start(bucket.command(what)) as client:
+        bucket.await_begun(1)
+        client.send_signal(signal.SIGINT)
+        _, err = client.communicate(timeout=20)
+    assert client.returncode == 130, err
+    row = bucket.row()
+    assert (row["state"], row["left"], row["done"]) == ("cancelled", 0, 0)
+    assert nothing_lives(hosts, bucket.mark)
+    print(row)

@@ -11,6 +11,7 @@ import os
 import pty
 import selectors
 import shutil
+import stat
 import struct
 import termios
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ def _folder(store: Store, request: m.Shell) -> Iterator[Path]:
     try:
         if request.failed:
             kept = _kept(store, request)
-            shutil.copytree(kept, work, symlinks=True)
+            shutil.copytree(kept, work, symlinks=True, ignore=_special)
         else:
             work.mkdir(0o700)
             for file in _shipped(store, request.run):
@@ -85,6 +86,14 @@ def _folder(store: Store, request: m.Shell) -> Iterator[Path]:
         yield work
     finally:
         remove_tree(scratch)
+
+
+def _special(folder: str, names: list[str]) -> list[str]:
+    """Return those files of a directory that have no content: pipes, sockets and devices."""
+    modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
+    return [
+        name for name, mode in modes.items() if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
+    ]
 
 
 def _shipped(store: Store, run: str) -> tuple[Shipped, ...]:
