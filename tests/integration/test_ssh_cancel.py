@@ -19,6 +19,7 @@ from sshmap.store.endings import Endings
 from sshmap.store.jobs import Jobs
 from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
+from sshmap.store.outbox import Outbox
 from tests import sshd
 from tests.conftest import wait_until
 from tests.integration import fleet
@@ -26,7 +27,8 @@ from tests.sshd import SshdHosts
 
 make_sshd_hosts = sshd.make_sshd_hosts
 
-KEYS = 8
+#: keys of a job that takes some time to be queued
+MANY = 1500
 #: seconds within which nothing of a cancelled run may live
 GONE_WITHIN = 10.0
 _numbers = itertools.count()
@@ -42,7 +44,7 @@ ESCAPES = {
     "without-environment": "env -i setsid sleep {mark} & wait",
     "double-fork": "(setsid sh -c 'sleep {mark} & exec sleep {mark}' &); sleep {mark}",
     "ignores-term": "trap '' TERM; while :; do sleep {mark}; done",
-    "ends-before-its-child": "(trap '' TERM HUP INT; while :; do sleep {mark}; done) & trap 'exit 0' TERM; wait",
+    "ends-before-its-child": "(trap '' TERM HUP INT; while :; do sleep {mark}; done) & trap 'exit 1' TERM; wait",
     "nohup": "nohup sleep {mark} >/dev/null 2>&1 & wait",
     "stopped-child": "setsid sleep {mark} & kill -STOP $!; wait",
     "kills-its-shell": "(setsid sleep {mark} &); kill -9 $(ps -o ppid= -p $BASHPID)",
@@ -53,6 +55,8 @@ ESCAPES = {
     "flees": _FLEES.format(then="pass") + "sleep {mark}",
     "flees-in-new-sessions": _FLEES.format(then="os.setsid()") + "sleep {mark}",
 }
+#: one for each
+KEYS = len(ESCAPES)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ def hosts(make_sshd_hosts: Callable[[], SshdHosts]) -> SshdHosts:
     """Two hosts that are up, for tests that leave them so; each test works in a bucket of its own."""
     hosts = make_sshd_hosts()
     hosts.add(2)
-    with Cluster(hosts.inventory(workers=2)) as cluster:
+    with Cluster(hosts.inventory(workers=KEYS // 2)) as cluster:
         assert cluster.up()[1] == {}
     return hosts
 
@@ -68,7 +72,7 @@ def hosts(make_sshd_hosts: Callable[[], SshdHosts]) -> SshdHosts:
 @pytest.fixture(scope="module")
 def typed(hosts: SshdHosts) -> Path:
     """The inventory as a file."""
-    return hosts.write(hosts.inventory(workers=2))
+    return hosts.write(hosts.inventory(workers=KEYS // 2))
 
 
 class Bucket:
@@ -111,6 +115,11 @@ class Bucket:
         assert code == 0, err
         return next(row for row in json.loads(out) if row["outdir"] == self.outdir)
 
+    def waits(self, root: Root) -> bool:
+        """Say whether files in the outbox of a host wait for a peer."""
+        with contextlib.closing(Ledger(root)) as ledger:
+            return bool(Outbox(ledger).peers_waiting())
+
     def is_ending(self, root: Root) -> bool:
         """Say whether a host knows that its newest run is cancelled."""
         with contextlib.closing(Ledger(root)) as ledger:
@@ -134,11 +143,11 @@ def bucket(typed: Path, tmp_path: Path) -> Bucket:
     return Bucket(typed, tmp_path)
 
 
-def check_over(row: dict[str, object], keys: int = KEYS, *, done: bool = False) -> None:
-    """Look that a run is cancelled and that its counts are true; none of its tasks is done unless that is expected."""
+def check_over(row: dict[str, object]) -> None:
+    """Look that a run is cancelled, that nothing of it was done, and that its counts are true."""
     count = {state: int(str(row[state])) for state in ("done", "failed", "cancelled", "left")}
-    assert (row["state"], count["left"], count["done"] > 0) == ("cancelled", 0, done), row
-    assert sum(count.values()) == keys, row
+    assert (row["state"], count["left"], count["done"] > 0) == ("cancelled", 0, False), row
+    assert sum(count.values()) == KEYS, row
 
 
 def nothing_lives(hosts: SshdHosts, mark: str) -> bool:
@@ -146,13 +155,14 @@ def nothing_lives(hosts: SshdHosts, mark: str) -> bool:
     return not fleet.processes_marked(mark) and not any(fleet.commands_of(Root(host.root)) for host in hosts.hosts)
 
 
-@pytest.mark.parametrize(("number", "escape"), list(enumerate(ESCAPES)), ids=list(ESCAPES))
-def test_command_that_wants_to_live_on_is_ended(hosts: SshdHosts, bucket: Bucket, number: int, escape: str) -> None:
-    """By Ctrl-C and by `cancel`, in turn; what a command kills makes its attempt fail, so it is tried again until then."""
-    with bucket.start(bucket.command(ESCAPES[escape]), "--retries", "1000") as client:
-        bucket.await_begun()
+@pytest.mark.parametrize("way", ["ctrl-c", "cancel"])
+def test_commands_that_want_to_live_on_are_ended(hosts: SshdHosts, bucket: Bucket, way: str) -> None:
+    """Each key's does something else; what is killed by its own command is tried again until the run is cancelled."""
+    cases = " ".join(f"{number:03}_k) {escape};;" for number, escape in enumerate(ESCAPES.values()))
+    with bucket.start(bucket.command(f"case $filename in {cases} esac"), "--retries", "1000") as client:
+        bucket.await_begun(KEYS)
         began = time.monotonic()
-        if number % 2:
+        if way == "ctrl-c":
             client.send_signal(signal.SIGINT)
         else:
             code, _, err = fleet.sshmap(bucket.typed, "cancel")
@@ -160,7 +170,7 @@ def test_command_that_wants_to_live_on_is_ended(hosts: SshdHosts, bucket: Bucket
         wait_until(lambda: nothing_lives(hosts, bucket.mark), limit=GONE_WITHIN + began - time.monotonic())
         _, err = client.communicate(timeout=20)
     assert client.returncode == 130, err
-    check_over(bucket.row(), done=escape == "ends-before-its-child")
+    check_over(bucket.row())
     assert nothing_lives(hosts, bucket.mark)
 
 
@@ -232,9 +242,9 @@ def test_same_command_runs_anew_on_a_host_that_is_back(hosts: SshdHosts, bucket:
 def test_run_ends_though_processes_of_the_daemons_are_killed_while_it_is_cancelled(
     hosts: SshdHosts, bucket: Bucket, roles: tuple[str, str]
 ) -> None:
-    with bucket.start(bucket.command(ESCAPES["ignores-term"]), "--detach") as client:
+    with bucket.start(bucket.command("trap 'sleep 2; exit 1' TERM; sleep {mark} & wait"), "--detach") as client:
         client.communicate(timeout=20)
-    bucket.await_begun()
+    bucket.await_begun(KEYS)
     with fleet.start_sshmap(bucket.typed, "cancel") as cancelling:
         for host, role in zip(hosts.hosts, roles, strict=True):
             root = Root(host.root)
@@ -262,19 +272,55 @@ def test_run_of_a_killed_client_is_cancelled_by_another(hosts: SshdHosts, bucket
     check_over(bucket.row())
 
 
-def test_run_that_is_cancelled_while_its_tasks_are_queued_gets_no_more(
-    typed: Path, tmp_path: Path, hosts: SshdHosts
+def test_run_that_is_cancelled_while_its_tasks_are_queued_gets_no_more_and_is_given_again(
+    hosts: SshdHosts, typed: Path, tmp_path: Path
 ) -> None:
-    many = 6000
-    bucket = Bucket(typed, tmp_path, many)
-    gate = tmp_path / "gate"
-    what = f"test -e {gate} || sleep {bucket.mark}; cat"
+    bucket, gate = Bucket(typed, tmp_path, MANY), tmp_path / "gate"
+    what = f"test -e {gate} || exec sleep {bucket.mark}; cat"
     with bucket.start(bucket.command(what)) as client:
         bucket.await_begun(1)
         client.send_signal(signal.SIGINT)
         _, err = client.communicate(timeout=20)
     assert client.returncode == 130, err
     row = bucket.row()
-    assert (row["state"], row["left"], row["done"]) == ("cancelled", 0, 0)
+    assert (row["state"], row["left"], row["done"], row["failed"]) == ("cancelled", 0, 0, 0)
     assert nothing_lives(hosts, bucket.mark)
-    print(row)
+    gate.touch()
+    with Cluster(typed) as cluster:
+        result = cluster.map(bucket.indir, bucket.outdir, bucket.command(what))
+        assert (result.done, result.failed, result.kept) == (MANY, 0, 0)
+        cluster.get_tree(bucket.outdir, tmp_path / "results")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "results").iterdir()} == bucket.expected()
+
+
+def test_cancel_of_a_fanout_whose_files_wait_for_a_peer(hosts: SshdHosts, bucket: Bucket) -> None:
+    """They are not brought there later, and other work may make these keys; the same command makes what an undisturbed one does."""
+    gate = bucket.folder / "gate"
+    command = (
+        f"until [ -e {gate} ]; do read -rt 0.02 <> <(:) || true; done; "
+        "for part in 000_x 001_x; do cp $SSHMAP_FILE $part; echo $part; done"
+    )
+    with bucket.start(command, "--detach", verb="fanout") as client:
+        assert client.communicate(timeout=20)[1] == b""
+    with unreachable(hosts.hosts[1]):
+        gate.touch()
+        wait_until(lambda: bucket.waits(Root(hosts.hosts[0].root)), what="no file waits for the peer")
+        code, _, err = fleet.sshmap(bucket.typed, "cancel")
+        assert (code, b"h1 not told" in err) == (3, True), err
+        assert not bucket.waits(Root(hosts.hosts[0].root))
+        assert not list(Root(hosts.hosts[0].root).outbox.iterdir())
+    assert fleet.sshmap(bucket.typed, "ls")[0] == 0
+    row = bucket.row()
+    assert (row["state"], row["left"], int(str(row["cancelled"])) + int(str(row["done"]))) == ("cancelled", 0, KEYS), (
+        row
+    )
+    with Cluster(bucket.typed) as cluster:
+        result = cluster.fanout(bucket.indir, bucket.outdir, command)
+        assert (result.failed, result.done + result.kept) == (0, KEYS)
+        found = {
+            row.path.split("/", 2)[2]: cluster.get(f"sm://{row.path}")
+            for row in cluster.ls(bucket.outdir, recursive=True)
+        }
+    assert found == {
+        f"{name}/{part}": content for name, content in bucket.expected().items() for part in ("000_x", "001_x")
+    }
