@@ -81,6 +81,7 @@ CREATE INDEX runs_job ON runs (job, seq);
 CREATE INDEX runs_open ON runs (seq) WHERE ended IS NULL;
 CREATE INDEX tasks_active ON tasks (state, run, id) WHERE epoch = 0;
 CREATE INDEX tasks_making ON tasks (output) WHERE epoch = 0;
+CREATE INDEX tasks_due ON tasks (due) WHERE epoch = 0 AND state = 'queued' AND due > 0;
 CREATE INDEX tasks_failed ON tasks (run, id) WHERE state = 'failed';
 CREATE INDEX tasks_cancelled ON tasks (run, id) WHERE state = 'cancelled';
 CREATE INDEX tasks_stale ON tasks (run, id) WHERE stale = 1;
