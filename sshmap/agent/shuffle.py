@@ -42,6 +42,7 @@ from sshmap.model import Receipt, base_name
 from sshmap.protocol.framing import FrameWriter
 from sshmap.protocol.messages import End, Handed, OutputCount, Problem, Relay, RelayItem, Served
 from sshmap.store.commit import Store
+from sshmap.store.endings import Endings
 from sshmap.store.layout import Root
 from sshmap.store.outbox import Outbox, Parcel
 from sshmap.store.receipts import names_digest
@@ -120,6 +121,17 @@ def lose(store: Store, parcel: Parcel) -> None:
     if lost:
         sweep(store)
         wake(store.root, "worker")
+
+
+def drop_sending(store: Store) -> bool:
+    """Cancel some tasks of cancelled runs whose files are on their way, and delete the files; say whether there were any."""
+    was_full = Outbox(store.ledger).size() >= FULL_OUTBOX
+    if not Endings(store.ledger).drop_sending():
+        return False
+    sweep(store)
+    if was_full:
+        wake(store.root, "worker")
+    return True
 
 
 def sweep(store: Store) -> None:

@@ -54,6 +54,8 @@ class Conversations:
         self._gates: dict[str, threading.BoundedSemaphore] = {}
         self._guard = threading.Lock()
         self._errands = Errands(self._hosts)
+        #: held while a host is told what it need not remember any more, so that what it hears last is true
+        self._noting = threading.RLock()
 
     @property
     def hosts(self) -> tuple[Host, ...]:
@@ -151,11 +153,22 @@ class Conversations:
         """Tell a host of the cancels that it has not been told of, then the hosts that remembered them."""
         for owed, noters in self._errands.take(session.host):
             session.ask(CancelRun(run=owed.run, force=owed.force), CancelNoted)
-            left = tuple(name for name in owed.hosts if name != session.host)
-            told = CancelRun(run=owed.run, force=owed.force, unreached=left)
-            for noter in noters:
-                with contextlib.suppress(SshmapError):  # it remembers, and a later client tells this host once more
-                    self.ask(noter, lambda noter_session, told=told: noter_session.ask(told, CancelNoted))  # type: ignore[misc]
+            with self._noting:
+                left = self._errands.settle(owed, session.host)
+                told = CancelRun(run=owed.run, force=owed.force, unreached=left)
+                for noter in noters:
+                    with contextlib.suppress(SshmapError):  # it remembers, and a later client tells this host once more
+                        self.ask(noter, lambda noter_session, told=told: noter_session.ask(told, CancelNoted))  # type: ignore[misc]
+
+    def run_errands(self) -> bool:
+        """Tell hosts of cancels that only hosts met after them remembered; say whether there were any."""
+        told = False
+        for host in self._errands.hosts():
+            # one that was not met is not called for this
+            if session := self._take(host, bulk=False):
+                with contextlib.suppress(SshmapError), self._leased(session, bulk=False):
+                    told = True
+        return told
 
     def _take(self, host: str, *, bulk: bool) -> Session | None:
         with self._guard:
@@ -230,6 +243,7 @@ class Conversations:
 
     def close(self) -> None:
         """Close all sessions; one that is leased now is closed when its request has ended."""
+        self.run_errands()
         with self._guard:
             self._closings += 1
             dropped = [session for kept in self._kept.values() for session in kept]

@@ -23,6 +23,8 @@ class Errands:
         self._guard = threading.Lock()
         #: by host that has to be told, and run: the cancel, and the hosts that remember it
         self._due: dict[str, dict[str, tuple[Owed, set[str]]]] = {}
+        #: runs and hosts that were told of their cancel
+        self._told: set[tuple[str, str]] = set()
 
     def note(self, noter: str, owed: Iterable[Owed]) -> None:
         """Take what a host remembers."""
@@ -38,3 +40,14 @@ class Errands:
             return []
         with self._guard:
             return list(self._due.pop(host, {}).values())
+
+    def hosts(self) -> list[str]:
+        """Return the hosts that have to be told something now."""
+        with self._guard:
+            return [host for host, due in self._due.items() if due]
+
+    def settle(self, owed: Owed, host: str) -> tuple[str, ...]:
+        """Take that a host was told of a cancel; return the hosts that have not been told."""
+        with self._guard:
+            self._told.add((owed.run, host))
+            return tuple(name for name in owed.hosts if (owed.run, name) not in self._told)

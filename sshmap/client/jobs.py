@@ -163,19 +163,23 @@ class JobRun:
 
         Where the job is worked on, on any host, its run is joined on all.
         """
-        self._runs, lost = self._conversations.gather(
-            lambda name: self._conversations.ask(name, self._open), self._hosts
-        )
+        self._runs, lost = self._open_on(self._hosts)
+        if self._conversations.run_errands():
+            # a run may have been joined that is cancelled elsewhere
+            self._runs, lost = self._open_on(self._hosts)
         joined = [opened for opened in self._runs.values() if opened.run != self._id]
         if joined:
             own = [name for name, opened in self._runs.items() if opened.run == self._id]
             self._id = max(joined, key=lambda opened: opened.number).run
-            opened, failures = self._conversations.gather(lambda name: self._conversations.ask(name, self._open), own)
+            opened, failures = self._open_on(own)
             self._runs |= opened
             lost |= failures
         highest = max((min(opened.highest, _MOST_NUMBER) for opened in self._runs.values()), default=0)
         self._number = max((opened.number for opened in self._runs.values()), default=0) or highest + 1
         return lost
+
+    def _open_on(self, names: Iterable[str] | None) -> tuple[dict[str, m.Opened], dict[str, SshmapError]]:
+        return self._conversations.gather(lambda name: self._conversations.ask(name, self._open), names)
 
     def _plan(self) -> dict[str, SshmapError]:
         """Plan the job on every host; return the hosts that are lost."""

@@ -19,6 +19,8 @@ from sshmap.model import Ending, Force, TaskState, Verb
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
+#: more attempts than a task can have
+_WAITS = 1 << 62
 #: seconds within which a host has to answer that it has cancelled a run, by how commands are ended
 _CANCEL_LIMITS = {Force.WAIT: 10.0, Force.TERM: 14.0, Force.KILL: 8.0}
 
@@ -208,7 +210,14 @@ class RunCalls:
         run = self.job(which)
         follower = RunFollower(
             self._conversations,
-            Followed(job=run.job, number=run.number, verb=run.verb, indir=run.indir, outdir=run.outdir),
+            Followed(
+                job=run.job,
+                number=run.number,
+                verb=run.verb,
+                indir=run.indir,
+                outdir=run.outdir,
+                limits=next(iter(run.hosts.values())).limits,
+            ),
             {name: Part(run=run.run, fresh=sum(row.states.values()), kept=row.kept) for name, row in run.hosts.items()},
             lambda _, session: session.begin(m.Follow(run=run.run), m.RunEnded, m.Problem),
             report,
@@ -273,13 +282,15 @@ class RunCalls:
 
 def attempts_on(conversations: Conversations, host: str, request: m.ListAttempts) -> Iterator[m.AttemptRow]:
     """Go through the attempts of a run on a host; after a break, from behind the one that came last."""
-    came = (0, -1)
+    came = (0, 0)
 
     def talk(session: Session) -> Iterator[m.AttemptRow]:
         nonlocal came
         for row in _rows(session, request):
-            if (row.task, row.attempt) > came or not row.attempt:
-                came = max(came, (row.task, row.attempt))
+            # the row of a task that waits comes after those of its attempts
+            place = (row.task, row.attempt or _WAITS)
+            if place > came:
+                came = place
                 yield row
 
     return conversations.converse(host, talk, progress=lambda: came)

@@ -139,6 +139,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     #: bytes made
     size: Size = 0
     kept: Count = 0
+    limits: Limits = Limits()
 
 
 class Jobs(Message, frozen=True, kw_only=True):

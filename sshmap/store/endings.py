@@ -1,7 +1,8 @@
 """Ending runs before they are done: cancelled by somebody, or halted by too many failures; statements on ``runs`` and ``cancels``.
 
 A run that is ending gets no new tasks, and none of its tasks is begun. Its queued ones are cancelled in small steps, its
-running ones by their workers. A host that knows of a cancel remembers which hosts have not been told.
+running ones by their workers; if it was cancelled, those whose files are on their way too, as their peers may never be
+reached. A host that knows of a cancel remembers which hosts have not been told.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import time
 
 from sshmap.limits import Limits
 from sshmap.model import Ending, Force, Owed, RunId
+from sshmap.store.jobs import UNFINISHED
 from sshmap.store.ledger import Ledger
-from sshmap.store.task_ends import QUEUED, one_of
+from sshmap.store.task_ends import QUEUED, SENDING, TaskEnds, one_of
 
 #: tasks cancelled in one transaction
 _STEP = 2000
@@ -31,6 +33,7 @@ class Endings:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._db = ledger.db
+        self._ends = TaskEnds(ledger)
 
     def cancel(self, run: RunId, force: Force) -> None:
         """Cancel a run, and remember that, also of one that this host does not know (yet)."""
@@ -70,29 +73,41 @@ class Endings:
 
     def _end(self, seq: int, why: Ending, force: Force) -> None:
         self._db.execute(
-            "UPDATE runs SET ending = iif(ending > '', ending, ?), force = max(force, ?) WHERE seq = ? AND ended IS NULL",
-            (why.value, force, seq),
+            "UPDATE runs SET ending = iif(ending > '', ending, :why), force = max(force, :force), queued = ifnull(queued, :now) "
+            "WHERE seq = :run AND ended IS NULL",
+            {"why": why.value, "force": force, "now": time.time(), "run": seq},
         )
-        # one that was opened but never queued has nothing left to do
+        # nobody may be left to queue the rest of its tasks, so one without unfinished ones is over
         self._db.execute(
-            "UPDATE runs SET ended = ? WHERE seq = ? AND ended IS NULL AND NOT EXISTS (SELECT 1 FROM tasks WHERE run = seq)",
-            (time.time(), seq),
+            f"UPDATE runs SET ended = ? WHERE seq = ? AND ended IS NULL AND NOT {UNFINISHED}", (time.time(), seq)
         )
 
     def drop_queued(self) -> bool:
         """Cancel some queued tasks of runs that are ending; say whether there were any."""
-        ending = "SELECT seq FROM runs INDEXED BY runs_open WHERE ended IS NULL AND ending > ''"
-        rows: list[int] = []
-        for (seq,) in self._db.execute(ending).fetchall():
-            query = f"SELECT id FROM tasks INDEXED BY tasks_active WHERE {QUEUED} AND run = ? LIMIT ?"
-            rows += [task for (task,) in self._db.execute(query, (seq, _STEP - len(rows)))]
-        if rows:
+        if rows := self._some("ending > ''", QUEUED):
             with self._ledger.change() as db:
                 db.execute(
                     "UPDATE tasks SET state = 'cancelled', epoch = (SELECT epoch FROM runs WHERE seq = run) "
                     f"WHERE {one_of(rows)} AND {QUEUED}"
                 )
         return bool(rows)
+
+    def drop_sending(self) -> bool:
+        """Cancel some tasks of cancelled runs whose files are on their way, and forget the files; say whether there were any."""
+        if rows := self._some(f"ending = '{Ending.CANCELLED.value}'", SENDING):
+            with self._ledger.change():
+                self._ends.cancel_sending(rows)
+        return bool(rows)
+
+    def _some(self, which: str, state: str) -> list[int]:
+        """Return some tasks, in a state, of the runs that are not over and for which a condition holds."""
+        rows: list[int] = []
+        for (seq,) in self._db.execute(
+            f"SELECT seq FROM runs INDEXED BY runs_open WHERE ended IS NULL AND {which}"
+        ).fetchall():
+            query = f"SELECT id FROM tasks INDEXED BY tasks_active WHERE {state} AND run = ? LIMIT ?"
+            rows += [task for (task,) in self._db.execute(query, (seq, _STEP - len(rows)))]
+        return rows
 
     def force(self, seq: int) -> Force:
         """Say how the running commands of a run are to be ended."""

@@ -12,6 +12,7 @@ import time
 import msgspec
 
 from sshmap.store.commit import Store
+from sshmap.store.jobs import UNFINISHED
 
 #: runs are kept until one of these is reached: so many newer ones, their age in seconds, and on a host attempts and bytes
 KEEP_RUNS, KEEP_AGE, KEEP_ATTEMPTS, KEEP_SIZE = 200, 7 * 86400.0, 1_000_000, 512 << 20
@@ -19,7 +20,6 @@ KEEP_RUNS, KEEP_AGE, KEEP_ATTEMPTS, KEEP_SIZE = 200, 7 * 86400.0, 1_000_000, 512
 _KEEP_UNSTARTED = 50
 #: tasks forgotten in one transaction
 _STEP = 2000
-_OVER = "NOT EXISTS (SELECT 1 FROM tallies WHERE run = seq AND epoch = 0 AND tasks > 0)"
 
 
 class Freed(msgspec.Struct, kw_only=True):
@@ -74,7 +74,7 @@ class Forgetting:
         full = "number > 0 AND seq < (SELECT max(seq) FROM runs WHERE number > 0) AND :full"
         values = {"before": time.time() - age, "full": self._is_full()}
         query = (
-            f"SELECT seq, job FROM runs WHERE ({started} OR {never} OR ended < :before OR {full}) AND {_OVER} "
+            f"SELECT seq, job FROM runs WHERE ({started} OR {never} OR ended < :before OR {full}) AND NOT {UNFINISHED} "
             "ORDER BY seq LIMIT 1"
         )
         row: tuple[int, str] | None = self._db.execute(query, values).fetchone()

@@ -19,7 +19,8 @@ from sshmap.store.keys import Keys
 from sshmap.store.ledger import Ledger
 from sshmap.store.receipts import job_id
 
-_UNFINISHED = "EXISTS (SELECT 1 FROM tallies WHERE run = seq AND epoch = 0 AND tasks > 0)"
+#: condition that a run has tasks that have not ended
+UNFINISHED = "EXISTS (SELECT 1 FROM tallies WHERE run = seq AND epoch = 0 AND tasks > 0)"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,7 +168,7 @@ class Jobs:
 
     def begin_queueing(self, run: Run) -> None:
         """Note that tasks are being queued, so that the run is not over meanwhile; within a transaction."""
-        self._db.execute("UPDATE runs SET queued = NULL, ended = NULL WHERE seq = ?", (run.seq,))
+        self._db.execute("UPDATE runs SET queued = NULL, ended = NULL WHERE seq = ? AND ending = ''", (run.seq,))
 
     def is_ending(self, seq: int) -> bool:
         """Say whether no task of a run begins any more."""
@@ -176,7 +177,7 @@ class Jobs:
     def end_queueing(self, run: Run, kept: int) -> None:
         """Note that all tasks are queued, and how many were not, as their outputs are there; within a transaction."""
         self._db.execute(
-            f"UPDATE runs SET queued = :now, kept = :kept, ended = iif({_UNFINISHED}, NULL, :now) WHERE seq = :run",
+            f"UPDATE runs SET queued = :now, kept = :kept, ended = iif({UNFINISHED}, NULL, :now) WHERE seq = :run",
             {"now": time.time(), "kept": kept, "run": run.seq},
         )
 

@@ -47,6 +47,7 @@ ALTER TABLE tasks ADD COLUMN usage BLOB;
 DROP INDEX tasks_active;
 CREATE INDEX tasks_active ON tasks (state, run, id) WHERE epoch = 0;
 CREATE INDEX tasks_making ON tasks (output) WHERE epoch = 0;
+CREATE INDEX tasks_due ON tasks (due) WHERE epoch = 0 AND state = 'queued' AND due > 0;
 CREATE INDEX tasks_cancelled ON tasks (run, id) WHERE state = 'cancelled';
 ALTER TABLE attempts ADD COLUMN queued REAL;
 ALTER TABLE attempts ADD COLUMN ran REAL;
@@ -151,6 +152,7 @@ CREATE TABLE tasks (
 );
 CREATE INDEX tasks_active ON tasks (state, run, id) WHERE epoch = 0;
 CREATE INDEX tasks_making ON tasks (output) WHERE epoch = 0;
+CREATE INDEX tasks_due ON tasks (due) WHERE epoch = 0 AND state = 'queued' AND due > 0;
 CREATE INDEX tasks_failed ON tasks (run, id) WHERE state = 'failed';
 CREATE INDEX tasks_cancelled ON tasks (run, id) WHERE state = 'cancelled';
 CREATE INDEX tasks_stale ON tasks (run, id) WHERE stale = 1;

@@ -20,6 +20,7 @@ MAX_LOST = 5
 _AT_WORK = "state IN ('running', 'sending')"
 #: conditions for which SQLite uses the index of unfinished tasks; by the state alone it would read all tasks
 QUEUED, RUNNING = "epoch = 0 AND state = 'queued'", "epoch = 0 AND state = 'running'"
+SENDING = "epoch = 0 AND state = 'sending'"
 #: puts a task back into the queue, or cancels it if its run is ending
 _BACK = (
     "(state, epoch, size, queued, usage) = (SELECT iif(ending = '', 'queued', 'cancelled'), iif(ending = '', 0, epoch), "
@@ -163,6 +164,12 @@ class TaskEnds:
             f"UPDATE tasks SET state = 'cancelled', usage = NULL, epoch = (SELECT epoch FROM runs WHERE seq = run) WHERE {where}",
             values,
         )
+
+    def cancel_sending(self, tasks: Iterable[int]) -> None:
+        """Cancel those of some tasks whose files are on their way, and forget the files; within a transaction."""
+        query = f"SELECT id, usage FROM tasks WHERE {one_of(tasks)} AND {SENDING}"
+        for task, usage in self._db.execute(query).fetchall():
+            self.cancel(task, _usage(usage))
 
     def rewind(self, task: int) -> None:
         """Queue a task again whose files in the outbox were lost; within a transaction."""

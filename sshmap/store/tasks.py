@@ -234,7 +234,7 @@ class Tasks(TaskEnds):
 
     def next_due(self) -> float:
         """Return when the next failed task is to be tried again, in seconds since 1970; 0 if none is."""
-        query = f"SELECT min(due) FROM tasks INDEXED BY tasks_active WHERE {QUEUED} AND due > 0"
+        query = f"SELECT min(due) FROM tasks INDEXED BY tasks_due WHERE {QUEUED} AND due > 0"
         return float(self._db.execute(query).fetchone()[0] or 0.0)
 
     def running_slots(self) -> list[int]:

@@ -178,6 +178,25 @@ def processes_marked(mark: str) -> dict[int, str]:
     }
 
 
+def commands_of(root: Root) -> dict[int, str]:
+    """Return the living processes of a host's commands, by id: all with its SSHMAP_ROOT but supervisors and the shell of each."""
+    mark = os.fsencode(f"SSHMAP_ROOT={root.path}")
+    ours = [pid for pid in processes.processes() if is_alive(pid) and mark in _environment_of(pid)]
+    supervisors = [pid for pid in ours if _MARKS["supervisor"] in arguments_of(pid)]
+    spared = {
+        *supervisors,
+        *(pid for parent in supervisors for pid in children_of(parent)[:1] if "_sshmap_number" in arguments_of(pid)),
+    }
+    return {pid: arguments_of(pid) for pid in ours if pid not in spared}
+
+
+def _environment_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 def end_all_at(path: Path) -> None:
     """Kill whatever a test left running below a path, and wait until it is gone."""
 

@@ -2,81 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import time
 
 import msgspec
 import pytest
 
 from sshmap.errors import Refused
 from sshmap.limits import Limits
-from sshmap.model import JobSpec, Maker, RunId, Verb
+from sshmap.model import AttemptEnd, Force, RunId, TaskState, Verb
 from sshmap.store import forgetting as forgetting_module
-from sshmap.store.commit import Store
-from sshmap.store.forgetting import Forgetting
-from sshmap.store.jobs import Jobs, Run
-from sshmap.store.layout import Root
-from sshmap.store.task_ends import MAX_LOST
-from sshmap.store.tasks import NewTask, Task, Tasks
+from sshmap.store import memory
+from sshmap.store import tasks as tasks_module
+from sshmap.store.history import attempts_of
+from sshmap.store.task_ends import MAX_LOST, Usage
+from sshmap.store.tasks import NewTask
+from tests.unit import benches
+from tests.unit.benches import SPEC, Bench, other
 
-SPEC = JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(verb=Verb.MAP, command="cat"))
-
-
-class Bench:
-    """A ledger with what works on it."""
-
-    def __init__(self, root: Root) -> None:
-        self.store = Store(root)
-        self.ledger = self.store.ledger
-        self.jobs, self.tasks = Jobs(self.ledger), Tasks(self.ledger)
-        self.forgetting = Forgetting(self.store)
-
-    def open(self, name: str = "1", spec: JobSpec = SPEC) -> Run:
-        """Open the job as a client does."""
-        run = self.jobs.open(spec, RunId(name))
-        self.jobs.begin(run, run.seq, "user@machine", Limits())
-        return run
-
-    def queue(self, run: Run, *outputs: str, inputs: bytes = b"i") -> None:
-        """Queue tasks with these outputs."""
-        with self.ledger.change():
-            self.jobs.begin_queueing(run)
-            self.tasks.enqueue(run, [NewTask(output=output, members=("in/x",), inputs=inputs) for output in outputs])
-            self.jobs.end_queueing(run, 0)
-
-    def claim(self, count: int = 1, slot: int = 0) -> list[Task]:
-        """Claim tasks."""
-        return self.tasks.claim(slot, count, fanouts=True)
-
-    def end(self, task: Task, *, fails: bool = False) -> None:
-        """End a task as a worker does."""
-        with self.ledger.change():
-            if fails:
-                self.tasks.fail(task.id, "CommandsFailed", "exit 1", 1)
-            else:
-                self.tasks.finish({task.id: 10})
-
-    def states(self, run: Run) -> dict[str, int]:
-        """Return the numbers of tasks by state."""
-        return self.jobs.states(run)[0]
-
-    def attempts(self) -> list[tuple[int, str]]:
-        """Return numbers and outcomes of all attempts."""
-        return self.ledger.db.execute("SELECT number, outcome FROM attempts ORDER BY task, number").fetchall()
-
-    def counted(self, run: Run) -> dict[str, int]:
-        """Count a run's tasks by state, one by one."""
-        rows = self.ledger.db.execute("SELECT state, count(*) FROM tasks WHERE run = ? GROUP BY state", (run.seq,))
-        return dict(rows)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    root = Root(tmp_path / "root")
-    root.create()
-    bench = Bench(root)
-    yield bench
-    bench.store.close()
+bench = benches.bench
 
 
 def test_run_that_is_over_is_not_written_over(bench: Bench) -> None:
@@ -297,3 +240,138 @@ def test_number_of_a_forgotten_run_never_comes_back(bench: Bench, monkeypatch: p
     while bench.forgetting.step():
         continue
     assert bench.open("2").seq == run.seq + 1
+
+
+def test_small_run_does_not_wait_for_a_large_one(bench: Bench) -> None:
+    """Whichever runs with fewer tasks now comes first, and among equal ones that which was claimed longest ago."""
+    large = bench.begin("1", other("large"), 100_000)
+    for _ in range(6):
+        bench.claim()
+    small = bench.begin("2", other("small"), 10)
+    assert [bench.claim()[0].run for _ in range(10)] == [small.seq] * 6 + [large.seq, small.seq, large.seq, small.seq]
+    for task in (bench.claim() for _ in range(8)):
+        bench.end(*task)
+    assert bench.states(small) == {"running": 8, "done": 2}
+    assert bench.states(large)["queued"] > 99_900
+
+
+def test_claims_of_one_worker_that_commits_between_them_take_turns(bench: Bench) -> None:
+    runs = [bench.begin(name, other(name), 6) for name in ("1", "2", "3")]
+    claimed = []
+    for _ in range(9):
+        (task,) = bench.claim()
+        claimed.append(task.run)
+        bench.end(task)
+    assert claimed == [run.seq for run in runs] * 3
+
+
+def test_several_tasks_are_claimed_of_the_run_that_was_quick_and_one_of_another(bench: Bench) -> None:
+    first, second = bench.begin("1", other("1"), 9), bench.begin("2", other("2"), 9)
+    assert [task.run for task in bench.tasks.claim(0, 4, fanouts=True, run=first.seq)] == [first.seq] * 4
+    assert [task.run for task in bench.tasks.claim(0, 4, fanouts=True, run=first.seq)] == [second.seq]
+
+
+@pytest.mark.parametrize(("jobs", "slots"), [("3", 3), ("50%", 2), ("10%", 1), ("+2", 6)])
+def test_no_more_tasks_of_a_run_are_claimed_than_it_may_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, jobs: str, slots: int
+) -> None:
+    monkeypatch.setattr(tasks_module, "_CORES", 4)
+    run = bench.begin("1", SPEC, 20, Limits(jobs=jobs))
+    claimed = [*bench.claim(2), *bench.claim(8, slot=1)]
+    assert len(claimed) == slots
+    assert not bench.claim()
+    bench.end(claimed[0])
+    assert len(bench.claim(8)) == 1
+    after = bench.begin("2", other("free"), 1)
+    assert [task.run for task in bench.claim(8)] == [after.seq]
+    assert bench.states(run)["running"] == slots
+
+
+def test_run_that_wants_more_memory_than_there_is_lets_others_go_first(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [1 << 30]
+    monkeypatch.setattr(memory, "available", lambda: free[0])
+    bench.begin("1", other("hungry"), 2, Limits(memory_free=2 << 30))
+    frugal = bench.begin("2", other("frugal"), 1)
+    assert [task.run for task in bench.claim()] == [frugal.seq]
+    assert not bench.claim()
+    free[0] = 3 << 30
+    assert len(bench.claim(2)) == 2
+
+
+def test_fanouts_wait_while_the_outbox_is_full_and_others_do_not(bench: Bench) -> None:
+    bench.begin("1", other("fan", Verb.FANOUT), 1)
+    mapped = bench.begin("2", other("map"), 1)
+    assert [task.run for task in bench.tasks.claim(0, 2, fanouts=False)] == [mapped.seq]
+    assert not bench.tasks.claim(0, 2, fanouts=False)
+    assert len(bench.claim()) == 1
+
+
+def test_failed_task_is_tried_again_when_it_is_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = bench.begin("1", SPEC, 2)
+    first, second = bench.claim(2)
+    now = time.time()
+    with bench.ledger.change():
+        bench.tasks.try_again(first.id, "CommandsFailed", "exit 5", 5, None, pause=60.0)
+    bench.end(second)
+    assert bench.tasks.next_due() == pytest.approx(now + 60, abs=5)
+    assert (bench.claim(), bench.states(run)) == ([], {"queued": 1, "done": 1})
+    monkeypatch.setattr("time.time", lambda: now + 100)
+    (again,) = bench.claim(2)
+    assert (again.id, again.attempt, again.failures) == (first.id, 2, 1)
+    bench.end(again)
+    assert bench.attempts() == [(1, "failed"), (2, "done"), (1, "done")]
+    assert bench.tasks.next_due() == 0
+
+
+def test_failed_task_of_a_run_that_is_ending_is_not_tried_again(bench: Bench) -> None:
+    run = bench.begin("1", SPEC, 1)
+    (task,) = bench.claim()
+    bench.endings.halt(run.seq, Force.WAIT)
+    with bench.ledger.change():
+        bench.tasks.try_again(task.id, "CommandsFailed", "exit 5", 5, None, pause=0.0)
+    assert bench.states(run) == {"cancelled": 1}
+    assert bench.attempts() == [(1, "failed")]
+    assert bench.jobs.is_over(run.seq)
+
+
+def test_key_that_another_job_makes_is_known(bench: Bench) -> None:
+    """Also within the output directory of a fan-out, and a directory in which another's key lies; not what the same job makes."""
+    maker = bench.begin("1", other("fan", Verb.FANOUT), 0)
+    bench.queue(maker, "x/d/", "x/keys/k", "x/e/")
+    asking = bench.open("2", other("asks"))
+    held = bench.tasks.being_made(asking, ["x/d/", "x/d/k", "x/keys/k", "x/keys/", "x/keys/l", "x/other", "x/"])
+    assert held == dict.fromkeys(["x/d/", "x/d/k", "x/keys/k", "x/keys/", "x/"], maker.seq)
+    assert [bench.tasks.making_below(asking, prefix) for prefix in ("x/", "x/d/", "x/dd/", "y/")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    same = bench.jobs.open(other("fan", Verb.FANOUT), RunId("1"))
+    assert (bench.tasks.being_made(same, ["x/d/"]), bench.tasks.making_below(same, "x/")) == ({}, False)
+    for task in bench.claim(3):
+        bench.end(task)
+    assert (bench.tasks.being_made(asking, ["x/d/", "x/"]), bench.tasks.making_below(asking, "x/")) == ({}, False)
+
+
+def test_attempts_are_listed_with_what_waits_and_runs_after_what_ended(bench: Bench) -> None:
+    run = bench.begin("1", SPEC, 4)
+    usage = Usage(began=5.0, ran=2.0, user=1.0, system=0.5, peak=7, received=3, stderr=b"said")
+    done, failed = bench.claim(2)
+    with bench.ledger.change():
+        bench.tasks.finish({done.id: 10}, {done.id: msgspec.structs.replace(usage, made=10)})
+        bench.tasks.try_again(failed.id, "CommandsFailed", "exit 5", 5, usage, pause=60.0)
+    bench.claim()
+    listed = [
+        (past.task - done.id, past.attempt, past.outcome, past.state) for past in attempts_of(bench.ledger, run.seq)
+    ]
+    assert listed == [
+        (0, 1, AttemptEnd.DONE, TaskState.DONE), (1, 1, AttemptEnd.FAILED, TaskState.QUEUED), (1, 0, None, TaskState.QUEUED),
+        (2, 1, None, TaskState.RUNNING), (3, 0, None, TaskState.QUEUED),
+    ]  # fmt: skip
+    (past,) = attempts_of(bench.ledger, run.seq, failed=True, stderr=True)
+    assert (past.ran, past.user, past.system, past.peak, past.received, past.stderr) == (2.0, 1.0, 0.5, 7, 3, b"said")
+    assert (past.exit_code, past.message, past.began) == (5, "exit 5", 5.0)
+    assert [past.task for past in attempts_of(bench.ledger, run.seq, subject=failed.output)] == [failed.id] * 2

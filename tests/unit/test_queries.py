@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from sshmap.model import JobSpec, Maker, Receipt, RunId, Verb
+from sshmap.limits import Limits
+from sshmap.model import Ending, Force, JobSpec, Maker, Receipt, RunId, Verb
+from sshmap.store.endings import Endings
+from sshmap.store.history import attempts_of
 from sshmap.store.jobs import Jobs
 from sshmap.store.keys import Keys, Row
 from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
 from sshmap.store.outbox import Outbox
+from sshmap.store.paces import Paces
+from sshmap.store.task_ends import Usage
 from sshmap.store.tasks import NewTask, Tasks
 
 SPEC = JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(verb=Verb.FANOUT, command="ls"))
@@ -85,6 +92,86 @@ def test_work_on_tasks_costs_the_same_however_many_there_are(ledger: Ledger) -> 
         outbox.fanouts(["out/1/"])
     assert seen
     assert not scans(ledger, seen)
+
+
+def test_ending_and_looking_at_runs_costs_the_same_however_many_tasks_there_are(ledger: Ledger) -> None:
+    jobs, tasks, endings, paces = Jobs(ledger), Tasks(ledger), Endings(ledger), Paces(ledger)
+    usage = Usage(began=1.0, ran=1.0)
+    with statements(ledger) as seen:
+        run = jobs.open(SPEC, RunId("1"))
+        jobs.begin(run, 1, "me@here", Limits(halt_failed=9, retries=1, jobs="9"))
+        with ledger.change():
+            tasks.enqueue(
+                run, [NewTask(output=f"out/{number}/", members=(f"in/{number}",), inputs=b"i") for number in range(9)]
+            )
+            jobs.end_queueing(run, 0)
+            tasks.refuse(run, NewTask(output="out/x/", members=("in/x",), inputs=b"i"), "LockHeld", "held")
+        assert tasks.making_below(run, "out/") is False
+        assert tasks.being_made(run, ["out/1/", "out/1/x"]) == {}
+        one, two, three, *others = tasks.claim(0, 5, fanouts=True)
+        with ledger.change():
+            tasks.try_again(one.id, "CommandsFailed", "exit 1", 1, usage, pause=9.0)
+            tasks.finish({two.id: 1}, {two.id: usage})
+            tasks.pace(run.seq, [1.0])
+            tasks.send({three.id: 1}, {three.id: usage})
+        assert tasks.next_due() > 0
+        assert len(tasks.late(run, time.time() + 9, 5)) == 2
+        assert paces.median(run.seq)[0] == paces.mean(run.seq)[0] == 1
+        endings.note_followed(run.seq)
+        assert not endings.halt_unfollowed(run.seq, Limits(halt_failed=9))
+        endings.cancel(run.id, Force.TERM)
+        endings.owe(run.id, ("h1",))
+        assert len(endings.owed()) == 1
+        while endings.drop_queued() or endings.drop_sending():
+            continue
+        with ledger.change():
+            for task in tasks.owned(others):
+                tasks.cancel(task.id, usage)
+        assert (endings.left(run.id), endings.force(run.seq), endings.reason(run.seq)) == (
+            0,
+            Force.TERM,
+            Ending.CANCELLED,
+        )
+        assert jobs.is_over(run.seq)
+        assert len(list(attempts_of(ledger, run.seq))) == 11
+    assert not scans(ledger, seen)
+
+
+def test_claiming_costs_the_same_however_many_tasks_wait(ledger: Ledger) -> None:
+    """By what the statements read, as an index may be gone through from its beginning too."""
+    jobs, tasks = Jobs(ledger), Tasks(ledger)
+
+    def steps(many: int) -> int:
+        run = jobs.open(msgspec.structs.replace(SPEC, outdir=f"sm://o{many}/"), RunId(f"{many}"))
+        jobs.begin(run, 1, "me@here", Limits(jobs="1"))
+        with ledger.change():
+            tasks.enqueue(
+                run, [NewTask(output=f"o{many}/{n}/", members=(f"in/{n}",), inputs=b"i") for n in range(many)]
+            )
+            jobs.end_queueing(run, 0)
+        counted = 0
+
+        def count() -> None:
+            nonlocal counted
+            counted += 1
+
+        ledger.db.set_progress_handler(count, 50)
+        claimed = [*tasks.claim(0, 1, fanouts=True), *tasks.claim(1, 1, fanouts=True)]
+        assert len(claimed) == 1
+        tasks.backlog(1)
+        tasks.next_due()
+        tasks.late(run, 0.0, 5)
+        ledger.db.set_progress_handler(None, 0)
+        jobs.states(run)
+        with ledger.change():
+            tasks.cancel(claimed[0].id)
+        Endings(ledger).cancel(run.id, Force.TERM)
+        while Endings(ledger).drop_queued():
+            continue
+        return counted
+
+    steps(10)
+    assert steps(5000) < 2 * steps(20) + 10
 
 
 def test_work_on_keys_costs_the_same_however_many_there_are(ledger: Ledger) -> None:

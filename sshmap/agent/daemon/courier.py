@@ -21,7 +21,7 @@ from sshmap.agent.daemon.announcing import Announcing
 from sshmap.agent.daemon.scrub import Scrubber
 from sshmap.agent.host.peers import open_peer
 from sshmap.agent.host.wake import Sleeper, wake
-from sshmap.agent.shuffle import AHEAD, AHEAD_SIZE, Outgoing, acknowledge, lose
+from sshmap.agent.shuffle import AHEAD, AHEAD_SIZE, Outgoing, acknowledge, drop_sending, lose
 from sshmap.errors import HostLost, HostNotReady, SshmapError
 from sshmap.model import Peer
 from sshmap.protocol.messages import Put
@@ -82,7 +82,7 @@ class Courier:
             waiting = []
         known = {peer.name: peer for peer in cluster.peers}
         pause = self._send([known.get(name, Peer(name=name, connect="ssh", root="")) for name in waiting])
-        more = self._endings.drop_queued() or self._forget()
+        more = self._endings.drop_queued() or drop_sending(self._store) or self._forget()
         self._sleeper.wait(0.0 if more else min(seconds, pause, later))
 
     def _present_cluster(self) -> ClusterFile:

@@ -92,10 +92,10 @@ def kill_below(pid: int, spare: tuple[int, ...] = ()) -> int:
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
-    """Kill a process, or send it another signal; one that is gone already is fine."""
+    """Kill a process, or send it another signal; one that is gone already, or has become another user's, is passed over."""
     try:
         os.kill(pid, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return
 
 

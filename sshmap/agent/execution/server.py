@@ -63,12 +63,18 @@ class Server:
         """Run the commands that the worker asks for, until the worker has ended."""
         while request := self._receive():
             command = Command(request[:-1].split(b"\0"))
+            # a signal that was meant for the command before may have come after its end
+            self._spare_present()
             ended = self._run(command)
             self._end_leftovers(thorough=ended.code >= 128)
-            if self._ends:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                self._ends = False
+            self._spare_present()
             os.write(self._control, b"%s %d %d %d %d\n" % (command.number, *ended.figures))
+
+    def _spare_present(self) -> None:
+        """End no command any more, until the next signal."""
+        if self._ends:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._ends = False
 
     def _end_present(self, number: int, pause: float) -> None:
         """Send a signal to all processes of the present command, and SIGKILL if some are left after so many seconds."""

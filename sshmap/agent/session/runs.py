@@ -14,6 +14,7 @@ import msgspec
 from sshmap.agent.host import lifecycle
 from sshmap.agent.host.wake import wake
 from sshmap.agent.session.following import Following
+from sshmap.agent.shuffle import drop_sending
 from sshmap.errors import HostLost
 from sshmap.limits import Limits
 from sshmap.model import Ending, Force, JobSpec, RunId, TaskState, Verb, show
@@ -65,6 +66,7 @@ class ServedRuns:
             command=made_by.command[:_SHOWN] if made_by else "", submitted=int(run.submitted), ended=int(run.ended or 0),
             origin=run.origin, ending=Ending(run.ending) if run.ending else None, queueing=not run.complete,
             states={TaskState(state): count for state, count in states.items()}, size=size, kept=run.kept,
+            limits=msgspec.json.decode(run.limits, type=Limits),
         )  # fmt: skip
 
     def get_job(self, request: m.GetJob) -> None:
@@ -112,7 +114,7 @@ class ServedRuns:
             self._endings.cancel(run, force)
             self._endings.owe(run, request.unreached)
         wake(self._store.root)
-        while self._endings.drop_queued():
+        while self._endings.drop_queued() or drop_sending(self._store):
             continue
         deadline = time.monotonic() + _LIMITS[force] * request.wait
         while (left := self._left(run)) and time.monotonic() < deadline and not self._channel.readable(0.02):
@@ -154,9 +156,11 @@ class ServedRuns:
         )
 
     def _left(self, run: RunId) -> int:
-        """Return the number of unfinished tasks; none where no daemon runs, as then no command does."""
+        """Return the number of unfinished tasks; of a daemon that was killed, the next one takes them back."""
         left = self._endings.left(run)
-        return left if left and lifecycle.is_running(self._store.root) else 0
+        if left:
+            lifecycle.ensure_running(self._store.root)
+        return left
 
 
 def _attempt_row(past: Past, verb: Verb) -> m.AttemptRow:

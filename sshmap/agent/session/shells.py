@@ -9,8 +9,9 @@ import contextlib
 import fcntl
 import os
 import pty
-import selectors
+import select
 import shutil
+import stat
 import struct
 import termios
 from collections.abc import Iterator
@@ -32,6 +33,10 @@ from sshmap.transport.channel import Channel
 
 #: bytes of what a command shows that are read at once
 _PIECE = 16384
+#: bytes of what is typed that are held for a terminal that does not take them
+_MOST_TYPED = 1 << 16
+#: what poll(2) tells of a channel whose client has left, where the system can say so though there is more to read
+_LEAVES = getattr(select, "POLLRDHUP", 0)
 
 
 def serve_shell(store: Store, request: m.Shell, channel: Channel, reader: FrameReader, writer: FrameWriter) -> None:
@@ -76,7 +81,7 @@ def _folder(store: Store, request: m.Shell) -> Iterator[Path]:
     try:
         if request.failed:
             kept = _kept(store, request)
-            shutil.copytree(kept, work, symlinks=True)
+            shutil.copytree(kept, work, symlinks=True, ignore=_special)
         else:
             work.mkdir(0o700)
             for file in _shipped(store, request.run):
@@ -85,6 +90,14 @@ def _folder(store: Store, request: m.Shell) -> Iterator[Path]:
         yield work
     finally:
         remove_tree(scratch)
+
+
+def _special(folder: str, names: list[str]) -> list[str]:
+    """Return those files of a directory that have no content: pipes, sockets and devices."""
+    modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
+    return [
+        name for name, mode in modes.items() if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
+    ]
 
 
 def _shipped(store: Store, run: str) -> tuple[Shipped, ...]:
@@ -133,28 +146,38 @@ def _on_terminal(
 def _exchange(master: int, channel: Channel, reader: FrameReader, writer: FrameWriter) -> None:
     """Pass on what is typed and what is shown until the terminal's last process has ended.
 
+    What is typed is read no further while the terminal does not take it, and whether the client leaves is seen also then.
+
     Raises:
         HostLost: the client left.
     """
-    with selectors.DefaultSelector() as selector:
-        selector.register(master, selectors.EVENT_READ)
-        selector.register(channel.fileno(), selectors.EVENT_READ)
-        while True:
-            ready = {key.fd for key, _ in selector.select(0 if reader.buffered else None)}
-            if reader.buffered or channel.fileno() in ready:
-                _type(master, reader)
-            if master in ready:
-                shown = _read(master)
-                if not shown:
-                    return
-                writer.data(shown)
-                writer.flush()
+    os.set_blocking(master, False)
+    typed = bytearray()
+    while True:
+        full = len(typed) >= _MOST_TYPED
+        poll = select.poll()
+        poll.register(master, select.POLLIN | (select.POLLOUT if typed else 0))
+        poll.register(channel.fileno(), _LEAVES if full else select.POLLIN)
+        ready = dict(poll.poll(0 if reader.buffered and not full else None))
+        if channel.fileno() in ready and full:
+            raise HostLost("the client left")
+        if (reader.buffered or channel.fileno() in ready) and not full:
+            _take_typed(master, typed, reader)
+        if ready.get(master, 0) & select.POLLOUT:
+            with contextlib.suppress(BlockingIOError):
+                del typed[: os.write(master, typed)]
+        if ready.get(master, 0) & ~select.POLLOUT:
+            shown = _read(master)
+            if not shown:
+                return
+            writer.data(shown)
+            writer.flush()
 
 
-def _type(master: int, reader: FrameReader) -> None:
+def _take_typed(master: int, typed: bytearray, reader: FrameReader) -> None:
     frame = reader.read()
     if isinstance(frame, memoryview):
-        os.write(master, frame)
+        typed += frame
     elif isinstance(frame, m.Resize):
         _resize(master, frame.rows, frame.columns)
     else:
