@@ -14,6 +14,7 @@ from sshmap.cli.completion import offer_keys
 from sshmap.cli.escaping import clean, escape
 from sshmap.cli.printers import NullPrinter, human_size
 from sshmap.cli.progress import counting
+from sshmap.client.cluster import Cluster
 from sshmap.client.results import Removal, RemovalFailed, raise_failures
 from sshmap.client.verifying import Verification, errors_of
 from sshmap.errors import HostsFailed, NothingMatched, SshmapError, UsageError
@@ -110,49 +111,54 @@ def _deleted(result: Removal) -> str:
     return f"deleted {result.keys} keys, {human_size(result.size)}"
 
 
+Rate = Annotated[
+    str,
+    typer.Option(
+        "--limit-rate", envvar="SSHMAP_LIMIT_RATE", metavar="SIZE", help="Most bytes a second on each host, as 50M."
+    ),
+]
+Quarantine = Annotated[
+    bool,
+    typer.Option(
+        "--quarantine",
+        envvar="SSHMAP_QUARANTINE",
+        help="Put aside what is damaged: its file is moved to quarantine/ below the host's root, and it is no key any more.",
+    ),
+]
+
+
 @app.command()
 def verify(
     prefix: Annotated[
         str, typer.Argument(autocompletion=offer_keys, help="What the keys start with; all when left away.")
     ] = "sm://",
-    limit_rate: Annotated[
-        str,
-        typer.Option(
-            "--limit-rate", envvar="SSHMAP_LIMIT_RATE", metavar="SIZE", help="Most bytes a second on each host, as 50M."
-        ),
-    ] = "",
-    quarantine: Annotated[
-        bool,
-        typer.Option(
-            "--quarantine",
-            envvar="SSHMAP_QUARANTINE",
-            help="Put aside what is damaged: its file is moved to quarantine/ below the host's root, and it is no key any more.",
-        ),
-    ] = False,
+    limit_rate: Rate = "",
+    quarantine: Quarantine = False,
     json: Json = False,
 ) -> None:
     """Read keys from the disks against their digests, and name what is damaged; exit code 5 if anything is."""
     rate = parse_size(limit_rate, "--limit-rate") if limit_rate else 0
-    failures: dict[str, SshmapError] = {}
-    with (
-        settings.cluster() as cluster,
-        counting("verify", settings.manner, measure=lambda: _measured(cluster.count(prefix))) as step,
-    ):
-        roots = {host.name: host.root for host in cluster.inventory.hosts}
-        try:
-            found = cluster.verify(prefix, rate=rate, quarantine=quarantine, report=step)
-        except HostsFailed as exc:
-            found, failures = (
-                {name: one for name, one in exc.results.items() if isinstance(one, Verification)},
-                exc.failures,
-            )
-    _say_damages(found, roots, quarantine=quarantine)
+    with settings.cluster() as cluster:
+        found, failures = _verify(cluster, prefix, rate, quarantine=quarantine)
+        _say_damages(found, {host.name: host.root for host in cluster.inventory.hosts}, quarantine=quarantine)
     settings.printer(json=json).table([_verified_row(name, one, exact=json) for name, one in found.items()])
     again = "the same cp or job makes these keys again"
     hint = again if quarantine else f"{typed('sshmap', 'verify', '--quarantine', prefix)} puts them aside; then {again}"
     raise_failures(errors_of(found, failures, hint), {})
-    if parse_prefix(prefix) and not any(one.keys for one in found.values()):
-        raise NothingMatched(f"no key starts with {prefix}")
+    if (name := parse_prefix(prefix)) and not any(one.keys for one in found.values()):
+        raise NothingMatched(f"no key starts with {show(name)}")
+
+
+def _verify(
+    cluster: Cluster, prefix: str, rate: int, *, quarantine: bool
+) -> tuple[dict[str, Verification], dict[str, SshmapError]]:
+    """Have the hosts read their keys; return what they have found, as far as they came, and those that failed."""
+    with counting("verify", settings.manner, measure=lambda: _measured(cluster.count(prefix))) as step:
+        try:
+            return cluster.verify(prefix, rate=rate, quarantine=quarantine, report=step), {}
+        except HostsFailed as exc:
+            found = {name: one for name, one in exc.results.items() if isinstance(one, Verification)}
+            return found, exc.failures
 
 
 def _measured(there: Removal) -> tuple[int, int]:

@@ -169,12 +169,19 @@ def judge_clock(name: str, skew: float) -> list[Finding]:
 def judge_status(host: Host, status: m.Status) -> list[Finding]:
     """Judge what the agent of a host says of it."""
     name = host.name
-    findings = [Finding(host=name, problem=problem, mend="free some space") for problem in status.findings]
+    findings = [Finding(host=name, problem=problem, mend=_mend_found(problem)) for problem in status.findings]
     if not host.is_local and status.runtime != wanted(status.platform):
         findings.append(Finding(host=name, problem="it runs other code than this machine", mend="sshmap up"))
     if not status.daemon:
         findings.append(Finding(host=name, problem="its daemon is not running", mend="sshmap up", blocks=True))
     return findings
+
+
+def _mend_found(problem: str) -> str:
+    """Say what mends what a host has found out about itself."""
+    if "damaged" in problem:
+        return "sshmap verify --quarantine, then make or copy these keys again"
+    return "free some space"
 
 
 def judge_diagnosis(name: str, diagnosis: m.Diagnosis) -> list[Finding]:

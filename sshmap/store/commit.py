@@ -247,8 +247,9 @@ class Store:
             nonlocal where
             with self.ledger.change():
                 self.swaps.settle(row.name)
-                if self.keys.get(row.name) == row and self.files.seal(row.name) == seal:
-                    where = self.files.put_aside(row.name)
+                # a first try for which the disk had no room may have moved the file
+                if self.keys.get(row.name) == row and (where is not None or self.files.seal(row.name) == seal):
+                    where = where or self.files.put_aside(row.name)
                     self.keys.discard(row.name, exact=True)
                     self.ledger.bump()
 

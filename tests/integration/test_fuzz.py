@@ -35,6 +35,7 @@ CALLS: dict[type[m.Message], Callable[[Cluster, Path], object]] = {
     m.GetStatus: lambda cluster, out: cluster.statuses(), m.Jobs: lambda cluster, out: cluster.jobs(), m.ListBuckets: lambda cluster, out: cluster.buckets(),
     m.CountOutputs: lambda cluster, out: cluster.fanout("sm://b/", "sm://o/", "cat"), m.Plan: lambda cluster, out: cluster.map("sm://b/", "sm://o/", "cat"),
     m.Start: lambda cluster, out: cluster.fanout("sm://b/", "sm://o/", "cat", replace=True),
+    m.Verify: lambda cluster, out: cluster.verify("sm://b/", quarantine=True),
 }  # fmt: skip
 
 

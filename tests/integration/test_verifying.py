@@ -211,6 +211,24 @@ def test_file_that_cannot_be_put_aside_stays_a_damaged_key(store: Store, monkeyp
     assert store.put_aside(found.row, found.seal)
 
 
+def test_disk_that_is_full_after_the_move_does_not_keep_the_key(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    flip(file_of(store, "b/1"))
+    found, discard, tries = found_one(store), store.keys.discard, 0
+
+    def fail_once(prefix: str, *, exact: bool = False) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise NoSpace("full")
+        discard(prefix, exact=exact)
+
+    monkeypatch.setattr(store.keys, "discard", fail_once)
+    where = store.put_aside(found.row, found.seal)
+    assert where
+    assert (store.root.path / where).exists()
+    assert names_of(store) == ["b/2", "c/d/3"]
+
+
 def test_process_that_dies_after_the_move_leaves_a_key_without_its_file(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,16 @@ def test_stopped_daemon_blocks_and_names_up() -> None:
     assert (finding.mend, finding.blocks) == ("sshmap up", True)
 
 
+@pytest.mark.parametrize(
+    ("problem", "mend"),
+    [("only 3 MiB free below /r", "free some space"), ("2 damaged keys, first sm://b/k", "sshmap verify")],
+)
+def test_what_a_host_has_found_about_itself_comes_with_what_mends_it(problem: str, mend: str) -> None:
+    local = Host(name="h1", connect="local", root="/r")
+    found = doctor.judge_status(local, status("h1", findings=(problem,)))
+    assert [finding.mend.startswith(mend) for finding in found if finding.problem == problem] == [True]
+
+
 def test_error_names_the_hosts_that_are_of_no_use() -> None:
     findings = [Finding(host=name, problem="p", mend="m", blocks=name != "h2") for name in ("h3", "h2", "h1")]
     error = doctor.blocked(findings)

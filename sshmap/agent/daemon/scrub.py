@@ -154,10 +154,9 @@ class Scrubber:
 
     def tell(self, period: float) -> None:
         """Say in how many seconds each key is to be read once; 0 ends the thread."""
-        if period == self._period:
-            return
-        self._period = period
-        self._nudge.set()
+        if period != self._period:
+            self._period = period
+            self._nudge.set()
         if period and not (self._thread and self._thread.is_alive()):
             self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
             self._thread.start()

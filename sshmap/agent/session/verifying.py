@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from sshmap.agent.host import lifecycle
 from sshmap.errors import HostLost, ProtocolError
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
@@ -94,10 +95,14 @@ class _Report:
         """Tell what was read since the last time, if anything was."""
         if self._name == self._told and self._reading == self._told_reading:
             return
+        # reading may take longer than a daemon stays that nobody uses
+        lifecycle.note_use(self._store.root)
         if self._found:
             self._writer.message(m.Damages(rows=tuple(found.damage for found in self._found)))
         aside = self._put_aside() if self._found and self._request.quarantine else ()
-        self._damages.settle(self._request.prefix, self._told, self._name, self._found)
+        gone = {row.name for row in aside}
+        left = [found for found in self._found if found.row.name not in gone]
+        self._damages.settle(self._request.prefix, self._told, self._name, left)
         self._writer.message(
             m.Verified(name=self._name, keys=self._keys, size=self._size, reading=self._reading, aside=aside)
         )
