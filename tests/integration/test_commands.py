@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,3 +232,11 @@ def test_large_command_and_names_arrive_whole(place: Place) -> None:
         f"{text}100000".encode(),
         b"",
     )
+
+
+@pytest.mark.parametrize("command", ["sleep 0.4", "true; sleep 0.4; echo end"], ids=["plain", "shell"])
+def test_signal_that_comes_when_its_command_has_ended_does_not_end_the_next(place: Place, command: str) -> None:
+    place.run("true; true")
+    (supervisor,) = (pid for pid in fleet.children_of(os.getpid()) if "supervisor.py" in fleet.arguments_of(pid))
+    fleet.kill(supervisor, signal.SIGUSR2)
+    assert place.told(command)[0] == 0

@@ -13,7 +13,7 @@ from sshmap.store.endings import Endings
 from sshmap.store.paces import FEWEST, Paces
 from sshmap.store.tasks import Task
 
-#: seconds for which a median is used again
+#: seconds for which a median, once there is one, is used again
 _MEDIAN_LOOK = 5.0
 
 
@@ -65,7 +65,7 @@ class Watch:
     def _typical(self) -> float:
         """Return the median of the times of the run's finished tasks; 0 while too few have finished."""
         now = time.monotonic()
-        if not self._median_read or now - self._median_read > _MEDIAN_LOOK:
+        if not self._median or now - self._median_read > _MEDIAN_LOOK:
             tasks, median = self._paces.median(self._run)
             self._median, self._median_read = (median if tasks >= FEWEST else 0.0), now
         return self._median

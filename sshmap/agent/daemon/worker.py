@@ -19,6 +19,7 @@ from sshmap.agent.host.wake import Sleeper, wake
 from sshmap.agent.shuffle import FULL_OUTBOX
 from sshmap.errors import NoSpace, SshmapError
 from sshmap.store.commit import Store
+from sshmap.store.endings import Endings
 from sshmap.store.layout import Root
 from sshmap.store.outbox import Outbox
 from sshmap.store.space import Space
@@ -54,6 +55,7 @@ class Worker:
         self._executor = Commands(task_environment(root.read_cluster().host, str(root.path)))
         self._attempts = Attempts(self.store, self._executor, TaskDirectory(root))
         self._commits = Commits(self.store, self.tasks, self.outbox)
+        self._endings = Endings(self.store.ledger)
         self._sleeper = Sleeper(root, f"worker-{slot}")
         self._space, self._short, self._space_seen = Space(root), False, 0.0
         #: the run of the tasks done last, and the seconds that one of them took
@@ -95,15 +97,15 @@ class Worker:
     def work_once(self) -> bool:
         """Claim some tasks and run them; say whether there were any.
 
-        Several are claimed only of a run whose last tasks were quick. If these take much longer, those not begun are
-        given back.
+        Several are claimed only of a run whose last tasks were quick. If these take much longer, or the run is ending, those
+        not begun are given back.
         """
         tasks = self._claim()
         self._attempts.look_up(tasks)
         began, number = time.monotonic(), 0
         for number, task in enumerate(tasks, start=1):
             self._attempt(task)
-            if time.monotonic() - began > 2 * QUICK:
+            if time.monotonic() - began > 2 * QUICK or self._endings.reason(task.run):
                 self._give_back(tasks[number:])
                 break
         self._commits.flush()
