@@ -35,8 +35,8 @@ from trips import Months, Trips, write_months
 from sshmap import Cluster
 from sshmap.cli.printers import HumanPrinter, JsonPrinter
 from sshmap.cli.progress import counting, following, manner
+from sshmap.client.job_results import JobResult
 from sshmap.client.listing import Placed
-from sshmap.client.results import JobResult
 from sshmap.errors import SshmapError, UsageError
 
 #: blanks, quotes and carriage returns are no part of a name or count; a row narrower than the header is no trip

@@ -13,8 +13,9 @@ import msgspec
 from sshmap import Cluster
 from sshmap.client.conversations import Conversations
 from sshmap.client.doctor import blocked
+from sshmap.client.job_results import JobFailed
 from sshmap.client.relay import carry_some
-from sshmap.client.results import JobFailed, TransferFailed
+from sshmap.client.results import TransferFailed
 from sshmap.errors import SshmapError
 from sshmap.inventory import Host, Inventory
 from sshmap.model import Bucket, Damage, Entry, Maker, Receipt, Verb

@@ -14,7 +14,8 @@ from typer._click.exceptions import ClickException
 from sshmap.cli import completion, verbs_copy, verbs_data, verbs_hosts, verbs_inventory, verbs_jobs, verbs_runs
 from sshmap.cli.app import app, settings
 from sshmap.cli.escaping import clean, clean_lines
-from sshmap.client.results import JobFailed, TransferFailed
+from sshmap.client.job_results import JobFailed
+from sshmap.client.results import TransferFailed
 from sshmap.errors import HostsFailed, NoSpace, NothingMatched, SshmapError, UsageError
 
 #: importing them adds their commands to the app

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from sshmap.cli.app import settings
-from sshmap.client.results import JobFailed, JobResult
+from sshmap.client.job_results import JobFailed, JobResult
 
 #: seconds that it may take
 LIMIT = 60.0

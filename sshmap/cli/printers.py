@@ -15,8 +15,9 @@ from typing import Protocol
 import msgspec
 
 from sshmap.cli.escaping import clean, clean_json, clean_lines, escape
+from sshmap.client.job_results import JobResult, TaskFailure
 from sshmap.client.listing import Folder, Placed
-from sshmap.client.results import Finding, JobResult, TaskFailure, Transfer
+from sshmap.client.results import Finding, Transfer
 from sshmap.errors import SshmapError
 from sshmap.inventory.ranges import fold
 from sshmap.model import Bucket

@@ -21,7 +21,7 @@ from sshmap.cli.printers import human_size, human_time
 from sshmap.cli.verbs_data import Json
 from sshmap.client.attachments import unshipped
 from sshmap.client.described import Options
-from sshmap.client.results import HostPlan, JobFailed, JobResult
+from sshmap.client.job_results import HostPlan, JobFailed, JobResult
 from sshmap.errors import UsageError
 from sshmap.limits import Limits, check_jobs, parse_halt, parse_size, parse_timeout
 from sshmap.model import Verb

@@ -15,7 +15,8 @@ from sshmap.cli.completion import offer_keys
 from sshmap.cli.escaping import clean_lines
 from sshmap.cli.printers import human_size, human_time
 from sshmap.cli.verbs_data import Json
-from sshmap.client.results import JobFailed, raise_failures
+from sshmap.client.job_results import JobFailed
+from sshmap.client.results import raise_failures
 from sshmap.client.runs import RunSummary, find_run
 from sshmap.errors import HostsFailed, Interrupted, UsageError
 from sshmap.limits import parse_duration

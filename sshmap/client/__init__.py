@@ -2,7 +2,7 @@
 
 `cluster` is the front. `conversations` leases sessions with the hosts, `retrying` begins again what broke,
 `gathering` does something for all hosts at once; `errands` are cancels that some hosts have not been told of; `results` is
-what the calls return.
+what the calls return, `job_results` what those about jobs do.
 
 - Keys: `keys`, the part of the front that is about them. `sources` (what is copied in), `lanes` and `upload`; `download`
   (trees) and `fetching` (one key), by `receiving` contents into a `destination`; `syncing` (trees both ways) and

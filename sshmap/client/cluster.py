@@ -21,20 +21,10 @@ import msgspec
 from sshmap.client.commands import OUTPUT_LIMIT, Heard, collect, listen, stream_command
 from sshmap.client.conversations import Conversations
 from sshmap.client.described import Options, again, described
+from sshmap.client.job_results import HostPlan, JobResult
 from sshmap.client.jobs import JobRun
 from sshmap.client.keys import Key, KeyCalls
-from sshmap.client.results import (
-    Counted,
-    Finding,
-    Health,
-    HostPlan,
-    JobResult,
-    Spoken,
-    Status,
-    all_of,
-    health_of,
-    silent,
-)
+from sshmap.client.results import Counted, Finding, Health, Spoken, Status, all_of, health_of, silent
 from sshmap.client.runs import RunCalls
 from sshmap.errors import HostsFailed, SshmapError
 from sshmap.inventory import Inventory, builtin, discover

@@ -169,8 +169,13 @@ class Figures:
             if mark in ("done", "failed"):
                 self.rates.ended(began + seconds, failed=mark == "failed")
             self._draw(host, row, Bar(began, seconds, MARKS.index(mark), row.attempt, short(row.key)))
-        if counted and (len(self._slowest) < MOST_SLOWEST or counted > self._slowest[0][0]):
-            heapq.heappush(self._slowest, (counted, -sum(self.marks.values()), shown(host, row, self._now)))
+        if counted:
+            self._keep_slowest(counted, host, row)
+
+    def _keep_slowest(self, seconds: float, host: str, row: AttemptRow) -> None:
+        """Keep an attempt if it is one of the slowest so far."""
+        if len(self._slowest) < MOST_SLOWEST or seconds > self._slowest[0][0]:
+            heapq.heappush(self._slowest, (seconds, -sum(self.marks.values()), shown(host, row, self._now)))
             if len(self._slowest) > MOST_SLOWEST:
                 heapq.heappop(self._slowest)
 

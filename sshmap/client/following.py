@@ -10,8 +10,8 @@ import msgspec
 
 from sshmap.client.conversations import Conversations
 from sshmap.client.job_answers import MOST_ROWS, check_directories, check_peers
+from sshmap.client.job_results import HostResult, JobResult, TaskFailure
 from sshmap.client.relay import Relays
-from sshmap.client.results import HostResult, JobResult, TaskFailure
 from sshmap.errors import HostLost, NoSpace, ProtocolError, SshmapError
 from sshmap.limits import Limits
 from sshmap.model import Force, Verb, parse_name

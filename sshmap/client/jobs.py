@@ -17,7 +17,8 @@ from sshmap.client.conversations import Conversations
 from sshmap.client.described import Job, Options
 from sshmap.client.following import Followed, Part, RunFollower
 from sshmap.client.job_answers import check_accepted, check_plan, check_whole, counted
-from sshmap.client.results import HostPlan, JobResult, raise_failures
+from sshmap.client.job_results import HostPlan, JobResult
+from sshmap.client.results import raise_failures
 from sshmap.client.runs import cancel, origin
 from sshmap.client.sweeping import prune, sweep
 from sshmap.errors import (

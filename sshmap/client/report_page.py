@@ -172,10 +172,16 @@ def _workers(figures: Figures, first: float) -> tuple[str, list[WorkerBars]]:
                 host=places[host], slot=slot, tasks=worker.tasks, busy=round(worker.busy + worker.running, 4),
                 begins=_begins(bars, first), takes=[round(bar.seconds * _TICKS) for bar in bars],
                 marks="".join(str(bar.mark) for bar in bars), keys=[bar.key[len(prefix) :] for bar in bars],
-                attempts=[bar.attempt for bar in bars] if any(bar.attempt > 1 for bar in bars) else [],
+                attempts=_numbers(bars),
             )
         )  # fmt: skip
     return prefix, found
+
+
+def _numbers(bars: list[Bar]) -> list[int]:
+    """Return the numbers of the attempts, or nothing if all are first ones."""
+    numbers = [bar.attempt for bar in bars]
+    return numbers if max(numbers, default=1) > 1 else []
 
 
 def _begins(bars: list[Bar], first: float) -> list[int]:

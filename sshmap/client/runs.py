@@ -12,7 +12,8 @@ import msgspec
 
 from sshmap.client.conversations import Conversations
 from sshmap.client.following import Followed, JobProgress, Part, RunFollower
-from sshmap.client.results import JobResult, all_of, raise_failures
+from sshmap.client.job_results import JobResult
+from sshmap.client.results import all_of, raise_failures
 from sshmap.errors import HostLost, HostsFailed, NoSpace, NothingMatched, ProtocolError, SshmapError, UsageError
 from sshmap.inventory.ranges import fold
 from sshmap.model import Ending, Force, TaskState, Verb

@@ -146,6 +146,12 @@ def _problem(host: Host) -> str:
             return f"{field}: {value!r} begins with '-' or holds a character that is not a letter, digit or one of _ . : @ % + -"
     if not host.name:
         return "name: is empty"
+    return (
+        _number_problem(host) or _size_problem("reserve", host.reserve) or _scrub_problem(host) or _path_problem(host)
+    )
+
+
+def _number_problem(host: Host) -> str:
     if not 0 <= host.port <= 65535:
         return f"port: {host.port} is out of range 1 to 65535"
     if not 0 < host.weight <= 1000:
@@ -154,7 +160,7 @@ def _problem(host: Host) -> str:
         return f"workers: {host.workers} is out of range 0 to 1024"
     if not 0 <= host.idle_stop < float("inf"):
         return f"idle_stop: {host.idle_stop:g} is not a number of seconds"
-    return _size_problem("reserve", host.reserve) or _scrub_problem(host) or _path_problem(host)
+    return ""
 
 
 def _size_problem(field: str, text: str) -> str:

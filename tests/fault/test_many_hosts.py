@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.client.job_results import JobFailed, JobResult
 from sshmap.client.listing import Placed
-from sshmap.client.results import JobFailed, JobResult
 from sshmap.errors import HostLost
 from sshmap.inventory import Inventory
 from sshmap.store.layout import Root

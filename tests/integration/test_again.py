@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from sshmap import Cluster
+from sshmap.client.job_results import JobFailed, JobResult
 from sshmap.client.jobs import JobRun
-from sshmap.client.results import JobFailed, JobResult
 from sshmap.errors import DigestMismatch, OtherReceipt, SshmapError
 from sshmap.model import Verb
 from tests.conftest import wait_until

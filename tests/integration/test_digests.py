@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from sshmap import Cluster
+from sshmap.client.job_results import JobFailed
 from sshmap.client.listing import Placed
-from sshmap.client.results import JobFailed, TransferFailed
+from sshmap.client.results import TransferFailed
 from sshmap.errors import DigestMismatch, SshmapError
 from sshmap.model import Verb
 from sshmap.store.keys import Keys

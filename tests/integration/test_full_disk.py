@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
-from sshmap.client.results import JobFailed
+from sshmap.client.job_results import JobFailed
 from sshmap.inventory import Inventory
 from sshmap.model import Verb
 from tests.integration import fleet

@@ -11,7 +11,8 @@ import pytest
 from sshmap import Cluster
 from sshmap.client import download, fetching, job_answers, results
 from sshmap.client.conversations import Conversations
-from sshmap.client.results import JobFailed, TransferFailed
+from sshmap.client.job_results import JobFailed
+from sshmap.client.results import TransferFailed
 from sshmap.errors import SshmapError, UsageError
 from sshmap.inventory import Inventory
 from sshmap.protocol import messages as m

@@ -19,7 +19,7 @@ import pytest
 
 from sshmap import Cluster
 from sshmap.agent.daemon.commits import MOST
-from sshmap.client.results import JobFailed
+from sshmap.client.job_results import JobFailed
 from sshmap.errors import SshmapError
 from sshmap.inventory import Inventory
 from sshmap.model import TaskState, Verb

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
-from sshmap.client.results import JobFailed
+from sshmap.client.job_results import JobFailed
 from sshmap.errors import Refused
 from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger

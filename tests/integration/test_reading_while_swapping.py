@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from sshmap import Cluster
-from sshmap.client.results import JobFailed
+from sshmap.client.job_results import JobFailed
 from sshmap.inventory import Inventory
 
 KEYS = 40

@@ -9,7 +9,7 @@ import pytest
 from sshmap import Cluster
 from sshmap.agent.daemon.task_directory import TaskDirectory
 from sshmap.agent.daemon.task_directory import _is_telling as is_telling
-from sshmap.client.results import JobFailed
+from sshmap.client.job_results import JobFailed
 from sshmap.model import Verb
 from sshmap.store.digest import digest_fd, digest_of
 from sshmap.store.layout import Root

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from sshmap import Cluster
-from sshmap.client.results import JobFailed
+from sshmap.client.job_results import JobFailed
 from sshmap.errors import HostLost
 from sshmap.inventory import Inventory
 from sshmap.model import Verb

@@ -17,7 +17,7 @@ import pytest
 
 from sshmap import Cluster
 from sshmap.client.following import JobProgress
-from sshmap.client.results import JobFailed
+from sshmap.client.job_results import JobFailed
 from sshmap.inventory import Inventory
 from tests import netns, sshd
 from tests.conftest import wait_until

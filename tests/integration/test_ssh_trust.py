@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from sshmap import Cluster
-from sshmap.client.results import JobFailed
+from sshmap.client.job_results import JobFailed
 from sshmap.errors import HostKeyRefused, HostLost, HostNotReady
 from sshmap.inventory import Inventory
 from tests import sshd

@@ -9,7 +9,7 @@ import pytest
 
 from sshmap import Cluster
 from sshmap.client import conversations
-from sshmap.client.results import JobFailed
+from sshmap.client.job_results import JobFailed
 from sshmap.errors import HostLost
 from sshmap.inventory import Host, Inventory
 from sshmap.transport.channel import Channel

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from sshmap import Cluster
-from sshmap.client.results import JobFailed, TaskFailure
+from sshmap.client.job_results import JobFailed, TaskFailure
 from sshmap.errors import DigestMismatch, OtherReceipt, SshmapError
 from sshmap.model import Verb
 from tests.conftest import files_below, wait_until

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from sshmap.cli import printers
 from sshmap.cli.escaping import clean, clean_json, clean_lines, escape
 from sshmap.cli.printers import HumanPrinter, JsonPrinter, folded, human_size, human_time, masked
+from sshmap.client.job_results import JobResult, TaskFailure
 from sshmap.client.listing import Folder, Placed
-from sshmap.client.results import JobResult, TaskFailure, Transfer
+from sshmap.client.results import Transfer
 from sshmap.errors import HostLost, NotCopied
 from sshmap.model import Bucket
 

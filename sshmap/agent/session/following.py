@@ -157,18 +157,21 @@ class Following:
             HostNotReady: nobody queues the rest of the tasks, as the session that did so was killed.
         """
         stands = time.monotonic() - moved > STUCK_LIMIT
-        if progress.queued and not (progress.running or progress.sending) and self._waits_for_space(moved):
-            raise self._space.error()
         if progress.queued or progress.running:
+            self._check_space(progress, moved)
             return False
         if progress.sending:
             return bool(progress.stuck) and stands
-        if stands and not self._jobs.is_over(self._run.seq):
+        is_over = self._jobs.is_over(self._run.seq)
+        if stands and not is_over:
             raise HostNotReady("not all tasks of the run were queued", hint="run the command again")
-        return self._jobs.is_over(self._run.seq)
+        return is_over
 
-    def _waits_for_space(self, moved: float) -> bool:
-        return time.monotonic() - moved > _SPACE_LIMIT and self._space.is_short()
+    def _check_space(self, progress: Progress, moved: float) -> None:
+        """Raise NoSpace if all that happens is that tasks wait for space."""
+        waits = not (progress.running or progress.sending) and time.monotonic() - moved > _SPACE_LIMIT
+        if waits and self._space.is_short():
+            raise self._space.error()
 
     def ended(self) -> RunEnded:
         """Return how the run has ended here, or how far it is."""

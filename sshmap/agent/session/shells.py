@@ -137,51 +137,72 @@ def _on_terminal(
         process = Once(request.command, slave, folder, environment, terminal=True)
         os.close(slave)
         with contextlib.closing(process):
-            _exchange(master, channel, reader, writer)
+            _Exchange(master, channel, reader, writer).run()
             return process.wait()
     finally:
         os.close(master)
 
 
-def _exchange(master: int, channel: Channel, reader: FrameReader, writer: FrameWriter) -> None:
-    """Pass on what is typed and what is shown until the terminal's last process has ended.
+class _Exchange:
+    """What is typed and what is shown at one terminal.
 
-    What is typed is read no further while the terminal does not take it, and whether the client leaves is seen also then.
-
-    Raises:
-        HostLost: the client left.
+    Args:
+        master: the end of the terminal at which a person would sit.
+        channel: to the client.
+        reader: reads the client's messages.
+        writer: writes to the client.
     """
-    os.set_blocking(master, False)
-    typed = bytearray()
-    while True:
-        full = len(typed) >= _MOST_TYPED
-        poll = select.poll()
-        poll.register(master, select.POLLIN | (select.POLLOUT if typed else 0))
-        poll.register(channel.fileno(), _LEAVES if full else select.POLLIN)
-        ready = dict(poll.poll(0 if reader.buffered and not full else None))
-        if channel.fileno() in ready and full:
-            raise HostLost("the client left")
-        if (reader.buffered or channel.fileno() in ready) and not full:
-            _take_typed(master, typed, reader)
-        if ready.get(master, 0) & select.POLLOUT:
-            with contextlib.suppress(BlockingIOError):
-                del typed[: os.write(master, typed)]
-        if ready.get(master, 0) & ~select.POLLOUT:
-            shown = _read(master)
-            if not shown:
+
+    def __init__(self, master: int, channel: Channel, reader: FrameReader, writer: FrameWriter) -> None:
+        self._master, self._client, self._reader, self._writer = master, channel.fileno(), reader, writer
+        self._typed = bytearray()
+        os.set_blocking(master, False)
+
+    def run(self) -> None:
+        """Pass both on until the terminal's last process has ended.
+
+        What is typed is read no further while the terminal does not take it, and whether the client leaves is seen also then.
+
+        Raises:
+            HostLost: the client left.
+        """
+        while True:
+            full = len(self._typed) >= _MOST_TYPED
+            ready = self._await(full=full)
+            if self._client in ready and full:
+                raise HostLost("the client left")
+            if (self._reader.buffered or self._client in ready) and not full:
+                self._take_typed()
+            events = ready.get(self._master, 0)
+            if events & select.POLLOUT:
+                with contextlib.suppress(BlockingIOError):
+                    del self._typed[: os.write(self._master, self._typed)]
+            if events & ~select.POLLOUT and not self._pass_shown():
                 return
-            writer.data(shown)
-            writer.flush()
 
+    def _await(self, *, full: bool) -> dict[int, int]:
+        """Wait until something can be read or written; return the events by descriptor."""
+        poll = select.poll()
+        poll.register(self._master, select.POLLIN | (select.POLLOUT if self._typed else 0))
+        poll.register(self._client, _LEAVES if full else select.POLLIN)
+        return dict(poll.poll(0 if self._reader.buffered and not full else None))
 
-def _take_typed(master: int, typed: bytearray, reader: FrameReader) -> None:
-    frame = reader.read()
-    if isinstance(frame, memoryview):
-        typed += frame
-    elif isinstance(frame, m.Resize):
-        _resize(master, frame.rows, frame.columns)
-    else:
-        raise HostLost("the client left")
+    def _take_typed(self) -> None:
+        frame = self._reader.read()
+        if isinstance(frame, memoryview):
+            self._typed += frame
+        elif isinstance(frame, m.Resize):
+            _resize(self._master, frame.rows, frame.columns)
+        else:
+            raise HostLost("the client left")
+
+    def _pass_shown(self) -> bool:
+        """Pass on what is shown; say whether there was anything, or the terminal's last process has ended."""
+        shown = _read(self._master)
+        if shown:
+            self._writer.data(shown)
+            self._writer.flush()
+        return bool(shown)
 
 
 def _read(master: int) -> bytes:
