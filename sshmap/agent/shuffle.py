@@ -35,7 +35,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from sshmap.agent.host.wake import wake
 from sshmap.model import Receipt, base_name
@@ -74,16 +74,16 @@ class Outgoing:
         self._parcel = parcel
         self._fd = os.open(f"{root.outbox}/{parcel.id}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
-    def send(self, session: Session) -> None:
-        """Hand the file over if the peer is on this machine, else send its content."""
+    def send(self, session: Session, pace: Callable[[int], object] = int) -> None:
+        """Hand the file over if the peer is on this machine, else send its content, as fast as it is let."""
         handed = Handed(size=self._parcel.size, digest=self._parcel.digest)
         # also tiny files: some file systems take long to find room for a new one after many were deleted
         if not session.writer.message_by(handed, lambda frame: session.channel.hand(frame, self._fd)):
-            self.stream(session.writer)
+            self.stream(session.writer, pace)
 
-    def stream(self, writer: FrameWriter) -> None:
-        """Send its content and End."""
-        writer.file(self._fd, self._parcel.size)
+    def stream(self, writer: FrameWriter, pace: Callable[[int], object] = int) -> None:
+        """Send its content and End; ``pace`` is called after each piece with its bytes, and may wait."""
+        writer.file(self._fd, self._parcel.size, pace)
         writer.message(End(size=self._parcel.size, digest=self._parcel.digest), flush=False)
 
     def close(self) -> None:

@@ -60,6 +60,7 @@ _LIMITS: dict[str, tuple[Any, Any, Any]] = {
     "timeout": (str, "", _option("timeout", "End a command that takes longer: 10m, or 300% of the median; it has failed (exit 7).")),
     "halt": (str, "", _option("halt", _HALT)),
     "memfree": (str, "", _option("memfree", "Begin a task only where so much memory is available: 2G.")),
+    "limit_rate": (str, "", _option("limit-rate", "Most bytes a second that fan-out files leave each host with: 50M.")),
     "nice": (int, 0, _option("nice", "Nice value of the commands, 0 to 19.")),
     "notify_host": (str, "", _option("notify-host", "Run this on the first host, once, when all hosts have ended the run; also while no client follows.")),
     "notify": (str, "", _option("notify", "Run this here when the run has ended, with its figures in SSHMAP_* variables.")),
@@ -78,7 +79,9 @@ def _limits(given: dict[str, Any]) -> Limits:
     Raises:
         UsageError: one makes no sense.
     """
-    jobs, timeout, halt, memfree = (given.pop(name) for name in ("jobs", "timeout", "halt", "memfree"))
+    jobs, timeout, halt, memfree, rate = (
+        given.pop(name) for name in ("jobs", "timeout", "halt", "memfree", "limit_rate")
+    )
     fields: dict[str, Any] = {name: given.pop(name) for name in ("retries", "nice")}
     for name, value, most in (("retries", fields["retries"], 1_000_000), ("nice", fields["nice"], 19)):
         if not 0 <= value <= most:
@@ -87,6 +90,7 @@ def _limits(given: dict[str, Any]) -> Limits:
     fields |= parse_timeout(timeout) if timeout else {}
     fields |= parse_halt(halt) if halt else {}
     fields |= {"memory_free": parse_size(memfree, "--memfree")} if memfree else {}
+    fields |= {"rate": parse_size(rate, "--limit-rate")} if rate else {}
     return Limits(**fields)
 
 

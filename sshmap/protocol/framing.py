@@ -75,10 +75,15 @@ class FrameWriter:
         """Write a frame of content of at most `CHUNK` bytes; call `flush` or send a message afterwards."""
         self._write(DATA, content, flush=False)
 
-    def file(self, fd: int, size: int) -> bool:
+    def file(self, fd: int, size: int, pace: Callable[[int], object] = int) -> bool:
         """Write the first ``size`` bytes of an open file as content; say whether the file had so many.
 
         Where it has fewer, zeros are sent in their place: a frame's length is sent before its content.
+
+        Args:
+            fd: the file.
+            size: bytes.
+            pace: called after each piece with its bytes; may wait.
         """
         whole = True
         for offset in range(0, size, CHUNK):
@@ -91,6 +96,7 @@ class FrameWriter:
                 self._pending += piece.ljust(count - sent, b"\0")
                 if len(self._pending) >= _FLUSH_AT:
                     self._flush()
+            pace(count)
         return whole
 
     def _send_file(self, fd: int, offset: int, count: int) -> int:

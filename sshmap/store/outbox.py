@@ -5,10 +5,12 @@ What becomes of the files themselves, and of the tasks that made them, is in `ss
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from sshmap.limits import Limits
 from sshmap.model import Receipt
 from sshmap.store.keys import after_prefix
 from sshmap.store.ledger import Ledger
@@ -26,6 +28,9 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     replaces: bool
     #: names of the inputs it was made from
     members: tuple[str, ...] = ()
+    #: number of its run in this ledger, and most bytes a second that its files may leave this host with; 0 for any
+    run: int = 0
+    rate: int = 0
 
 
 class Outbox:
@@ -52,14 +57,15 @@ class Outbox:
     def parcels(self, peer: str, limit: int) -> list[Parcel]:
         """Return what waits for a peer, oldest first."""
         rows = self._db.execute(
-            "SELECT outbox.id, task, name, outbox.size, digest, maker, outbox.inputs, replaces, members "
-            "FROM outbox JOIN tasks ON tasks.id = task WHERE peer = ? ORDER BY outbox.id LIMIT ?",
+            "SELECT outbox.id, task, name, outbox.size, digest, maker, outbox.inputs, outbox.replaces, members, run, limits "
+            "FROM outbox JOIN tasks ON tasks.id = task JOIN runs ON seq = run WHERE peer = ? ORDER BY outbox.id LIMIT ?",
             (peer, limit),
         )
         return [
             Parcel(
                 id=row[0], task=row[1], name=row[2], size=row[3], digest=row[4], receipt=Receipt(row[5], row[6]),
                 replaces=bool(row[7]), members=tuple(row[8].split("\n")),
+                run=row[9], rate=_rate(row[10]),
             )
             for row in rows
         ]  # fmt: skip
@@ -175,3 +181,9 @@ class Outbox:
             f"SELECT output, maker, inputs, count, names FROM fanouts WHERE output IN ({marks})", outputs
         )
         return {output: (Receipt(maker, inputs), count, names) for output, maker, inputs, count, names in rows}
+
+
+@functools.lru_cache(maxsize=16)
+def _rate(limits: str) -> int:
+    """Return the rate out of a run's limits, which are the same for all its files."""
+    return msgspec.json.decode(limits, type=Limits).rate

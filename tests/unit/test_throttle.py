@@ -1,8 +1,8 @@
-"""Reading that is limited to a rate waits as long as that takes, and makes nothing up for time that has passed."""
+"""Reading or sending that is limited to a rate waits as long as that takes, and makes nothing up for time that has passed."""
 
 from __future__ import annotations
 
-from sshmap.agent.session.verifying import Throttle
+from sshmap.agent.host.throttle import Throttle, Throttles
 
 
 class Clock:
@@ -43,3 +43,11 @@ def test_without_a_rate_and_for_nothing_there_is_no_wait() -> None:
     Throttle(0, clock, clock.sleep).wait(2**40)
     Throttle(1, clock, clock.sleep).wait(0)
     assert clock.now == 100.0
+
+
+def test_things_are_limited_apart_and_each_as_told_last() -> None:
+    throttles = Throttles()
+    one, other = throttles.of(1, 1000), throttles.of(2, 1000)
+    assert one is not other
+    assert throttles.of(1, 1000) is one
+    assert throttles.of(1, 500).rate == 500

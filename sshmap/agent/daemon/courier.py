@@ -20,6 +20,7 @@ import time
 from sshmap.agent.daemon.announcing import Announcing
 from sshmap.agent.daemon.scrub import Scrubber
 from sshmap.agent.host.peers import open_peer
+from sshmap.agent.host.throttle import Throttles
 from sshmap.agent.host.wake import Sleeper, wake
 from sshmap.agent.shuffle import AHEAD, AHEAD_SIZE, Outgoing, acknowledge, drop_sending, lose
 from sshmap.errors import HostLost, HostNotReady, SshmapError
@@ -60,6 +61,7 @@ class Courier:
         self._sleeper = Sleeper(root, "courier")
         self._scrubber = Scrubber(root)
         self._routes: dict[Peer, Route] = {}
+        self._throttles = Throttles()
         #: by peer: when its turn began last; and after a failure, when the next may begin and how long that pause is
         self._began: dict[str, float] = {}
         self._later: dict[Peer, tuple[float, float]] = {}
@@ -110,7 +112,7 @@ class Courier:
         free = max(0, MOST_ROUTES - len(self._routes))
         for peer in self._admitted(ready)[:free]:
             self._began[peer.name] = now
-            self._routes[peer] = Route(self._root, peer)
+            self._routes[peer] = Route(self._root, peer, self._throttles)
         told = {peer.name for peer in peers}
         for peer, route in self._routes.items():
             # a peer whose address has changed gets another route
@@ -160,10 +162,11 @@ class Route:
     Args:
         root: the host's root.
         peer: where the files go.
+        throttles: by run, how fast its files may leave this host, on all routes together.
     """
 
-    def __init__(self, root: Root, peer: Peer) -> None:
-        self._root, self._peer = root, peer
+    def __init__(self, root: Root, peer: Peer, throttles: Throttles) -> None:
+        self._root, self._peer, self._throttles = root, peer, throttles
         self._nudge = threading.Event()
         self._crowded = self._leave = False
         #: whether the peer has let it in; and whether the peer could not be served
@@ -229,7 +232,7 @@ class Route:
             with contextlib.closing(outgoing):
                 put = Put(name=parcel.name, receipt=parcel.receipt, members=parcel.members, replace=parcel.replaces)
                 session.writer.message(put, flush=False)
-                outgoing.send(session)
+                outgoing.send(session, self._throttles.of(parcel.run, parcel.rate).wait)
             sent.append(parcel)
             size += parcel.size
             if size > AHEAD_SIZE:

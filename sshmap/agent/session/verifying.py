@@ -7,9 +7,9 @@ conversation ends.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from sshmap.agent.host import lifecycle
+from sshmap.agent.host.throttle import Throttle
 from sshmap.errors import HostLost, ProtocolError
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
@@ -20,30 +20,6 @@ from sshmap.store.integrity import Found, Step, read_keys
 
 #: keys, damaged keys, and seconds after which the client is told how far it is
 _KEYS, _FOUND, _SECONDS = 2000, 100, 1.0
-
-
-class Throttle:
-    """Makes reading wait so that no more than so many bytes a second are read.
-
-    Args:
-        rate: bytes a second; 0 if that is not limited.
-        clock: returns seconds.
-        sleep: waits for some seconds.
-    """
-
-    def __init__(
-        self, rate: int, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep
-    ) -> None:
-        self._rate, self._clock, self._sleep = rate, clock, sleep
-        #: when the bytes so far will have been read at this rate
-        self._due = clock()
-
-    def wait(self, size: int) -> None:
-        """Wait until so many bytes more are within the rate; time in which less was read is not made up for."""
-        if self._rate and size:
-            now = self._clock()
-            self._due = max(self._due, now) + size / self._rate
-            self._sleep(self._due - now)
 
 
 def serve_verify(store: Store, request: m.Verify, reader: FrameReader, writer: FrameWriter) -> None:
