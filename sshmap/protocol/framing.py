@@ -138,6 +138,10 @@ def _read(fd: int, offset: int, count: int) -> bytes:
         return b""
 
 
+#: made once and not by each reader: msgspec crashes when two threads make its tables of the same classes at the same time
+_DECODER = msgspec.msgpack.Decoder(AnyMessage)
+
+
 class FrameReader:
     """Reads frames.
 
@@ -150,7 +154,7 @@ class FrameReader:
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
-        self._decode: Callable[[memoryview], Message] = msgspec.msgpack.Decoder(AnyMessage).decode
+        self._decode: Callable[[memoryview], Message] = _DECODER.decode
 
     def read(self) -> Message | memoryview | None:
         """Return the next message or piece of content, or None at the end of the stream.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,22 @@ def test_bytes_put_back_are_read_first() -> None:
     reader = FrameReader(MemoryStream(whole[3:]))
     reader.unread(whole[:3])
     assert [reader.read(), reader.read(), reader.read()] == [Ping(), Served(count=7), None]
+
+
+def test_readers_share_a_decoder_as_making_two_at_once_crashes() -> None:
+    """In processes of their own, as only the first decoders of a process are made from nothing."""
+    program = """
+import sys, threading
+from sshmap.protocol.framing import FrameReader
+sys.setswitchinterval(1e-6)
+barrier = threading.Barrier(4)
+def make():
+    barrier.wait()
+    FrameReader(None)
+threads = [threading.Thread(target=make) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    assert [subprocess.run([sys.executable, "-c", program], check=False).returncode for _ in range(5)] == [0] * 5
+    one, other = (FrameReader(MemoryStream(b"")) for _ in range(2))
+    assert one._decode == other._decode
