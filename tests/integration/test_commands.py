@@ -204,7 +204,6 @@ def test_supervisor_that_dies_before_it_hears_of_a_command_began_nothing(place: 
 
 
 def test_long_command_lets_its_worker_do_something_meanwhile(place: Place) -> None:
-    """Once; what is quick is not disturbed."""
     calls: list[int] = []
     request = Request(
         command="sleep 0.2",
@@ -220,7 +219,7 @@ def test_long_command_lets_its_worker_do_something_meanwhile(place: Place) -> No
 
     place.stdout.touch()
     place.commands.run(request, look)
-    assert calls == [1]
+    assert len(calls) >= 2
 
 
 def test_large_command_and_names_arrive_whole(place: Place) -> None:

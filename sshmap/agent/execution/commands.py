@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from sshmap.agent.execution import supervisor
-from sshmap.agent.execution.executor import LOOK, PATIENCE, Request, Result
+from sshmap.agent.execution.executor import LOOK, PATIENCE, SECOND, Request, Result
 from sshmap.agent.execution.plain import plain_words
 from sshmap.agent.execution.processes import below, kill_below, largest
 from sshmap.agent.execution.server import GRACE, KILLED, LENGTH
@@ -23,6 +23,8 @@ from sshmap.model import Force
 _LIMIT = 15.0
 #: seconds after SIGKILL was due in which a supervisor has to have ended a command
 _OVERDUE = 1.5
+#: seconds after which it is looked whether the supervisor was stopped
+_STOPPED = 1.0
 #: numbers in an answer behind that of the request
 _FIGURES = 4
 
@@ -106,7 +108,7 @@ class _Supervisor:
         while self._control.fileno() not in (ready := [fd for fd, _ in self._poll.poll(looks.pause * 1000)]):
             if ready:
                 self._drain(tail)
-            if looks.are_due() and ((looks.count and self._is_stopped()) or not looks.look()):
+            if looks.are_due() and ((looks.seconds > _STOPPED and self._is_stopped()) or not looks.look()):
                 self.alive = False
                 return KILLED, 0, 0, looks.peak
         # the answer comes after all of the command's stderr was written, so what was ready with it is all there is
@@ -170,8 +172,8 @@ class _Looks:
         self._supervisor, self._meanwhile = supervisor, meanwhile
         #: seconds until the next look
         self.pause = PATIENCE
-        self._last = time.monotonic()
-        self.count = 0
+        self._began = self._last = time.monotonic()
+        self._count = 0
         #: bytes of memory of the command's largest process, as far as was seen
         self.peak = 0
         self._asked, self._overdue = Force.WAIT, 0.0
@@ -180,17 +182,25 @@ class _Looks:
         """Say whether it is time for a look; by the clock, as there may always be some stderr to read."""
         return time.monotonic() - self._last >= self.pause
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the command began."""
+        return time.monotonic() - self._began
+
     def look(self) -> bool:
         """Have the supervisor end the command if it has to be; say whether the supervisor does what it was asked to."""
         if self._asked and time.monotonic() > self._overdue:
             return False
+        self._count += 1
         force = self._meanwhile()
         if force > self._asked:
             self._asked = force
             self._overdue = time.monotonic() + (GRACE if force is Force.TERM else 0.0) + _OVERDUE
             os.kill(self._supervisor, signal.SIGUSR1 if force is Force.TERM else signal.SIGUSR2)
-        self.peak = max(self.peak, largest(below(self._supervisor)))
-        self.pause, self._last, self.count = LOOK, time.monotonic(), self.count + 1
+        if self._count > 1:
+            # not at once, as it takes as long as a quick command does
+            self.peak = max(self.peak, largest(below(self._supervisor)))
+        self.pause, self._last = (LOOK if self._count > 1 else SECOND), time.monotonic()
         return True
 
 

@@ -47,7 +47,7 @@ class Executor(Protocol):
 
         Args:
             request: what to run.
-            meanwhile: is called if the command takes longer than `PATIENCE` seconds, and again every `LOOK` seconds;
+            meanwhile: is called if the command takes longer than `PATIENCE` seconds, again after `SECOND` and then every `LOOK` seconds;
                 says whether the command is to be ended, and how.
 
         Raises:
@@ -58,5 +58,5 @@ class Executor(Protocol):
         """End all processes that run commands; the next `run` starts them again."""
 
 
-#: seconds
-PATIENCE, LOOK = 0.02, 0.25
+#: seconds until the first look, until the second, and between later ones
+PATIENCE, SECOND, LOOK = 0.02, 0.1, 0.25
