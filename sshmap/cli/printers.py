@@ -122,7 +122,7 @@ class HumanPrinter:
                 f"note: inputs of {result.orphans} outputs are gone; the same command with --prune deletes these outputs"
             )
         if skew := _skew(result):
-            _say(f"note: {skew}")
+            _say(f"skew: {skew}")
         if hint:
             _say(f"hint: {hint}")
         more = (("cancelled", result.cancelled), ("waiting to send", result.sending), ("pruned", result.pruned))

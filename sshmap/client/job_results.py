@@ -130,12 +130,12 @@ class JobResult(msgspec.Struct, kw_only=True):
         return sum(host.size for host in self.hosts.values())
 
     def skew(self) -> dict[str, tuple[str, float, float]]:
-        """Return for bytes made and time worked the host that has most, how much that is, and the mean; empty for one host."""
+        """Return for bytes made and time worked the host that has most, how much that is, and the mean; empty for one host or one task."""
         measures = {"bytes": {name: float(host.size) for name, host in self.hosts.items()}}
         measures["time"] = {name: host.busy for name, host in self.hosts.items()}
         found: dict[str, tuple[str, float, float]] = {}
         for what, by_host in measures.items():
-            if len(by_host) > 1 and any(by_host.values()):
+            if len(by_host) > 1 and self.done > 1 and any(by_host.values()):
                 most = max(by_host, key=lambda name, by_host=by_host: by_host[name])  # type: ignore[misc]
                 found[what] = (most, by_host[most], sum(by_host.values()) / len(by_host))
         return found
