@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from pathlib import Path
@@ -39,15 +40,18 @@ _JOBLOG = ("Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval
 @app.command()
 def jobs(
     which: Annotated[str, typer.Argument(metavar="[JOB]", help="Only this run, with its tasks.")] = "",
+    tasks: Annotated[
+        bool,
+        typer.Option("--tasks", envvar="SSHMAP_TASKS", help="The attempts of JOB, of the newest run if none is named."),
+    ] = False,
     joblog: Annotated[
         bool,
         typer.Option("--joblog", envvar="SSHMAP_JOBLOG", help="Print the attempts of JOB as GNU parallel's job log."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """List the runs that the hosts know, newest first, added up over all hosts; or the tasks of one."""
-    if joblog and not which:
-        raise UsageError("--joblog needs a JOB", hint="sshmap jobs last --joblog")
+    """List the runs that the hosts know, newest first, added up over all hosts; or the attempts of one."""
+    which = which or ("last" if tasks or joblog else "")
     with settings.cluster() as cluster:
         try:
             runs, failures = cluster.jobs(), {}
@@ -160,7 +164,8 @@ def cancel(
     """Cancel a run on all hosts: no task begins any more, running commands are ended (SIGTERM, SIGKILL after 5 s)."""
     with settings.cluster() as cluster:
         run = cluster.cancel(which, at_once=now)
-    settings.printer().note(f"cancelled run {run.number}: {run.verb.value} {run.indir} {run.outdir}")
+    what = f"run {run.number}: {run.verb.value} {run.indir} {run.outdir}"
+    settings.printer().note(f"over already: {what}" if run.ended else f"cancelled {what}")
 
 
 @app.command()
@@ -172,12 +177,18 @@ def logs(
     key: Annotated[
         str, typer.Option("--key", envvar="SSHMAP_KEY", help="Only those of this input, or merged group.")
     ] = "",
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", envvar="SSHMAP_FOLLOW", help="Go on as attempts end, until the run is over."),
+    ] = False,
 ) -> None:
     """Print what the commands of a run said on stderr, each attempt under a line that says what became of it."""
     with settings.cluster() as cluster:
-        for host, row in cluster.attempts(which, failed=failed, key=key, stderr=True):
+        ended = cluster.follow_attempts if follow else functools.partial(cluster.attempts, stderr=True)
+        for host, row in ended(which, failed=failed, key=key):
             if row.stderr or row.message:
                 _write_log(host, row)
+                sys.stdout.flush()
 
 
 def _write_log(host: str, row: AttemptRow) -> None:

@@ -150,7 +150,7 @@ class JobRun:
             HostLost: a host was not told.
         """
         note = self._options.get("note") or (lambda _: None)
-        note(f"cancelling run {self._number}; Ctrl-C again kills its commands at once")
+        note(f"cancelling run {self._number} for all who follow it; Ctrl-C again kills its commands at once")
         ids = {name: opened.run for name, opened in self._runs.items()}
         names = [host.name for host in self._conversations.hosts]
         wanted = {name: ids.get(name, self._id) for name in names}

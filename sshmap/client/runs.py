@@ -26,6 +26,10 @@ _WAITS = 1 << 62
 _CANCEL_LIMITS = {Force.WAIT: 10.0, Force.TERM: 14.0, Force.KILL: 8.0}
 
 
+#: seconds between two looks for attempts that have ended
+_FOLLOW_PAUSE = 1.0
+
+
 class RunSummary(msgspec.Struct, kw_only=True):
     """A run on all hosts that know it."""
 
@@ -279,6 +283,33 @@ class RunCalls:
         for host in run.hosts:
             for row in attempts_on(self._conversations, host, request):
                 yield host, row
+
+    def follow_attempts(
+        self, which: str = "last", *, failed: bool = False, key: str = ""
+    ) -> Iterator[tuple[str, m.AttemptRow]]:
+        """Go through hosts and attempts of a run as they end, with what they said, until the run is over.
+
+        Args:
+            which: its number, ``last``, or the beginning of its id.
+            failed: only attempts that failed.
+            key: only those of this input, or group of inputs.
+
+        Raises:
+            SshmapError: a host did not answer.
+        """
+        run = self.job(which)
+        since = dict.fromkeys(run.hosts, 1.0)
+        while True:
+            # asked first, so that what ends meanwhile is read once more
+            is_over = bool(self.job(run.run).ended)
+            for host in run.hosts:
+                request = m.ListAttempts(run=run.run, failed=failed, key=key, stderr=True, since=since[host])
+                for row in attempts_on(self._conversations, host, request):
+                    since[host] = max(since[host], row.ended)
+                    yield host, row
+            if is_over:
+                return
+            time.sleep(_FOLLOW_PAUSE)
 
 
 def attempts_on(conversations: Conversations, host: str, request: m.ListAttempts) -> Iterator[m.AttemptRow]:

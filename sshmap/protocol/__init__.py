@@ -51,7 +51,7 @@ which is spoken from then on.
     CancelRun{run, force, unreached, wait}     CancelNoted{left}
     Jobs{}                                     JobList{jobs}
     GetJob{run}                                JobIs{job, limits}
-    ListAttempts{run, failed, key, stderr}     AttemptList{rows}* Served{count}
+    ListAttempts{run, failed, key, …}          AttemptList{rows}* Served{count}
     Look{}                                     Seen{queued, sending, size, load, cores, free, tasks}
     Forget{age}                                Forgotten{runs, attempts, files, size}
     Sweep{directories, orphaned}; …            Removed{count, size}; …

@@ -225,6 +225,8 @@ class ListAttempts(Message, frozen=True, kw_only=True):
     key: str = ""
     #: with what they said on stderr
     stderr: bool = False
+    #: only those that ended after this, in seconds since 1970 by the host's clock, and none that runs; 0 for all
+    since: float = 0.0
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

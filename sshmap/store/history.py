@@ -45,7 +45,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def attempts_of(
-    ledger: Ledger, run: int, *, failed: bool = False, subject: str = "", stderr: bool = False
+    ledger: Ledger, run: int, *, failed: bool = False, subject: str = "", stderr: bool = False, since: float = 0.0
 ) -> Iterator[Past]:
     """Go through the attempts of a run in the order of its tasks; after those of a task, the one that runs or waits.
 
@@ -55,22 +55,25 @@ def attempts_of(
         failed: only attempts that failed.
         subject: only those of tasks with this input or output.
         stderr: with what they said.
+        since: only attempts that ended after this, in seconds since 1970; 0 for all.
     """
     which = "AND outcome = 'failed'" if failed else ""
+    which += " AND ended > :since" if since else ""
     which += " AND :subject IN (members, output)" if subject else ""
     rows = ledger.db.execute(
         f"SELECT {_FIELDS}, {'stderr' if stderr else 'NULL'} FROM tasks LEFT JOIN attempts ON task = tasks.id "
         f"WHERE run = :run {which} ORDER BY tasks.id, number",
-        {"run": run, "subject": subject},
+        {"run": run, "subject": subject, "since": since},
     )
     before: tuple[object, ...] = (0,)
+    shows_present = not failed and not since
     for row in rows:
-        if not failed and before[0] != row[0]:
+        if shows_present and before[0] != row[0]:
             yield from _present(before)
         if row[8] is not None:
             yield _ended(row)
         before = row
-    if not failed:
+    if shows_present:
         yield from _present(before)
 
 

@@ -167,12 +167,17 @@ class Jobs:
         return [Fanout(outdir=parse_name(outdir), replaces=bool(replaces)) for outdir, replaces in rows]
 
     def begin_queueing(self, run: Run) -> None:
-        """Note that tasks are being queued, so that the run is not over meanwhile; within a transaction."""
-        self._db.execute("UPDATE runs SET queued = NULL, ended = NULL WHERE seq = ? AND ending = ''", (run.seq,))
+        """Note that tasks are being queued, so that the run is not over meanwhile, unless it is cancelled; within a transaction."""
+        self._db.execute(
+            "UPDATE runs SET queued = NULL, ended = NULL WHERE seq = ? AND ending = '' "
+            "AND NOT EXISTS (SELECT 1 FROM cancels WHERE cancels.run = runs.id)",
+            (run.seq,),
+        )
 
     def is_ending(self, seq: int) -> bool:
         """Say whether no task of a run begins any more."""
-        return bool(self._db.execute("SELECT ending FROM runs WHERE seq = ?", (seq,)).fetchone()[0])
+        query = "SELECT ending > '' OR EXISTS (SELECT 1 FROM cancels WHERE cancels.run = runs.id) FROM runs WHERE seq = ?"
+        return bool(self._db.execute(query, (seq,)).fetchone()[0])
 
     def end_queueing(self, run: Run, kept: int) -> None:
         """Note that all tasks are queued, and how many were not, as their outputs are there; within a transaction."""

@@ -26,7 +26,7 @@ class KeptFailures:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store, self._folder = store, store.root.path / "failed"
+        self._store, self._folder = store, store.root.failed
 
     def keep(self, work: str, task: int, attempt: int, *, reserve: int) -> bool:
         """Move a working directory here, and drop older ones for which there is no room; say whether it is kept.

@@ -56,6 +56,8 @@ class Root:
         self.locks = self.path / "locks"
         self.wake = self.path / "wake"
         self.logs = self.path / "logs"
+        #: working directories of failed tasks, for people to look at
+        self.failed = self.path / "failed"
         #: damaged files that were put aside; made when it is needed
         self.quarantine = self.path / "quarantine"
         self.ssh = self.path / "ssh"

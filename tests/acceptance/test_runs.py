@@ -481,3 +481,29 @@ def test_first_host_tells_of_the_end_once_also_while_nobody_follows(filled: Comm
     assert said.read_text() == f"local0 {number} failed 9 3 []\n"
     filled("wait", number)
     assert said.read_text().count("\n") == 1
+
+
+def test_logs_are_followed_until_the_run_is_over(filled: CommandLine, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    filled.succeed("map", "--detach", "sm://b/in/", "sm://b/out/", f"echo hello from $filename >&2; {held(gate)}")
+    following = Background(filled, "logs", "--follow")
+    begun(gate)
+    gate.touch()
+    done = following.end()
+    assert done.code == 0, done.err
+    said = done.out.decode()
+    assert sorted(line for line in said.splitlines() if "hello" in line) == sorted(
+        f"hello from k{number}" for number in range(KEYS)
+    )
+
+
+def test_attempts_of_the_newest_run_need_no_number(filled: CommandLine) -> None:
+    filled.succeed("map", "sm://b/in/", "sm://b/out/", "cat")
+    assert len(rows(filled, "jobs", "--tasks")) == KEYS
+    assert len(filled.succeed("jobs", "--joblog").lines) == KEYS + 1
+
+
+def test_run_that_is_over_is_not_called_cancelled(filled: CommandLine) -> None:
+    filled.succeed("map", "sm://b/in/", "sm://b/out/", "cat")
+    assert "over already" in filled.succeed("cancel", "last").err
+    assert state(filled)["state"] == "done"

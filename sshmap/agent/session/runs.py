@@ -89,7 +89,9 @@ class ServedRuns:
         run, count = self._jobs.row(RunId(request.run)), 0
         subject = request.key.split("://", 1)[-1]
         with contextlib.closing(Ledger(self._store.root)) as ledger:
-            rows = attempts_of(ledger, run.seq, failed=request.failed, subject=subject, stderr=request.stderr)
+            rows = attempts_of(
+                ledger, run.seq, failed=request.failed, subject=subject, stderr=request.stderr, since=request.since
+            )
             while page := tuple(_attempt_row(row, Verb(run.verb)) for row in itertools.islice(rows, _ROWS)):
                 count += len(page)
                 self._writer.message(m.AttemptList(rows=page))
