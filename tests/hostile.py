@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from sshmap.client.runtime import here
 from sshmap.errors import HostLost
@@ -23,6 +24,7 @@ from sshmap.transport.channel import Channel
 Said = m.Message | bytes | bytearray
 #: what is answered to which request
 Answers = Mapping[type[m.Message], Iterable[Said]]
+Request = TypeVar("Request", bound=m.Message)
 CONTENT = b"content"
 END = m.End(size=len(CONTENT), digest=digest_of(CONTENT))
 RECEIPT = Receipt(b"m" * 16, b"i" * 16)
@@ -79,7 +81,13 @@ HONEST: Answers = {
     m.Sweep: [m.Removed(count=0, size=0)],
     m.Prune: [m.Removed(count=0, size=0)],
     m.CountLineage: [m.LineageCounts(keys={})],
+    m.Explain: [m.Explained(free=0)],
     m.Jobs: [m.JobList(jobs=())],
+    m.ListAttempts: [m.Served()],
+    m.Follow: [m.RunEnded(done=0, failed=0, size=0, kept=0)],
+    m.CancelRun: [m.CancelNoted(left=0)],
+    m.Look: [m.Seen(queued=0, sending=0, size=0, load=0, cores=1, free=0)],
+    m.Forget: [m.Forgotten(runs=0, attempts=0, files=0, size=0)],
     m.GetStatus: [status()],
     m.Diagnose: [m.Diagnosis()],
     m.StartDaemon: [status()],
@@ -93,19 +101,23 @@ HONEST: Answers = {
 }
 
 
-def speak(channel: Channel, answers: Answers) -> None:
-    """Serve a session until the client leaves."""
+def speak(channel: Channel, answers: Answers, heard: Callable[[m.Message], object] = type) -> None:
+    """Serve a session until the client leaves; ``heard`` is called with each request."""
     with contextlib.suppress(HostLost), contextlib.closing(channel):
         channel.send(read_marker(channel))
         reader, writer = FrameReader(channel), FrameWriter(channel)
         hello = reader.read()
         assert isinstance(hello, m.Hello)
-        writer.message(m.welcome(hello))
+        for welcome in answers.get(m.Hello, [m.welcome(hello)]):
+            assert isinstance(welcome, m.Message)
+            writer.message(welcome)
         chosen = {**HONEST, **answers}
         waits: m.Message | None = None
         puts: list[m.PutResult] = []
         while (request := reader.read()) is not None:
-            if isinstance(request, m.Plan | m.Start):
+            if isinstance(request, m.Message):
+                heard(request)
+            if isinstance(request, m.Plan | m.Start | m.Explain):
                 waits = request
                 continue
             if isinstance(request, m.Put):
@@ -127,22 +139,33 @@ def _say(channel: Channel, writer: FrameWriter, answers: Iterable[Said]) -> None
 
 
 class Hosts:
-    """The hosts of a cluster in this process: one lies, the others have nothing and say so."""
+    """The hosts of a cluster in this process: one lies, the others have nothing and say so, unless they are told what to say."""
 
-    def __init__(self, answers: Answers, liar: str = "h0") -> None:
-        self._answers, self._liar = answers, liar
+    def __init__(self, answers: Answers, liar: str = "h0", others: Mapping[str, Answers] | None = None) -> None:
+        self._answers = {**(others or {}), liar: answers}
         self._guard = threading.Lock()
-        #: what the others were asked
-        self.asked: list[m.Message] = []
+        self._heard: list[tuple[str, m.Message]] = []
 
     def dial(self, host: Host, **options: bool) -> Channel:
         """Open a channel to a host."""
         del options
-        answers = self._answers if host.name == self._liar else {}
-        return memory.connect(self._serve(answers))
+        return memory.connect(lambda channel: self._serve(host.name, channel))
 
-    def _serve(self, answers: Answers) -> Callable[[Channel], None]:
-        return lambda channel: speak(channel, answers)
+    def _serve(self, name: str, channel: Channel) -> None:
+        speak(channel, self._answers.get(name, {}), lambda request: self._note(name, request))
+
+    def _note(self, name: str, request: m.Message) -> None:
+        with self._guard:
+            self._heard.append((name, request))
+
+    def asked(self, kind: type[Request]) -> dict[str, list[Request]]:
+        """Return the requests of a kind that came, by host."""
+        found: dict[str, list[Request]] = {}
+        with self._guard:
+            for name, request in self._heard:
+                if isinstance(request, kind):
+                    found.setdefault(name, []).append(request)
+        return found
 
 
 @contextlib.contextmanager

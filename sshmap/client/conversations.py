@@ -56,6 +56,8 @@ class Conversations:
         self._errands = Errands(self._hosts)
         #: held while a host is told what it need not remember any more, so that what it hears last is true
         self._noting = threading.RLock()
+        #: of each thread: whether it is telling that now; what it hears meanwhile has others told later, so that this ends
+        self._telling = threading.local()
 
     @property
     def hosts(self) -> tuple[Host, ...]:
@@ -151,14 +153,22 @@ class Conversations:
 
     def _run_errands(self, session: Session) -> None:
         """Tell a host of the cancels that it has not been told of, then the hosts that remembered them."""
+        if getattr(self._telling, "now", False):
+            return
         for owed, noters in self._errands.take(session.host):
             session.ask(CancelRun(run=owed.run, force=owed.force), CancelNoted)
             with self._noting:
                 left = self._errands.settle(owed, session.host)
-                told = CancelRun(run=owed.run, force=owed.force, unreached=left)
-                for noter in noters:
-                    with contextlib.suppress(SshmapError):  # it remembers, and a later client tells this host once more
-                        self.ask(noter, lambda noter_session, told=told: noter_session.ask(told, CancelNoted))  # type: ignore[misc]
+                self._tell(noters, CancelRun(run=owed.run, force=owed.force, unreached=left))
+
+    def _tell(self, noters: Iterable[str], told: CancelRun) -> None:
+        self._telling.now = True
+        try:
+            for noter in noters:
+                with contextlib.suppress(SshmapError):  # it remembers, and a later client tells this host once more
+                    self.ask(noter, lambda session: session.ask(told, CancelNoted))
+        finally:
+            self._telling.now = False
 
     def run_errands(self) -> bool:
         """Tell hosts of cancels that only hosts met after them remembered; say whether there were any."""

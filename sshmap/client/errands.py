@@ -30,7 +30,8 @@ class Errands:
         """Take what a host remembers."""
         with self._guard:
             for cancel in list(owed)[:_MOST]:
-                for host in filter(self._hosts.__contains__, cancel.hosts):
+                # a host that is met knows what it remembers
+                for host in (name for name in cancel.hosts if name in self._hosts and name != noter):
                     _, noters = self._due.setdefault(host, {}).setdefault(cancel.run, (cancel, set()))
                     noters.add(noter)
 

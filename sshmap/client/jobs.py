@@ -97,8 +97,8 @@ class JobRun:
             if not isinstance(error, HostLost | NoSpace):
                 raise error
         if self.spec.replace and not self._options.get("detach"):
-            # the keys of other work beside the fresh outputs
-            sweep(self._conversations, follower.stale, orphaned=False)
+            # the keys of other work beside the fresh outputs; of a run that is tried again only where it was known
+            sweep(self._conversations, follower.stale, orphaned=False, hosts=self._hosts)
         result = follower.result(finished, lost, time.monotonic() - began)
         result.orphans = sum(plan.orphans for plan in self._plans.values())
         if not self._options.get("detach") or result.lost:

@@ -122,7 +122,7 @@ def find_run(runs: list[RunSummary], text: str) -> RunSummary:
     if text == "last":
         found = runs[:1]
     else:
-        found = [run for run in runs if text.isdigit() and run.number == int(text)]
+        found = [run for run in runs if text == str(run.number)]
         found = found or [run for run in runs if text and run.run.startswith(text)]
     if not found:
         raise NothingMatched(f"no run {text!r} is known", hint="sshmap jobs shows all")
@@ -319,20 +319,28 @@ def attempts_on(conversations: Conversations, host: str, request: m.ListAttempts
     def talk(session: Session) -> Iterator[m.AttemptRow]:
         nonlocal came
         for row in _rows(session, request):
-            # the row of a task that waits comes after those of its attempts
-            place = (row.task, row.attempt or _WAITS)
-            if place > came:
-                came = place
+            if _place(row) > came:
+                came = _place(row)
                 yield row
 
     return conversations.converse(host, talk, progress=lambda: came)
 
 
+def _place(row: m.AttemptRow) -> tuple[int, int]:
+    """Return what of a row grows from each to the next; that of a task that waits comes after those of its attempts."""
+    return row.task, row.attempt or _WAITS
+
+
 def _rows(session: Session, request: m.ListAttempts) -> Iterator[m.AttemptRow]:
+    last = (-1, 0)
     for page in session.stream(request, m.Served):
         if isinstance(page, m.AttemptList):
             if not page.rows:
                 raise ProtocolError("it speaks of attempts and lists none", host=session.host)
-            yield from page.rows
+            for row in page.rows:
+                if _place(row) <= last:
+                    raise ProtocolError("its attempts are out of order", host=session.host)
+                last = _place(row)
+                yield row
         elif not isinstance(page, m.Served):
             raise ProtocolError(f"{type(page).__name__} came instead of attempts", host=session.host)

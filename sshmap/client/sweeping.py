@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sshmap.client.conversations import Conversations
 from sshmap.client.job_answers import check_directories, check_order, check_receipts
@@ -17,13 +17,20 @@ from sshmap.transport.session import Session
 _ROWS = 2000
 
 
-def sweep(conversations: Conversations, directories: Sequence[m.OutputDirectory], *, orphaned: bool) -> int:
-    """Delete keys in output directories of a fan-out, on all hosts; return how many there were.
+def sweep(
+    conversations: Conversations,
+    directories: Sequence[m.OutputDirectory],
+    *,
+    orphaned: bool,
+    hosts: Iterable[str] | None = None,
+) -> int:
+    """Delete keys in output directories of a fan-out; return how many there were.
 
     Args:
         conversations: the cluster.
         directories: the directories, each with a receipt.
         orphaned: delete the keys that have these receipts; else those that have others.
+        hosts: where; on all hosts if None.
 
     Raises:
         SshmapError: a host did not do it.
@@ -38,7 +45,7 @@ def sweep(conversations: Conversations, directories: Sequence[m.OutputDirectory]
     def ask(session: Session) -> int:
         return sum(session.ask(page, m.Removed).count for page in pages)
 
-    counts, failures = conversations.gather(lambda name: conversations.ask(name, ask))
+    counts, failures = conversations.gather(lambda name: conversations.ask(name, ask), hosts)
     raise_failures(failures, {})
     return sum(counts.values())
 

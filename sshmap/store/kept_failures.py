@@ -10,16 +10,18 @@ from pathlib import Path
 
 from sshmap.store.commit import Store
 from sshmap.store.layout import remove_tree
+from sshmap.store.tasks import Task
 
 #: directories that are kept, and bytes of all together
 MOST, MOST_SIZE = 20, 1 << 30
 #: files that are looked at to find out how large a directory is
 _MOST_FILES = 10_000
-_NAME = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)")
+#: run, task, attempt and bytes; the run, as the number of a task may come back when runs are forgotten
+_NAME = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)\.([0-9]+)")
 
 
 class KeptFailures:
-    """The directories of one host, in ``failed/``, each named after task, attempt and its bytes.
+    """The directories of one host, in ``failed/``, each named after run, task, attempt and its bytes.
 
     Args:
         store: the host's store.
@@ -28,13 +30,12 @@ class KeptFailures:
     def __init__(self, store: Store) -> None:
         self._store, self._folder = store, store.root.failed
 
-    def keep(self, work: str, task: int, attempt: int, *, reserve: int) -> bool:
+    def keep(self, work: str, task: Task, *, reserve: int) -> bool:
         """Move a working directory here, and drop older ones for which there is no room; say whether it is kept.
 
         Args:
             work: the directory.
-            task: number of its task.
-            attempt: number of the attempt.
+            task: the task, as it was claimed for the attempt that failed.
             reserve: bytes of the disk that have to stay free.
         """
         disk, size = os.statvfs(self._store.root.path), size_of(work)
@@ -42,7 +43,7 @@ class KeptFailures:
             return False
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            os.rename(work, self._folder / f"{task}.{attempt}.{size}")
+            os.rename(work, self._folder / f"{task.run}.{task.id}.{task.attempt}.{size}")
             self._shrink()
             return True
         return False
@@ -50,7 +51,7 @@ class KeptFailures:
     def _shrink(self) -> None:
         total = 0
         for place, path in enumerate(sorted(self._all(), key=_age)):
-            total += _numbers(path)[2]
+            total += _numbers(path)[3]
             if place >= MOST or total > MOST_SIZE:
                 remove_tree(path)
 
@@ -64,20 +65,20 @@ class KeptFailures:
         count = size = 0
         for path in self._all():
             if -_age(path) < time.time() - age:
-                count, size = count + 1, size + _numbers(path)[2]
+                count, size = count + 1, size + _numbers(path)[3]
                 remove_tree(path)
         return count, size
 
     def of(self, run: int, member: str) -> Path | None:
         """Return what is kept of the last failed attempt of a run on an input, if anything is."""
         query = "SELECT id FROM tasks WHERE run = ? AND members = ?"
-        tasks = {task for (task,) in self._store.ledger.db.execute(query, (run, member))}
-        found = [path for path in self._all() if _numbers(path)[0] in tasks]
-        return max(found, key=lambda path: _numbers(path)[:2], default=None)
+        tasks = [[run, task] for (task,) in self._store.ledger.db.execute(query, (run, member))]
+        found = [path for path in self._all() if _numbers(path)[:2] in tasks]
+        return max(found, key=_numbers, default=None)
 
 
 def _numbers(path: Path) -> list[int]:
-    """Return task, attempt and bytes."""
+    """Return run, task, attempt and bytes."""
     return [int(part) for part in path.name.split(".")]
 
 

@@ -86,7 +86,7 @@ class Notices:
         """Take what a host of a run says of its end there; say whether the host takes part in that run."""
         with self._ledger.change() as db:
             row = db.execute("SELECT hosts FROM runs WHERE id = ?", (run,)).fetchone()
-            if row is None or host not in row[0].split("\n"):
+            if row is None or not host or host not in row[0].split("\n"):
                 return False
             db.execute(
                 "INSERT OR REPLACE INTO overs VALUES (?, ?, ?, ?, ?)",

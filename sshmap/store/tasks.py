@@ -21,7 +21,8 @@ from sshmap.store.task_ends import QUEUED, RUNNING, TaskEnds, one_of
 
 _BATCH = 500
 _CORES = os.cpu_count() or 1
-_OTHER_JOB = "job <> (SELECT job FROM runs WHERE seq = ?)"
+#: also where the asking job has no run yet
+_OTHER_JOB = "job IS NOT (SELECT job FROM runs WHERE seq = ?)"
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):

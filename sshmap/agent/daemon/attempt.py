@@ -73,9 +73,7 @@ class Attempts:
             # now, as the disk may be full
             discard(self._directory.taken())
             if isinstance(exc, CommandsFailed | TimeLimit):
-                self._directory.give_away(
-                    lambda work: self._failures.keep(work, task.id, task.attempt, reserve=_NEARLY_FULL)
-                )
+                self._directory.give_away(lambda work: self._failures.keep(work, task, reserve=_NEARLY_FULL))
             self._directory.empty()
             raise
 

@@ -54,6 +54,9 @@ class Explaining:
             if rival.maker == self._maker:
                 return "input changed"
             return f"command changed: {maker_difference(self._store.keys.maker(rival.maker), self._spec.maker)}"
+        row = self._store.keys.get(decision.task.output)
+        if row and row.receipt is None:
+            return "what is there was not made by a job"
         before = Jobs(self._store.ledger).state_before(self._spec.outdir, decision.task.output)
         return {"done": "output missing", "": "new"}.get(before, f"{before} before")
 
