@@ -57,12 +57,13 @@ def attempts_of(
         stderr: with what they said.
         since: only attempts that ended after this, in seconds since 1970; 0 for all.
     """
-    which = "AND outcome = 'failed'" if failed else ""
-    which += " AND ended > :since" if since else ""
-    which += " AND :subject IN (members, output)" if subject else ""
+    conditions = {
+        " AND outcome = 'failed'": failed, " AND ended > :since": since, " AND :subject IN (members, output)": subject,
+    }  # fmt: skip
+    which = "".join(condition for condition, wanted in conditions.items() if wanted)
     rows = ledger.db.execute(
         f"SELECT {_FIELDS}, {'stderr' if stderr else 'NULL'} FROM tasks LEFT JOIN attempts ON task = tasks.id "
-        f"WHERE run = :run {which} ORDER BY tasks.id, number",
+        f"WHERE run = :run{which} ORDER BY tasks.id, number",
         {"run": run, "subject": subject, "since": since},
     )
     before: tuple[object, ...] = (0,)

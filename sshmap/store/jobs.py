@@ -176,7 +176,9 @@ class Jobs:
 
     def is_ending(self, seq: int) -> bool:
         """Say whether no task of a run begins any more."""
-        query = "SELECT ending > '' OR EXISTS (SELECT 1 FROM cancels WHERE cancels.run = runs.id) FROM runs WHERE seq = ?"
+        query = (
+            "SELECT ending > '' OR EXISTS (SELECT 1 FROM cancels WHERE cancels.run = runs.id) FROM runs WHERE seq = ?"
+        )
         return bool(self._db.execute(query, (seq,)).fetchone()[0])
 
     def end_queueing(self, run: Run, kept: int) -> None:
