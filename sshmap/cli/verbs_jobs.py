@@ -166,9 +166,10 @@ def run_job(title: str, options: Options, *, json: bool, notify: str, submit: Ca
             result = exc.result
         else:
             failed = None
-    if options.get("detach") and not failed:
+    if options.get("detach"):
         printer.detached(result)
-        return 0
+        if not failed:
+            return 0
     printer.job(result, settings.typed(failed.hint) if failed else "")
     notice.give(notify, result, failed)
     if failed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +17,11 @@ from sshmap.cli.completion import offer_keys
 from sshmap.cli.escaping import clean_lines
 from sshmap.cli.printers import human_size, human_time
 from sshmap.cli.verbs_data import Json
+from sshmap.client.cluster import Cluster
 from sshmap.client.job_results import JobFailed
 from sshmap.client.results import raise_failures
 from sshmap.client.runs import RunSummary, find_run
-from sshmap.errors import HostsFailed, Interrupted, UsageError
+from sshmap.errors import HostsFailed, Interrupted, SshmapError, UsageError
 from sshmap.limits import parse_duration
 from sshmap.model import AttemptEnd, TaskState
 from sshmap.protocol.messages import AttemptRow
@@ -58,15 +60,29 @@ def jobs(
         except HostsFailed as exc:
             runs, failures = exc.results["runs"], exc.failures  # type: ignore[assignment]
         if which:
-            run = find_run(runs, which)
-            attempts = cluster.attempts(run.run)
-            if joblog:
-                _write_joblog(attempts, run)
-            else:
-                settings.printer(json=json).table([_attempt_row(host, row, exact=json) for host, row in attempts])
+            failures |= _show_attempts(cluster, find_run(runs, which), joblog=joblog, json=json)
         else:
             settings.printer(json=json).table([_run_row(run, exact=json) for run in runs])
     raise_failures(failures, {})
+
+
+def _show_attempts(cluster: Cluster, run: RunSummary, *, joblog: bool, json: bool) -> dict[str, SshmapError]:
+    """Show the attempts of a run; return what went wrong with hosts, once those of the others are shown."""
+    failures: dict[str, SshmapError] = {}
+
+    def known() -> Iterator[tuple[str, AttemptRow]]:
+        try:
+            yield from cluster.attempts(run.run)
+        except HostsFailed as exc:
+            failures.update(exc.failures)
+        except SshmapError as exc:
+            failures[exc.host] = exc
+
+    if joblog:
+        _write_joblog(known(), run)
+    else:
+        settings.printer(json=json).table([_attempt_row(host, row, exact=json) for host, row in known()])
+    return failures
 
 
 def _run_row(run: RunSummary, *, exact: bool) -> dict[str, object]:
@@ -112,10 +128,10 @@ def _attempt_row(host: str, row: AttemptRow, *, exact: bool) -> dict[str, object
     }  # fmt: skip
 
 
-def _write_joblog(attempts: object, run: RunSummary) -> None:
+def _write_joblog(attempts: Iterator[tuple[str, AttemptRow]], run: RunSummary) -> None:
     command = run.command.replace("\t", " ").replace("\n", " ")
     sys.stdout.write("\t".join((*_JOBLOG, "Key", "Attempt", "Outcome")) + "\n")
-    for number, (host, row) in enumerate(attempts, start=1):  # type: ignore[arg-type,var-annotated]
+    for number, (host, row) in enumerate(attempts, start=1):
         code, signal = (0, row.exit_code - 128) if row.exit_code > 128 else (row.exit_code, 0)
         code = code or int(row.outcome is AttemptEnd.FAILED and not signal)
         fields = (number, host, f"{row.began:.3f}", f"{row.ran:10.3f}", row.received, row.made, code, signal, command,

@@ -196,10 +196,14 @@ class RunCalls:
             NothingMatched: there is none.
             UsageError: several are meant.
         """
+        return self._found(which)[0]
+
+    def _found(self, which: str) -> tuple[RunSummary, dict[str, SshmapError]]:
+        """Return the run that is meant, and the hosts that did not say what they know of it."""
         runs, failures = list_runs(self._conversations)
         if not runs:
             raise_failures(failures, {})
-        return find_run(runs, which)
+        return find_run(runs, which), failures
 
     def attach(self, which: str = "last", report: Callable[[JobProgress], None] | None = None) -> JobResult:
         """Follow a run until it is over, and return how it ended; when this is left, the run goes on.
@@ -212,7 +216,7 @@ class RunCalls:
             JobFailed: it is over but not complete.
         """
         began = time.monotonic()
-        run = self.job(which)
+        run, silent = self._found(which)
         follower = RunFollower(
             self._conversations,
             Followed(
@@ -228,6 +232,8 @@ class RunCalls:
             report,
         )
         finished, lost = follower.follow()
+        # a host that did not say what it knows of the run may have a part in it
+        lost |= silent
         for error in lost.values():
             if not isinstance(error, HostLost | NoSpace):
                 raise error
@@ -276,13 +282,14 @@ class RunCalls:
             stderr: with what they said.
 
         Raises:
-            SshmapError: a host did not answer.
+            SshmapError: a host did not answer; raised when the attempts on the others were gone through.
         """
-        run = self.job(which)
+        run, silent = self._found(which)
         request = m.ListAttempts(run=run.run, failed=failed, key=key, stderr=stderr)
         for host in run.hosts:
             for row in attempts_on(self._conversations, host, request):
                 yield host, row
+        raise_failures(silent, {})
 
     def follow_attempts(
         self, which: str = "last", *, failed: bool = False, key: str = ""
@@ -295,9 +302,9 @@ class RunCalls:
             key: only those of this input, or group of inputs.
 
         Raises:
-            SshmapError: a host did not answer.
+            SshmapError: a host did not answer; raised when the run is over on the others.
         """
-        run = self.job(which)
+        run, silent = self._found(which)
         since = dict.fromkeys(run.hosts, 1.0)
         while True:
             # asked first, so that what ends meanwhile is read once more
@@ -308,6 +315,7 @@ class RunCalls:
                     since[host] = max(since[host], row.ended)
                     yield host, row
             if is_over:
+                raise_failures(silent, {})
                 return
             time.sleep(_FOLLOW_PAUSE)
 

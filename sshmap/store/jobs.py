@@ -188,6 +188,10 @@ class Jobs:
             {"now": time.time(), "kept": kept, "run": run.seq},
         )
 
+    def kept(self, seq: int) -> int:
+        """Return how many tasks of a run were not queued, as their outputs are there."""
+        return int(self._db.execute("SELECT kept FROM runs WHERE seq = ?", (seq,)).fetchone()[0])
+
     def is_over(self, seq: int) -> bool:
         """Say whether all tasks of a run were queued and have ended."""
         return self._db.execute("SELECT ended FROM runs WHERE seq = ?", (seq,)).fetchone()[0] is not None

@@ -102,7 +102,11 @@ class ServedRuns:
         row = self._jobs.row(RunId(request.run))
         run = Run(seq=row.seq, id=RunId(row.id), epoch=0)
         following = Following(
-            self._store, run, Verb(row.verb), lambda: row.kept, msgspec.json.decode(row.limits, type=Limits)
+            self._store,
+            run,
+            Verb(row.verb),
+            lambda: self._jobs.kept(row.seq),
+            msgspec.json.decode(row.limits, type=Limits),
         )
         ended = following.follow(self._writer.message, self._channel.readable)
         self._writer.message(ended)
