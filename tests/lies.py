@@ -380,6 +380,17 @@ LIES_ABOUT_RUNS: dict[str, tuple[Call, Answers]] = {
     "top, fewer than none": (look, {m.Look: [raw(SEEN, queued=-1)]}),
     "top, tasks that are none": (look, {m.Look: [raw(SEEN, tasks=[["x"]])]}),
     "top, more tasks than fit": (look, {m.Look: [raw(SEEN, tasks=[[1, "r", "k", 1, 1.0]] * 100_000)]}),
+    **{
+        f"{call.__name__}, {what}{number} seconds": (call, answers)
+        for number in (float("nan"), float("inf"), -float("inf"), 1e300)
+        for call, what, answers in (
+            (attach, "", about(m.Follow, raw(ENDED, busy=number))),
+            (attach, "a task with ", about(m.Follow, raw(m.Progress(), slow=[["k", 1, number]]))),
+            (attempts, "", about(m.ListAttempts, raw(tried(), rows=[{"task": 1, "key": "k", "state": "done", "ran": number}]))),
+            (look, "", about(m.Look, raw(SEEN, tasks=[[1, "r", "k", 1, number]]))),
+            (explain, "", about(m.Explain, raw(m.Explained(free=0), seconds=number))),
+        )
+    },
     "gc, fewer than none": (forget, {m.Forget: [raw(FORGOTTEN, runs=-1)]}),
     "gc, more bytes than there can be": (forget, {m.Forget: [raw(FORGOTTEN, size=2**63)]}),
     **{
