@@ -93,6 +93,8 @@ class Force(enum.IntEnum):
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 #: a number of things, small enough that the sum over all hosts can be sent on
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
+#: seconds or another measure; never infinite, never what is no number
+Finite = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 #: an xxh3-128
 DigestBytes = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 #: seconds since 1970, within the years that a calendar can show

@@ -71,14 +71,31 @@ def _fields(kind: type[msgspec.Struct]) -> st.SearchStrategy[object]:
 
 def messages_of(kind: type[m.Message]) -> st.SearchStrategy[bytes]:
     """Return frames with messages of a class."""
-    return _fields(kind).map(
-        lambda held: framed(msgspec.msgpack.encode({"t": kind.__name__, **typing.cast("dict[str, object]", held)}))
-    )
+    return _fields(kind).map(lambda held: _packed(kind, typing.cast("dict[str, object]", held)))
 
 
 def framed(payload: bytes, kind: int = MESSAGE) -> bytes:
     """Return a frame."""
     return HEADER.pack(len(payload), kind) + payload
+
+
+def about_run(run: str) -> st.SearchStrategy[bytes]:
+    """Return frames with any requests about one run, and with commands and keys at a terminal on one key."""
+    kinds = (m.Jobs, m.CancelRun, m.GetJob, m.ListAttempts, m.Look, m.RunOver)
+    requests = [
+        _fields(kind).map(lambda held, kind=kind: _packed(kind, {**typing.cast("dict[str, object]", held), "run": run}))  # type: ignore[misc]
+        for kind in kinds
+    ]
+    shells = st.builds(
+        m.Shell, name=st.sampled_from(["b/k", "b/none", "../canary"]), command=st.sampled_from(["", "true", "cat; exit 7", "a\0b"]),
+        run=st.sampled_from(["", run, "none"]), failed=st.booleans(), rows=st.sampled_from([0, 1, 65535]),
+        columns=st.sampled_from([0, 80, 65535]), terminal=st.sampled_from(["", "xterm", "\x1b]0;x"]),
+    )  # fmt: skip
+    return st.one_of(*requests, shells.map(msgspec.msgpack.encode).map(framed), messages_of(m.Resize), CONTENT)
+
+
+def _packed(kind: type[m.Message], held: dict[str, object]) -> bytes:
+    return framed(msgspec.msgpack.encode({"t": kind.__name__, **held}))
 
 
 KINDS = typing.get_args(m.AnyMessage)

@@ -18,7 +18,8 @@ from sshmap.client.relay import carry_some
 from sshmap.client.results import TransferFailed
 from sshmap.errors import SshmapError
 from sshmap.inventory import Host, Inventory
-from sshmap.model import Bucket, Damage, Entry, Maker, Receipt, Verb
+from sshmap.limits import Limits
+from sshmap.model import Bucket, Damage, Entry, JobSpec, Maker, Receipt, TaskState, Verb
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import DATA, HEADER, MESSAGE
 from sshmap.store.receipts import digest_maker
@@ -183,6 +184,39 @@ def jobs(cluster: Cluster, _: Path) -> object:
     return cluster.jobs()
 
 
+def attempts(cluster: Cluster, _: Path) -> object:
+    return sum(1 for _ in cluster.attempts("last", stderr=True))
+
+
+def attach(cluster: Cluster, _: Path) -> object:
+    return cluster.attach("last")
+
+
+def cancel(cluster: Cluster, _: Path) -> object:
+    return cluster.cancel("last")
+
+
+def retry(cluster: Cluster, _: Path) -> object:
+    return cluster.retry("last")
+
+
+def explain(cluster: Cluster, _: Path) -> object:
+    return cluster.explain(Verb.MAP, "sm://b/", "sm://out/", "cat")
+
+
+def look(cluster: Cluster, _: Path) -> object:
+    failures = cluster.look()[1]
+    raise failures["h0"]
+
+
+def forget(cluster: Cluster, _: Path) -> object:
+    return cluster.forget(0)
+
+
+def page_about(cluster: Cluster, _: Path) -> object:
+    return cluster.report(["last"])
+
+
 def buckets(cluster: Cluster, _: Path) -> object:
     return cluster.buckets()
 
@@ -266,11 +300,114 @@ def job_row(**fields: object) -> bytearray:
     return frame(msgspec.msgpack.encode({"t": "JobList", "jobs": [row]}))
 
 
+def raw(message: m.Message, **fields: object) -> bytearray:
+    """Return a message with fields that its class would not hold."""
+    held: dict[str, object] = msgspec.to_builtins(message, builtin_types=(bytes,))
+    return frame(msgspec.msgpack.encode({**held, **fields}))
+
+
+#: a run that only the host that lies knows, and that is the newest
+RUN = [
+    m.JobList(
+        jobs=(
+            m.JobRow(
+                job="j", run="r", number=9, verb=Verb.MAP, indir="sm://b/", outdir="sm://out/", command="cat", submitted=1, states={}
+            ),
+        )
+    )
+]  # fmt: skip
+SPEC = JobSpec(indir="sm://b/", outdir="sm://out/", maker=Maker(verb=Verb.MAP, command="cat"))
+SEEN = m.Seen(queued=0, sending=0, size=0, load=0.0, cores=1, free=0)
+FORGOTTEN = m.Forgotten(runs=0, attempts=0, files=0, size=0)
+
+
+def about(request: type[m.Message], *answers: Said) -> Answers:
+    """Return what is said by a host that knows the newest run, and answers a request about it."""
+    return {m.Jobs: RUN, request: answers}
+
+
+def endless_about(request: type[m.Message], *answers: Said) -> Answers:
+    return {m.Jobs: RUN, request: Endless(*answers)}
+
+
+def tried(*numbers: tuple[int, int]) -> m.AttemptList:
+    """Return a page of attempts, by task and number."""
+    rows = (
+        m.AttemptRow(task=task, key="sm://b/000_k", state=TaskState.DONE, attempt=number) for task, number in numbers
+    )
+    return m.AttemptList(rows=tuple(rows))
+
+
+def job_is(**fields: object) -> m.JobIs:
+    """Return what a host says that a run was to do."""
+    return m.JobIs(job=msgspec.structs.replace(SPEC, **fields), limits=Limits())
+
+
+#: what is said about runs
+LIES_ABOUT_RUNS: dict[str, tuple[Call, Answers]] = {
+    "jobs, a number without measure": (jobs, {m.Jobs: [job_row(number=2**63)]}),
+    "jobs, a number below none": (jobs, {m.Jobs: [job_row(number=-1)]}),
+    "jobs, limits that are none": (jobs, {m.Jobs: [job_row(limits={"retries": -1})]}),
+    "jobs, an ending that is none": (jobs, {m.Jobs: [job_row(ending="exploded")]}),
+    "jobs, more bytes than there can be": (jobs, {m.Jobs: [job_row(size=2**63)]}),
+    "jobs, two answers": (jobs, {m.Jobs: [m.Served(), m.JobList(jobs=())]}),
+    "attempts, pages without rows": (attempts, endless_about(m.ListAttempts, m.AttemptList(rows=()))),
+    "attempts, the same page for ever": (attempts, endless_about(m.ListAttempts, tried((1, 1)))),
+    "attempts, the same large page for ever": (attempts, endless_about(m.ListAttempts, tried(*((task, 1) for task in range(500))))),
+    "attempts, out of order": (attempts, about(m.ListAttempts, tried((2, 1), (1, 1)), m.Served())),
+    "attempts, one twice": (attempts, about(m.ListAttempts, tried((1, 1), (1, 1)), m.Served())),
+    "attempts, one after a task that waits": (attempts, about(m.ListAttempts, tried((1, 0), (1, 1)), m.Served())),
+    "attempts, of a task below none": (attempts, about(m.ListAttempts, raw(tried(), rows=[{"task": -1, "key": "k", "state": "done"}]))),
+    "attempts, a state that is none": (attempts, about(m.ListAttempts, raw(tried(), rows=[{"task": 1, "key": "k", "state": "asleep"}]))),
+    "attempts, memory without measure": (attempts, about(m.ListAttempts, raw(tried(), rows=[{"task": 1, "key": "k", "state": "done", "peak": 2**63}]))),
+    "attempts, an end of something else": (attempts, about(m.ListAttempts, tried((1, 1)), m.Listed(generation="g"))),
+    "report, the same attempts for ever": (page_about, {**endless_about(m.ListAttempts, tried((1, 1))), m.GetJob: [job_is()]}),
+    "attach, fewer than none": (attach, about(m.Follow, raw(ENDED, done=-1))),
+    "attach, counts without measure": (attach, about(m.Follow, raw(ENDED, done=2**63))),
+    "attach, more failures than fit": (attach, about(m.Follow, raw(ENDED, failures=[{"key": "k", "attempt": 1, "kind": "x", "message": "x"}] * 100_000))),
+    "attach, files for a host that is none": (attach, about(m.Follow, m.Progress(stuck={"h9": 1}), ENDED)),
+    "attach, an answer to something else": (attach, about(m.Follow, m.Served())),
+    "attach, stale outputs of a map without end": (attach, endless_about(m.Follow, m.StaleOutputs(directories=()))),
+    "attach, a slow task without measure": (attach, about(m.Follow, raw(m.Progress(), slow=[["k", -1, 0.0]]))),
+    "cancel, fewer left than none": (cancel, about(m.CancelRun, raw(m.CancelNoted(left=0), left=-1))),
+    "cancel, an answer to something else": (cancel, about(m.CancelRun, m.Served())),
+    "retry, what was to be done is none": (retry, about(m.GetJob, raw(job_is(), job={"indir": 3}))),
+    "retry, an answer to something else": (retry, about(m.GetJob, m.Served())),
+    "retry, limits that are none": (retry, about(m.GetJob, raw(job_is(), limits={"nice": 99}))),
+    "explain, a decision that is none": (explain, {m.Explain: [frame(msgspec.msgpack.encode({"t": "Reasons", "rows": [["k", "burn", "x", 1]]}))]}),
+    "explain, reasons without rows": (explain, {m.Explain: Endless(m.Reasons(rows=()))}),
+    "explain, a size below none": (explain, {m.Explain: [frame(msgspec.msgpack.encode({"t": "Reasons", "rows": [["k", "run", "x", -1]]}))]}),
+    "top, fewer than none": (look, {m.Look: [raw(SEEN, queued=-1)]}),
+    "top, tasks that are none": (look, {m.Look: [raw(SEEN, tasks=[["x"]])]}),
+    "top, more tasks than fit": (look, {m.Look: [raw(SEEN, tasks=[[1, "r", "k", 1, 1.0]] * 100_000)]}),
+    **{
+        f"{call.__name__}, {what}{number} seconds": (call, answers)
+        for number in (float("nan"), float("inf"), -float("inf"), 1e300)
+        for call, what, answers in (
+            (attach, "", about(m.Follow, raw(ENDED, busy=number))),
+            (attach, "a task with ", about(m.Follow, raw(m.Progress(), slow=[["k", 1, number]]))),
+            (attempts, "", about(m.ListAttempts, raw(tried(), rows=[{"task": 1, "key": "k", "state": "done", "ran": number}]))),
+            (look, "", about(m.Look, raw(SEEN, tasks=[[1, "r", "k", 1, number]]))),
+            (explain, "", about(m.Explain, raw(m.Explained(free=0), seconds=number))),
+        )
+    },
+    "gc, fewer than none": (forget, {m.Forget: [raw(FORGOTTEN, runs=-1)]}),
+    "gc, more bytes than there can be": (forget, {m.Forget: [raw(FORGOTTEN, size=2**63)]}),
+    **{
+        f"{call.__name__}, {request.__name__}, {what}": (call, {m.Jobs: RUN, request: answer})
+        for call, request in (
+            (attempts, m.ListAttempts), (attach, m.Follow), (cancel, m.CancelRun), (retry, m.GetJob), (explain, m.Explain), (look, m.Look),
+            (forget, m.Forget),
+        )
+        for what, answer in GARBAGE.items()
+    },
+}  # fmt: skip
 #: what may be answered to some
 HONEST_THERE = [
     (eval_, "content where there is none"), (execute, "content where there is none"), (map_with_file, "a message of another request"),
 ]  # fmt: skip
 LIES: dict[str, tuple[Call, Answers]] = {
+    **LIES_ABOUT_RUNS,
     **{f"ls, a name {name[:20]!a}": (ls, {m.Ls: [page(name), m.Listed(generation="g")]}) for name in BAD_NAMES},
     "ls, not sorted": (ls, {m.Ls: [page("b/000_b", "b/000_a")]}),
     "ls, a name twice": (ls, {m.Ls: [page("b/000_a", "b/000_a")]}),

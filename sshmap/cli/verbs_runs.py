@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -295,6 +296,8 @@ def top() -> None:
     """Show the hosts and their running tasks on the whole terminal; keys cancel a run or show its log."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("top needs a terminal", hint="sshmap jobs prints a table")
+    if os.environ.get("TERM", "dumb") == "dumb":
+        raise UsageError("top needs a terminal that can move its cursor", hint="sshmap jobs prints a table")
     from sshmap.cli.top import show  # for systems that have terminals
 
     with settings.cluster() as cluster:

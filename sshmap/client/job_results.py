@@ -135,7 +135,7 @@ class JobResult(msgspec.Struct, kw_only=True):
         measures["time"] = {name: host.busy for name, host in self.hosts.items()}
         found: dict[str, tuple[str, float, float]] = {}
         for what, by_host in measures.items():
-            if len(by_host) > 1 and self.done > 1 and any(by_host.values()):
+            if len(by_host) > 1 and self.done > 1 and sum(by_host.values()) > 0:
                 most = max(by_host, key=lambda name, by_host=by_host: by_host[name])  # type: ignore[misc]
                 found[what] = (most, by_host[most], sum(by_host.values()) / len(by_host))
         return found

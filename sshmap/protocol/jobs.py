@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from sshmap.limits import Limits
-from sshmap.model import Count, DigestBytes, Gap, JobSpec, Receipt, Shipped, Size
+from sshmap.model import Count, DigestBytes, Finite, Gap, JobSpec, Receipt, Shipped, Size
 from sshmap.protocol.base import Message, Problem
 from sshmap.protocol.keys import PAGE
 
@@ -110,7 +110,7 @@ class Explained(Message, frozen=True, kw_only=True):
     #: bytes that are free on the disk
     free: Size
     #: seconds that the tasks would take, from the times of the last run of the same command; 0 if there was none
-    seconds: float = 0.0
+    seconds: Finite = 0.0
 
 
 class Planned(Message, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from sshmap.limits import Limits
-from sshmap.model import AttemptEnd, Count, Ending, Force, JobSpec, Size, TaskState, Time, Verb
+from sshmap.model import AttemptEnd, Count, Ending, Finite, Force, JobSpec, Size, TaskState, Time, Verb
 from sshmap.protocol.base import Message
 from sshmap.protocol.keys import PAGE
 
@@ -20,7 +20,7 @@ class Slow(msgspec.Struct, frozen=True, array_like=True):
     #: seconds so far
     seconds: Count
     #: median of the finished ones, in seconds
-    median: float
+    median: Finite
 
 
 class Progress(Message, frozen=True, kw_only=True):
@@ -76,7 +76,7 @@ class RunEnded(Message, frozen=True, kw_only=True):
     cancelled: Count = 0
     ending: Ending | None = None
     #: seconds that the commands of its finished tasks took, all together
-    busy: float = 0.0
+    busy: Finite = 0.0
 
 
 class Follow(Message, frozen=True, kw_only=True):
@@ -179,7 +179,7 @@ class TaskNow(msgspec.Struct, frozen=True, array_like=True):
     key: str
     slot: Count
     #: seconds so far
-    seconds: float
+    seconds: Finite
 
 
 class Seen(Message, frozen=True, kw_only=True):
@@ -190,7 +190,7 @@ class Seen(Message, frozen=True, kw_only=True):
     #: bytes that its runs have made, of all that it still knows
     size: Size
     #: processes that want to run, as the system's load average of the last minute has it, and cores
-    load: float
+    load: Finite
     cores: Count
     #: bytes that are free on its disk
     free: Size
@@ -241,15 +241,15 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: Count = 0
     slot: Count = 0
     #: seconds since 1970: when the task was queued, and when the attempt began and ended; 0 if it has not
-    queued: float = 0.0
-    began: float = 0.0
-    ended: float = 0.0
+    queued: Finite = 0.0
+    began: Finite = 0.0
+    ended: Finite = 0.0
     #: None while it runs
     outcome: AttemptEnd | None = None
     #: seconds that its command took, and seconds of CPU time
-    ran: float = 0.0
-    user: float = 0.0
-    system: float = 0.0
+    ran: Finite = 0.0
+    user: Finite = 0.0
+    system: Finite = 0.0
     #: bytes: memory of its largest process, what it was given, what it made
     peak: Size = 0
     received: Size = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from sshmap import Cluster
 from sshmap.agent.session.server import serve
 from sshmap.errors import SshmapError
+from sshmap.model import Verb
 from sshmap.protocol import messages as m
+from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
 from sshmap.transport import memory
 from sshmap.transport.session import Session
@@ -22,7 +25,8 @@ from tests import cutting, fuzz
 from tests.conftest import files_below
 from tests.cutting import SEAM, in_time
 from tests.hostile import Hosts
-from tests.lies import INVENTORY
+from tests.lies import INVENTORY, RUN, SPEC
+from tests.unit.benches import Bench
 
 impatient = cutting.impatient
 #: sessions; `make fault` has a hundred times as many
@@ -36,6 +40,10 @@ CALLS: dict[type[m.Message], Callable[[Cluster, Path], object]] = {
     m.CountOutputs: lambda cluster, out: cluster.fanout("sm://b/", "sm://o/", "cat"), m.Plan: lambda cluster, out: cluster.map("sm://b/", "sm://o/", "cat"),
     m.Start: lambda cluster, out: cluster.fanout("sm://b/", "sm://o/", "cat", replace=True),
     m.Verify: lambda cluster, out: cluster.verify("sm://b/", quarantine=True),
+    m.ListAttempts: lambda cluster, out: list(cluster.attempts("last", stderr=True)), m.Follow: lambda cluster, out: cluster.attach("last"),
+    m.CancelRun: lambda cluster, out: cluster.cancel("last"), m.GetJob: lambda cluster, out: cluster.retry("last"),
+    m.Explain: lambda cluster, out: cluster.explain(Verb.MAP, "sm://b/", "sm://o/", "cat"), m.Look: lambda cluster, out: cluster.look(),
+    m.Forget: lambda cluster, out: cluster.forget(0),
 }  # fmt: skip
 
 
@@ -71,6 +79,32 @@ def send_anything(tmp_path: Path, sessions: int) -> None:
     assert {path.name for path in tmp_path.iterdir()} <= {"root", "canary", "home"}
 
 
+@pytest.mark.usefixtures("no_thread_fails")
+def test_agent_takes_any_requests_about_a_run_without_a_bug(tmp_path: Path, canary: Path) -> None:
+    root = tmp_path / "root"
+    session = Session(memory.connect(lambda channel: serve(Root(root), channel)), fuzz.HELLO)
+    session.writer.message(m.Put(name="b/k"))
+    session.writer.message(m.End(size=0, digest=digest_of(b"")))
+    assert [result.problem for result in session.sync()] == [None]
+    session.close()
+    bench = Bench(Root(root))
+    with contextlib.closing(bench.store):
+        bench.begin("a1", SPEC, 3)
+        for number, task in enumerate(bench.claim(3)):
+            bench.end(task, fails=number == 0)
+        before = bench.ledger.db.execute("SELECT count(*) FROM attempts").fetchone()
+
+        @settings(QUIET, max_examples=SESSIONS // 3)
+        @given(st.lists(fuzz.about_run("a1"), min_size=1, max_size=6))
+        def send(frames: list[bytes]) -> None:
+            complaints = in_time(lambda: fuzz.ask_anything(root, frames))
+            assert isinstance(complaints, list)
+            assert not [complaint for complaint in complaints if "a bug in sshmap" in complaint]
+
+        send()
+        assert bench.ledger.db.execute("SELECT count(*) FROM attempts").fetchone() == before
+
+
 @pytest.mark.usefixtures("no_thread_fails", "impatient")
 @pytest.mark.parametrize("request_kind", CALLS, ids=lambda kind: kind.__name__)
 def test_client_takes_any_frames_without_a_bug(
@@ -89,7 +123,9 @@ def answer_anything(
     @given(st.data())
     def answer(data: st.DataObject) -> None:
         frames = data.draw(fuzz.ANSWERS)
-        monkeypatch.setattr(SEAM, Hosts({request_kind: [*map(bytearray, frames), m.Wanted(wanted=True)]}).dial)
+        monkeypatch.setattr(
+            SEAM, Hosts({m.Jobs: RUN, request_kind: [*map(bytearray, frames), m.Wanted(wanted=True)]}).dial
+        )
         with Cluster(INVENTORY) as cluster:
             outcome = in_time(lambda: CALLS[request_kind](cluster, out))
         # a host may say that it has a bug

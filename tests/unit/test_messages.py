@@ -52,7 +52,7 @@ def limited(kind: type, meta: msgspec.Meta) -> st.SearchStrategy[Any]:
     if kind is str:
         return st.text(max_size=meta.max_length)
     if kind is float:
-        return st.floats(min_value=meta.ge, allow_nan=False)
+        return st.floats(min_value=meta.ge, max_value=meta.le, allow_nan=False)
     if kind is int:
         return st.integers(int(meta.ge or 0), int(meta.le or 0))
     if kind is bytes:

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from sshmap.cli import printers
 from sshmap.cli.escaping import clean, clean_json, clean_lines, escape
-from sshmap.cli.printers import HumanPrinter, JsonPrinter, folded, human_size, human_time, masked
-from sshmap.client.job_results import JobResult, TaskFailure
+from sshmap.cli.printers import HumanPrinter, JsonPrinter, Printer, QuietPrinter, folded, human_size, human_time, masked
+from sshmap.client.job_results import HostResult, JobResult, TaskFailure
 from sshmap.client.listing import Folder, Placed
 from sshmap.client.results import Transfer
 from sshmap.errors import HostLost, NotCopied
-from sshmap.model import Bucket
+from sshmap.model import Bucket, Ending
 
 
 def failure(host: str, key: str, message: str = "KeyError: 'tip'") -> TaskFailure:
@@ -200,3 +200,91 @@ def test_buckets_are_lines_or_json_or_names(capsysbinary: pytest.CaptureFixture[
     assert msgspec.json.decode(capsysbinary.readouterr().out)[0] == {
         "bucket": "b\x1b", "keys": 2, "size": 13, "mtime": 86_400,
     }  # fmt: skip
+
+
+def test_failures_stand_in_the_order_of_their_frequency() -> None:
+    kinds = {"rare": 1, "frequent": 5, "seldom": 2}
+    failures = [failure("h1", f"in/{word}{n}", word) for word, count in kinds.items() for n in range(count)]
+    assert [line.split(": ")[2].split()[0] for line in folded(failures)[:2]] == ["frequent", "seldom"]
+    assert folded(failures)[2] == "error: in/rare0 on h1, attempt 2: rare"
+
+
+def over(hosts: dict[str, HostResult], **fields: object) -> JobResult:
+    told = {"number": 7, "inputs": 9, "failures": [], "cluster": "h[0-1]", "seconds": 5.0, **fields}
+    return JobResult(job="j", hosts=hosts, **told)  # type: ignore[arg-type]
+
+
+UNEVEN = {"h0": HostResult(done=1, size=3000, busy=90.0), "h1": HostResult(done=1, size=1000, busy=30.0)}
+
+
+def said(
+    capsys: pytest.CaptureFixture[str], result: JobResult, hint: str = "", printer: Printer | None = None
+) -> list[str]:
+    (printer or HumanPrinter()).job(result, hint)
+    return capsys.readouterr().err.splitlines()
+
+
+def test_host_that_has_most_is_named_with_how_much_more_that_is(capsys: pytest.CaptureFixture[str]) -> None:
+    note, done = said(capsys, over(UNEVEN))
+    assert note == "note: h0 has most bytes, 3.0 kB, 1.5 x the mean; h0 has most time, 1m30s, 1.5 x the mean"
+    assert done == "done: 2 ok, 0 failed, 0 kept, 4.0 kB, 5.0s, on h[0-1]"
+
+
+EVEN: dict[str, dict[str, HostResult]] = {
+    "one host": {"h0": HostResult(done=1, size=10, busy=1.0)},
+    "nothing was run": {"h0": HostResult(kept=1), "h1": HostResult()},
+    "no host": {},
+    "times that cannot be": {"h0": HostResult(busy=5.0), "h1": HostResult(busy=-5.0)},
+}
+
+
+@pytest.mark.parametrize("hosts", EVEN.values(), ids=EVEN)
+def test_nothing_is_said_of_skew_where_there_is_none(
+    capsys: pytest.CaptureFixture[str], hosts: dict[str, HostResult]
+) -> None:
+    assert not [line for line in said(capsys, over(hosts)) if "has most" in line]
+
+
+def test_what_to_do_next_stands_above_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, over(UNEVEN, failures=[failure("h1", "in/a")]), "sshmap shell in/a --failed 7")
+    assert lines[-2] == "hint: sshmap shell in/a --failed 7"
+    assert (lines[-1].startswith("done: "), lines[0].startswith("error: in/a on h1")) == (True, True)
+
+
+def test_cancelled_tasks_are_counted_where_there_are_some(capsys: pytest.CaptureFixture[str]) -> None:
+    hosts = {"h0": HostResult(done=2, failed=1, kept=3, cancelled=4, sending=5)}
+    *_, done = said(capsys, over(hosts, ending=Ending.CANCELLED, pruned=6))
+    assert done.startswith("done: 2 ok, 1 failed, 3 kept, 4 cancelled, 5 waiting to send, 6 pruned, 0 B")
+    *_, done = said(capsys, over({"h0": HostResult(kept=3)}))
+    assert done.startswith("nothing to run: done: 0 ok, 0 failed, 3 kept, 0 B")
+
+
+def test_lost_hosts_relays_and_orphans_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = {"h1": HostLost("h1 down: 3 of 9 keys not processed\x1b[A", host="h1")}
+    lines = said(capsys, over({"h0": HostResult(done=1)}, lost=lost, relayed=True, orphans=4))
+    assert lines[0] == r"error: h1 down: 3 of 9 keys not processed\x1b[A"
+    assert (lines[1].startswith("note: fan-out files went"), "4 outputs are gone" in lines[2], len(lines)) == (
+        True,
+        True,
+        4,
+    )
+
+
+def test_json_has_all_counts_and_the_hint_is_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    JsonPrinter().job(over(UNEVEN, ending=Ending.HALTED, failures=[failure("h1", "in/\x1b")]), "do this")
+    out, err = capsys.readouterr()
+    told = msgspec.json.decode(out)
+    assert (told["number"], told["ok"], told["ending"], told["cancelled"], told["bytes"]) == (7, 2, "halted", 0, 4000)
+    assert (told["hosts"]["h0"]["busy"], told["failures"][0]["key"], err) == (90.0, "in/\x1b", "hint: do this\n")
+
+
+def test_quiet_says_what_failed_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, over(UNEVEN), printer=QuietPrinter()) == []
+    lines = said(capsys, over(UNEVEN, failures=[failure("h1", "in/a")]), "do this", QuietPrinter())
+    assert [line.split(":")[0] for line in lines] == ["error", "hint"]
+
+
+def test_detached_run_is_a_number_for_programs_too(capsys: pytest.CaptureFixture[str]) -> None:
+    HumanPrinter().detached(over({}))
+    JsonPrinter().detached(over({}))
+    assert capsys.readouterr().out == '7\n{"job":"j","number":7}\n'

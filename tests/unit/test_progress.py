@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from sshmap.cli import progress
-from sshmap.cli.progress import Manner, counting, following, hosts_counted, manner
+from sshmap.cli.progress import Manner, SlowTasks, counting, following, hosts_counted, manner
 from sshmap.client.following import JobProgress
+from sshmap.protocol.messages import Progress, Slow
 from tests.conftest import wait_until
 
 
@@ -101,3 +102,95 @@ def test_nothing_is_said_where_nothing_is_to_be(said: Callable[[], list[str]], h
 
 def test_line_is_printed_at_ten_seconds_a_minute_and_then_every_five() -> None:
     assert (progress._FIRST, progress._THEN) == ((10.0, 60.0), 300.0)
+
+
+PARTS = {
+    "h1": Progress(done=3, failed=1, running=2, queued=4, size=5000, slow=(Slow("sm://in/x", 90, 10.0),)),
+    "h0": Progress(done=7, size=100),
+}
+
+
+def test_each_host_has_a_line_of_its_own_where_that_is_wanted(said: Callable[[], list[str]]) -> None:
+    with following("map", Manner.LINES, each=True) as report:
+        report(JobProgress(total=20, done=10, failed=1, hosts=PARTS))
+        wait_until(lambda: any(line.startswith("  h1:") for line in said()), what="no line")
+    lines = said()
+    place = next(place for place, line in enumerate(lines) if line.startswith("  h0:"))
+    assert lines[place - 1].startswith("map: 11 of 20 tasks, 1 failed")
+    assert lines[place : place + 2] == [
+        "  h0: 7 done, 0 failed, 0 running, 0 queued, 100 B", "  h1: 3 done, 1 failed, 2 running, 4 queued, 5.0 kB",
+    ]  # fmt: skip
+
+
+def test_hosts_have_no_lines_where_that_is_not_wanted(said: Callable[[], list[str]]) -> None:
+    with following("map", Manner.LINES) as report:
+        report(JobProgress(total=20, done=10, hosts=PARTS))
+        wait_until(lambda: any("of 20 tasks" in line for line in said()), what="no line")
+    assert not [line for line in said() if line.startswith(" ")]
+
+
+def named(*reports: JobProgress) -> list[str]:
+    """Return what is said of slow tasks after some reports."""
+    slow, lines = SlowTasks(), list[str]()
+    for report in reports:
+        slow.name(report, lines.append)
+    return lines
+
+
+def slow(host: str, *keys: str, seconds: int = 90) -> JobProgress:
+    return JobProgress(hosts={host: Progress(slow=tuple(Slow(key, seconds, 10.0) for key in keys))})
+
+
+def test_slow_task_is_named_once_however_long_it_takes() -> None:
+    reports = [slow("h1", "sm://in/x", seconds=seconds) for seconds in (90, 91, 500)]
+    said = "slow: sm://in/x on h1 has taken 1m30s, half of the others took less than 10.0s"
+    assert named(*reports) == [said]
+
+
+def test_slow_tasks_of_several_hosts_and_keys_are_each_named() -> None:
+    lines = named(slow("h1", "sm://in/x", "sm://in/y"), slow("h2", "sm://in/x"), slow("h1", "sm://in/y"))
+    assert [line.split()[1:4] for line in lines] == [
+        ["sm://in/x", "on", "h1"], ["sm://in/y", "on", "h1"], ["sm://in/x", "on", "h2"],
+    ]  # fmt: skip
+
+
+def test_only_some_of_very_many_slow_tasks_are_named() -> None:
+    reports = [slow("h1", *(f"sm://in/{number}" for number in range(start, start + 30))) for start in range(0, 300, 30)]
+    assert len(named(*reports)) == progress._MOST_NAMED
+
+
+def test_name_of_a_slow_task_cannot_drive_the_terminal() -> None:
+    assert named(slow("h1", "sm://in/\x1b[2J\ndone: 9 ok")) == [
+        r"slow: sm://in/\x1b[2J\ndone: 9 ok on h1 has taken 1m30s, half of the others took less than 10.0s"
+    ]
+
+
+@pytest.mark.parametrize(("how", "lines"), [(Manner.NONE, 0), (Manner.LINES, 1)])
+def test_slow_tasks_are_named_at_once_unless_nothing_is_to_be_said(
+    said: Callable[[], list[str]], how: Manner, lines: int
+) -> None:
+    with following("map", how) as report:
+        report(slow("h1", "sm://in/x"))
+        assert len([line for line in said() if line.startswith("slow: ")]) == lines
+
+
+def test_title_and_hosts_cannot_begin_a_line_of_ours(said: Callable[[], list[str]]) -> None:
+    with following("map sm://in/\x1b[A", Manner.LINES, each=True) as report:
+        report(JobProgress(total=1, hosts={"h\x1b1": Progress(done=1)}))
+        wait_until(lambda: any("of 1 tasks" in line for line in said()), what="no line")
+    assert all(line.isprintable() for line in said())
+
+
+def test_display_shows_a_bar_for_all_and_for_each_host_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    with following("map [red]", Manner.DISPLAY, each=True) as report:
+        for _ in range(3):
+            report(JobProgress(total=20, done=10, failed=1, hosts=PARTS))
+        wait_until(
+            lambda: all(text in shown.getvalue() for text in ("11/20", "h1: 2 running, 1 failed", "4/10", "7/7"))
+        )
+    assert "map [red], 1 failed" in shown.getvalue()
+    assert shown.getvalue().count("slow: ") == 1
