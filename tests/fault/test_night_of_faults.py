@@ -79,13 +79,15 @@ def suffer_often(
             suffered = pipeline.suffer(step, bucket, fault, codes)
         if len(row.violations) > before:
             places = pipeline.places(f"{prefix}{next(anew)}-")
-        elif not suffered.hit:
-            continue
-        else:
+            row.take("violated")
+        elif suffered.hit:
             row.take(_ending(suffered.code), *(["typed again more than once"] if suffered.again > 1 else []))
+        else:
+            continue
         if (count := count - 1) == 0:
             return
         row, fault = next(faults)
+    raise AssertionError(f"{count} commands ended before they could be disturbed")
 
 
 def _ending(code: int) -> str:
