@@ -48,7 +48,7 @@ STANDS_STILL = 30.0 if FAULTS >= 500 else 4.0
 GONE_WITHIN = 10.0
 WORKERS = 2
 #: bytes of the small disk, and most of them that are left for a command
-DISK, ROOM = 96 << 20, 1 << 20
+DISK, ROOM = 288 << 20, 1 << 20
 
 pytestmark = pytest.mark.timeout(4 * 3600)
 
@@ -79,13 +79,15 @@ def suffer_often(
             suffered = pipeline.suffer(step, bucket, fault, codes)
         if len(row.violations) > before:
             places = pipeline.places(f"{prefix}{next(anew)}-")
-        elif not suffered.hit:
-            continue
+            row.take("violated")
+        elif suffered.hit:
+            row.take(_ending(suffered.code), *(["typed again more than once"] if suffered.again > 1 else []))
         else:
-            row.take(_ending(suffered.code))
+            continue
         if (count := count - 1) == 0:
             return
         row, fault = next(faults)
+    raise AssertionError(f"{count} commands ended before they could be disturbed")
 
 
 def _ending(code: int) -> str:
@@ -120,21 +122,38 @@ def test_killed_command_typed_again_makes_what_it_makes_in_peace(pipeline: Pipel
 
 def test_command_whose_worker_stands_still_goes_on(pipeline: Pipeline) -> None:
     dice = dice_of("stops")
-    row = TABLE.add(f"SIGSTOP of a worker, {STANDS_STILL:.0f} s", "4 5 12 18")
+    row = TABLE.add(f"SIGSTOP of a worker, {STANDS_STILL:.0f} s, half of them cancelled", "4 5 8 12 18")
 
     def stop(client: Client, seconds: float) -> bool:
         if is_over_after(client, dice.uniform(0.3 * seconds, 0.7 * seconds)):
             return False
-        pid = fleet.await_process(pipeline.roots[dice.choice(pipeline.hosts).name], "worker")
-        fleet.freeze(pid)
+        while not (workers := list(filter(None, map(fleet.worker_of, pipeline.commands())))):
+            if is_over_after(client, 0.02):
+                return False
+        worker = dice.choice(workers)
+        fleet.freeze(worker)
         try:
+            if dice.random() < 0.5:
+                cancel_and_look(pipeline, client, "cancel")
             is_over_after(client, STANDS_STILL)
         finally:
-            fleet.kill(pid, signal.SIGCONT)
+            fleet.kill(worker, signal.SIGCONT)
         return True
 
-    suffer_often(pipeline, "stops", itertools.repeat((row, stop)), STOPS, {0})
+    suffer_often(pipeline, "stops", itertools.repeat((row, stop)), STOPS, {0, 130})
     row.check()
+
+
+def cancel_and_look(pipeline: Pipeline, client: Client, way: str) -> None:
+    """Cancel what a command does; if that came in time, nothing of it lives some seconds later."""
+    if way.startswith("cancel"):
+        code, _, err = fleet.sshmap(pipeline.typed, *way.split())
+        assert code == 0, (way, code, err)
+    else:
+        for _ in way.split():
+            client.send_signal(signal.SIGINT)
+    if client.wait(60) == 130:
+        wait_until(lambda: not pipeline.commands(), limit=GONE_WITHIN, what=f"commands outlive {way}")
 
 
 def test_cancelled_command_leaves_nothing_and_goes_on_when_typed_again(pipeline: Pipeline) -> None:
@@ -144,15 +163,7 @@ def test_cancelled_command_leaves_nothing_and_goes_on_when_typed_again(pipeline:
     def cancel(client: Client, seconds: float) -> bool:
         if is_over_after(client, dice.uniform(0, seconds)):
             return False
-        way = dice.choice(["Ctrl-C", "Ctrl-C Ctrl-C", "cancel", "cancel --now"])
-        if way.startswith("cancel"):
-            code, _, err = fleet.sshmap(pipeline.typed, *way.split())
-            assert code == 0, (way, code, err)
-        else:
-            for _ in way.split():
-                client.send_signal(signal.SIGINT)
-        if client.wait(60) == 130:
-            wait_until(lambda: not pipeline.commands(), limit=GONE_WITHIN, what="commands outlive a cancel")
+        cancel_and_look(pipeline, client, dice.choice(["Ctrl-C", "Ctrl-C Ctrl-C", "cancel", "cancel --now"]))
         return True
 
     suffer_often(pipeline, "cancels", itertools.repeat((row, cancel)), CANCELS, {0, 130})
@@ -167,13 +178,18 @@ def small_disk(top: Path) -> Iterator[Path]:
     with image.open("wb") as file:
         file.truncate(DISK)
     # root is refused space as everybody is
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(disk)], check=True)
+    _administer("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
+    _administer("mount", "-o", "loop", str(image), str(disk))
     try:
         yield disk
     finally:
         fleet.end_all_at(disk)
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+        _administer("umount", "-l", str(disk))
+
+
+def _administer(*argv: str) -> None:
+    """Run a program that root has."""
+    subprocess.run(["env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *argv], check=True)
 
 
 @contextlib.contextmanager

@@ -57,7 +57,11 @@ def start_sshmap(inventory: Path, *arguments: str) -> subprocess.Popen[bytes]:
 def sshmap(inventory: Path, *arguments: str, limit: float = 60.0) -> tuple[int, bytes, bytes]:
     """Run the command line and return exit code, stdout and stderr."""
     with start_sshmap(inventory, *arguments) as process:
-        out, err = process.communicate(timeout=limit)
+        try:
+            out, err = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     return process.returncode, out, err
 
 
@@ -112,6 +116,20 @@ def tree_of(root: Root) -> list[int]:
 def children_of(pid: int) -> list[int]:
     """Return the children of a process, whichever of its threads made them; none if it is gone."""
     return processes.children(pid)
+
+
+def worker_of(pid: int) -> int:
+    """Return the worker that a process of a command descends from, 0 if it has none any more."""
+    while pid > 1 and _MARKS["worker"] not in arguments_of(pid):
+        pid = _parent_of(pid)
+    return pid if pid > 1 else 0
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
