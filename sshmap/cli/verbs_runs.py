@@ -15,7 +15,7 @@ import typer
 from sshmap.cli import notice, progress
 from sshmap.cli.app import app, settings
 from sshmap.cli.completion import offer_keys
-from sshmap.cli.escaping import clean_lines
+from sshmap.cli.escaping import clean, clean_lines
 from sshmap.cli.printers import human_size, human_time
 from sshmap.cli.verbs_data import Json
 from sshmap.client.cluster import Cluster
@@ -130,7 +130,7 @@ def _attempt_row(host: str, row: AttemptRow, *, exact: bool) -> dict[str, object
 
 
 def _write_joblog(attempts: Iterator[tuple[str, AttemptRow]], run: RunSummary) -> None:
-    command = run.command.replace("\t", " ").replace("\n", " ")
+    command = clean(run.command.replace("\t", " ").replace("\n", " "))
     sys.stdout.write("\t".join((*_JOBLOG, "Key", "Attempt", "Outcome")) + "\n")
     for number, (host, row) in enumerate(attempts, start=1):
         code, signal = (0, row.exit_code - 128) if row.exit_code > 128 else (row.exit_code, 0)

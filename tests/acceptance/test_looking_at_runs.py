@@ -61,7 +61,7 @@ def test_logs_are_those_of_the_key_that_is_named(hosts: CommandLine) -> None:
 
 KEY, FAILED = "sm://b/in/d d/plain", "sm://b/in/d d/sp ace"
 CODES: dict[tuple[str, ...], int] = {
-    ("jobs",): 0, ("jobs", "1"): 0, ("jobs", "70000"): 1, ("jobs", "²"): 1, ("jobs", "--joblog"): 2, ("logs", "70000"): 1,
+    ("jobs",): 0, ("jobs", "1"): 0, ("jobs", "70000"): 1, ("jobs", "²"): 1, ("jobs", "--joblog"): 0, ("logs", "70000"): 1,
     ("logs", "2"): 0, ("wait", "1"): 0, ("wait", "2"): 1, ("attach", "2"): 1, ("attach", "70000"): 1, ("cancel", "70000"): 1,
     ("cancel", "1"): 0, ("retry", "70000"): 1, ("retry", "1"): 0, ("retry", "2"): 1, ("retry", "1", "--jobs", "0"): 2,
     ("report", "70000"): 1, ("report", "1", "-o", "files/plain/page"): 2, ("report", "1", "2", "-o", "page.html"): 0, ("top",): 2,

@@ -226,7 +226,7 @@ def said(
 
 def test_host_that_has_most_is_named_with_how_much_more_that_is(capsys: pytest.CaptureFixture[str]) -> None:
     note, done = said(capsys, over(UNEVEN))
-    assert note == "note: h0 has most bytes, 3.0 kB, 1.5 x the mean; h0 has most time, 1m30s, 1.5 x the mean"
+    assert note == "skew: h0 has most bytes, 3.0 kB, 1.5 x the mean; h0 has most time, 1m30s, 1.5 x the mean"
     assert done == "done: 2 ok, 0 failed, 0 kept, 4.0 kB, 5.0s, on h[0-1]"
 
 
