@@ -186,8 +186,8 @@ class Pipeline:
         found, expected = self.results(step, bucket), self._expected[step.verb]
         differing = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
         assert not differing, f"{step.verb} made other content than in peace: {differing[:5]}"
-        wait_until(lambda: not self.commands(), limit=IDLE_WITHIN, what=f"commands run on: {self.commands()}")
-        wait_until(lambda: not self.litter(), limit=IDLE_WITHIN, what=f"temporary files are left: {self.litter()}")
+        _await_none(self.commands, "commands run on")
+        _await_none(self.litter, "temporary files are left")
         for name, root in self.roots.items():
             if step.verb != "cp":
                 check_counts(root, step, bucket)
@@ -198,8 +198,28 @@ class Pipeline:
         return {pid: said for root in self.roots.values() for pid, said in fleet.commands_of(root).items()}
 
     def litter(self) -> list[str]:
-        """Return what lies in the hosts' tmp/ and belongs to no living process."""
+        """Return what lies in the hosts' tmp/ and belongs to no living process.
+
+        What a daemon leaves that is killed is removed by the next session there, so one is opened if there is something.
+        """
+        if any(map(fleet.litter_in, self.roots.values())):
+            with Cluster(self.typed) as cluster:
+                cluster.statuses()
         return [f"{name}: {entry}" for name, root in self.roots.items() for entry in fleet.litter_in(root)]
+
+
+def _await_none(look: Callable[[], object], what: str) -> None:
+    """Wait until nothing is found any more, or say what is."""
+    found: list[object] = []
+
+    def is_none() -> bool:
+        found[:] = [look()]
+        return not found[0]
+
+    try:
+        wait_until(is_none, limit=IDLE_WITHIN)
+    except AssertionError:
+        raise AssertionError(f"{what} after {IDLE_WITHIN:.0f} s: {found[0]}") from None
 
 
 def _plant(host: Sshd) -> tuple[Path, dict[str, tuple[int, bytes]]]:
