@@ -13,7 +13,7 @@ from sshmap.limits import Limits
 from sshmap.model import Ending, Force, Owed, RunId
 from sshmap.store.jobs import UNFINISHED
 from sshmap.store.ledger import Ledger
-from sshmap.store.task_ends import QUEUED, SENDING, TaskEnds, one_of
+from sshmap.store.task_ends import QUEUED, RUNNING, SENDING, TaskEnds, one_of
 
 #: tasks cancelled in one transaction
 _STEP = 2000
@@ -125,6 +125,11 @@ class Endings:
             "SELECT ifnull(sum(tasks), 0) FROM tallies WHERE run = (SELECT seq FROM runs WHERE id = ?) AND epoch = 0"
         )
         return int(self._db.execute(query, (run,)).fetchone()[0])
+
+    def running_slots(self, run: RunId) -> list[int]:
+        """Return the slots that tasks of a run are claimed for."""
+        query = f"SELECT DISTINCT slot FROM tasks WHERE {RUNNING} AND run = (SELECT seq FROM runs WHERE id = ?)"
+        return [slot for (slot,) in self._db.execute(query, (run,))]
 
     def owe(self, run: RunId, hosts: tuple[str, ...]) -> None:
         """Remember which hosts have not been told that a run is cancelled."""

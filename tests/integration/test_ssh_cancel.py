@@ -259,6 +259,38 @@ def test_run_ends_though_processes_of_the_daemons_are_killed_while_it_is_cancell
         assert cluster.up()[1] == {}
 
 
+@pytest.mark.parametrize("way", ["ctrl-c", "cancel"])
+@contextlib.contextmanager
+def standing_still(hosts: SshdHosts) -> Iterator[None]:
+    """Stop the workers whose commands run, and let them go on in the end if nobody else did."""
+    workers = {fleet.worker_of(pid) for host in hosts.hosts for pid in fleet.commands_of(Root(host.root))} - {0}
+    assert workers
+    for pid in workers:
+        fleet.freeze(pid)
+    try:
+        yield
+    finally:
+        for pid in workers:
+            fleet.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("way", ["ctrl-c", "cancel"])
+def test_commands_of_workers_that_stand_still_are_ended(hosts: SshdHosts, bucket: Bucket, way: str) -> None:
+    with bucket.start(bucket.command("sleep {mark}")) as client:
+        bucket.await_begun(KEYS)
+        with standing_still(hosts):
+            began = time.monotonic()
+            if way == "ctrl-c":
+                client.send_signal(signal.SIGINT)
+            else:
+                code, _, err = fleet.sshmap(bucket.typed, "cancel")
+                assert code == 0, err
+            wait_until(lambda: nothing_lives(hosts, bucket.mark), limit=GONE_WITHIN + began - time.monotonic())
+            _, err = client.communicate(timeout=20)
+    assert client.returncode == 130, err
+    check_over(bucket.row())
+
+
 def test_run_of_a_killed_client_is_cancelled_by_another(hosts: SshdHosts, bucket: Bucket) -> None:
     with bucket.start(bucket.command("sleep {mark}")) as client:
         bucket.await_begun()

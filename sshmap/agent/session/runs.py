@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from sshmap.limits import Limits
 from sshmap.model import Ending, Force, JobSpec, RunId, TaskState, Verb, show
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameWriter
+from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.endings import Endings
 from sshmap.store.forgetting import Forgetting
@@ -119,6 +121,8 @@ class ServedRuns:
         else:
             self._endings.cancel(run, force)
             self._endings.owe(run, request.unreached)
+        if force:
+            self._continue_workers(run)
         wake(self._store.root)
         while self._endings.drop_queued() or drop_sending(self._store):
             continue
@@ -126,6 +130,13 @@ class ServedRuns:
         while (left := self._left(run)) and time.monotonic() < deadline and not self._channel.readable(0.02):
             continue
         self._writer.message(m.CancelNoted(left=left))
+
+    def _continue_workers(self, run: RunId) -> None:
+        """Have workers that were stopped by a signal go on: nobody else ends the commands that they run."""
+        for slot in self._endings.running_slots(run):
+            if holder := locks.holder_of(self._store.root, f"worker-{slot}"):
+                with contextlib.suppress(OSError):
+                    os.kill(holder, signal.SIGCONT)
 
     def look(self, _: m.Look) -> None:
         """Say what this host does right now."""
