@@ -90,7 +90,7 @@ def _run_row(run: RunSummary, *, exact: bool) -> dict[str, object]:
     took = (run.ended or time.time()) - run.submitted
     row: dict[str, object] = {"number": run.number, "verb": run.verb.value, "state": run.state}
     row |= {"done": run.states.get(TaskState.DONE, 0), "failed": run.states.get(TaskState.FAILED, 0)}
-    row |= {"left": run.left, "kept": run.kept}
+    row |= {"left": run.left, "cancelled": run.states.get(TaskState.CANCELLED, 0), "kept": run.kept}
     if exact:
         row |= {state.value: run.states.get(state, 0) for state in TaskState}
         return row | {"submitted": run.submitted, "ended": run.ended, "bytes": run.size, "from": run.origin, "indir": run.indir,

@@ -105,6 +105,8 @@ def save(page: str, path: Path) -> None:
         UsageError: nothing can be written there.
         OSError: the disk is full.
     """
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no directory {path.parent}", hint="name another file with -o")
     try:
         file = NamedFile(path)
     except OSError as exc:

@@ -70,6 +70,7 @@ def test_page_is_about_the_last_run_in_report_html_unless_told_otherwise(hosts: 
     ("arguments", "code", "said"),
     [
         (["report", "-o", "files"], 2, "cannot write files"), (["report", "-o", "files/k1/page.html"], 2, "cannot write files/k1/page.html"),
+        (["report", "-o", "none/page.html"], 2, "there is no directory none"),
         (["report", "7000"], 1, "no run '7000' is known"),
     ],
 )  # fmt: skip

@@ -137,6 +137,9 @@ def test_ctrl_c_cancels_and_the_same_command_goes_on(filled: CommandLine, tmp_pa
     assert "the same command goes on" in cancelled.err
     ended = state(filled)
     assert (ended["state"], ended["left"]) == ("cancelled", 0)
+    assert int(str(ended["done"])) + int(str(ended["cancelled"])) == KEYS
+    head, newest_row = (line.split() for line in filled.succeed("jobs").lines[:2])
+    assert dict(zip(head, newest_row, strict=False))["cancelled"] == str(ended["cancelled"])
     for told in tmp_path.glob("gate.*"):
         assert not Path(f"/proc/{told.read_text().strip()}").exists()
     done_before = int(str(ended["done"]))
