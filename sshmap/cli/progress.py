@@ -20,6 +20,7 @@ from sshmap.cli.printers import human_size, human_time
 from sshmap.client.following import JobProgress
 from sshmap.client.results import Counted, silent
 from sshmap.errors import SshmapError
+from sshmap.protocol.messages import Progress
 
 #: repaints a second
 _REFRESH = 8
@@ -129,13 +130,14 @@ def following(title: str, how: Manner, *, each: bool = False) -> Iterator[Callab
         how: how to show it.
         each: show a line for each host as well.
     """
-    seen, slow = JobProgress(), SlowTasks()
+    seen, oddities = JobProgress(), Oddities()
 
     def note(progress: JobProgress) -> None:
         nonlocal seen
         seen = progress
         if how is not Manner.NONE:
-            slow.name(progress, lambda line: sys.stderr.write(f"{line}\n"))
+            with contextlib.suppress(OSError, ValueError):
+                oddities.name(progress, lambda line: sys.stderr.write(f"{line}\n"))
 
     if how is Manner.NONE:
         yield note
@@ -148,7 +150,10 @@ def following(title: str, how: Manner, *, each: bool = False) -> Iterator[Callab
 
             def update(progress: JobProgress) -> None:
                 bars.update(progress)
-                slow.name(progress, display.console.print)
+                # names are no markup, which could colour the text, or raise an error
+                oddities.name(
+                    progress, lambda line: display.console.print(line, markup=False, highlight=False, emoji=False)
+                )
 
             yield update
 
@@ -187,8 +192,8 @@ class _Bars:
         )
 
 
-class SlowTasks:
-    """Names each task once that takes much longer than the others of its run."""
+class Oddities:
+    """Names once each task that takes much longer than the others of its run, and each host whose tasks wait for memory."""
 
     def __init__(self) -> None:
         self._named: set[tuple[str, str]] = set()
@@ -196,14 +201,19 @@ class SlowTasks:
     def name(self, progress: JobProgress, say: Callable[[str], object]) -> None:
         """Name those that were not named yet."""
         for host, part in progress.hosts.items():
-            for slow in part.slow:
-                if (host, slow.key) not in self._named and len(self._named) < _MOST_NAMED:
-                    self._named.add((host, slow.key))
-                    say(
-                        clean(
-                            f"slow: {slow.key} on {host} has taken {human_time(slow.seconds)}, half of the others took less than {human_time(slow.median)}"
-                        )
-                    )
+            for key, line in _odd(host, part):
+                if (host, key) not in self._named and len(self._named) < _MOST_NAMED:
+                    self._named.add((host, key))
+                    say(clean(line))
+
+
+def _odd(host: str, part: Progress) -> Iterator[tuple[str, str]]:
+    """Go through what is odd about a host's part of a job: what it is about, and a line that says so."""
+    if part.short_of_memory:
+        yield "", f"tasks on {host} wait for memory, of which {human_size(part.short_of_memory)} are available"
+    for slow in part.slow:
+        took, median = human_time(slow.seconds), human_time(slow.median)
+        yield slow.key, f"slow: {slow.key} on {host} has taken {took}, half of the others took less than {median}"
 
 
 def _job_lines(title: str, progress: JobProgress, seconds: float, *, each: bool) -> str:

@@ -41,6 +41,8 @@ class Progress(Message, frozen=True, kw_only=True):
     barred: tuple[str, ...] = ()
     #: tasks that were cancelled with their run
     cancelled: Count = 0
+    #: bytes of memory that are available, where tasks wait for more; 0 where none waits
+    short_of_memory: Size = 0
     #: the slowest running tasks, if they take much longer than others
     slow: Annotated[tuple[Slow, ...], PAGE] = ()
 

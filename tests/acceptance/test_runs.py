@@ -204,7 +204,8 @@ def test_cancel_is_seen_by_all_who_follow(filled: CommandLine, tmp_path: Path) -
     for follower in followers:
         ended = follower.end()
         assert (ended.code, "cancelled" in ended.err) == (130, True), ended.err
-    assert filled("wait").code == 130
+    again = filled("wait")
+    assert (again.code, "nothing to run" in again.err) == (130, False)
     assert len(rows(filled, "jobs", "last")) >= KEYS
 
 
@@ -510,3 +511,11 @@ def test_run_that_is_over_is_not_called_cancelled(filled: CommandLine) -> None:
     filled.succeed("map", "sm://b/in/", "sm://b/out/", "cat")
     assert "over already" in filled.succeed("cancel", "last").err
     assert state(filled)["state"] == "done"
+
+
+def test_tasks_that_wait_for_memory_are_no_silent_wait(filled: CommandLine) -> None:
+    waiting = Background(filled, "map", "--memfree", "900T", "sm://b/in/", "sm://b/out/", "cat")
+    assert waiting.process.stderr is not None
+    assert b"wait for memory" in waiting.process.stderr.readline()
+    filled.succeed("cancel")
+    assert waiting.end().code == 130

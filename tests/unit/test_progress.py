@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from sshmap.cli import progress
-from sshmap.cli.progress import Manner, SlowTasks, counting, following, hosts_counted, manner
+from sshmap.cli.progress import Manner, Oddities, counting, following, hosts_counted, manner
 from sshmap.client.following import JobProgress
 from sshmap.protocol.messages import Progress, Slow
 from tests.conftest import wait_until
@@ -131,7 +131,7 @@ def test_hosts_have_no_lines_where_that_is_not_wanted(said: Callable[[], list[st
 
 def named(*reports: JobProgress) -> list[str]:
     """Return what is said of slow tasks after some reports."""
-    slow, lines = SlowTasks(), list[str]()
+    slow, lines = Oddities(), list[str]()
     for report in reports:
         slow.name(report, lines.append)
     return lines
@@ -194,3 +194,21 @@ def test_display_shows_a_bar_for_all_and_for_each_host_where_that_is_wanted(monk
         )
     assert "map [red], 1 failed" in shown.getvalue()
     assert shown.getvalue().count("slow: ") == 1
+
+
+def test_names_are_no_markup_of_the_display(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As markup, the first would be an error and the second a colour."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    with following("map", Manner.DISPLAY) as report:
+        report(slow("h1", "sm://in/[/x]", "sm://in/[red]y :smile:"))
+    shown = capsys.readouterr().err
+    assert "slow: sm://in/[/x] on h1" in shown
+    assert "slow: sm://in/[red]y :smile: on h1" in shown
+
+
+def test_host_whose_tasks_wait_for_memory_is_named_once() -> None:
+    waits = [JobProgress(hosts={"h1": Progress(queued=3, short_of_memory=size)}) for size in (2_000_000_000, 1)]
+    assert named(*waits) == ["tasks on h1 wait for memory, of which 2.0 GB are available"]

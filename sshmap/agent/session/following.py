@@ -14,7 +14,7 @@ from sshmap.errors import HostLost, HostNotReady
 from sshmap.limits import Limits
 from sshmap.model import Receipt, TaskState, Verb, show
 from sshmap.protocol.messages import Failure, Progress, RunEnded, Slow
-from sshmap.store import locks
+from sshmap.store import locks, memory
 from sshmap.store.commit import Store
 from sshmap.store.endings import Endings
 from sshmap.store.jobs import Jobs, Run
@@ -57,6 +57,8 @@ class Following:
         self._jobs, self._tasks, self._outbox = Jobs(store.ledger), Tasks(store.ledger), Outbox(store.ledger)
         self._endings, self._paces = Endings(store.ledger), Paces(store.ledger)
         self._slow: tuple[Slow, ...] = ()
+        #: memory that has to be available for a task to begin, and what there is, where tasks wait for it
+        self._memory_free, self._short = limits.memory_free, 0
         self._space = Space(store.root)
         #: peers that have been stuck at some time
         self._unreached: set[str] = set()
@@ -80,7 +82,7 @@ class Following:
                 lifecycle.ensure_running(self._store.root)
                 if self._counted:
                     self._endings.note_followed(self._run.seq)
-                if self._look_for_slow():
+                if self._look_for_odd(progress):
                     version = -1
                 missing = self._look_for_processes(progress, missing)
                 looked = time.monotonic()
@@ -118,7 +120,15 @@ class Following:
         return Progress(
             queued=count["queued"], running=count["running"], sending=count["sending"], done=count["done"], failed=count["failed"],
             cancelled=count["cancelled"], size=size, stuck=stuck, barred=barred, kept=self._kept(), slow=self._slow,
+            short_of_memory=self._short,
         )  # fmt: skip
+
+    def _look_for_odd(self, progress: Progress) -> bool:
+        """Look for slow tasks, and whether tasks wait for memory; say whether that has changed."""
+        was, wanted = self._short, self._memory_free
+        waits = wanted and progress.queued and not progress.running and memory.available() < wanted
+        self._short = memory.available() if waits else 0
+        return self._look_for_slow() or bool(was) != bool(self._short)
 
     def _look_for_slow(self) -> bool:
         """Look for running tasks that take much longer than the finished ones; say whether they are others than before."""
