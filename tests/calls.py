@@ -14,6 +14,7 @@ from sshmap import Cluster
 from sshmap.client.listing import Folder, Placed
 from sshmap.errors import NothingMatched, SshmapError
 from sshmap.inventory import Inventory
+from sshmap.model import Verb as Shape
 from tests.conftest import files_below
 from tests.cutting import in_time
 
@@ -234,6 +235,81 @@ def one_input_gone(verb: str, command: str) -> Callable[[Cluster, Place], None]:
     return prepare
 
 
+def run_of(cluster: Cluster, place: Place) -> str:
+    """Return the run over the place's keys."""
+    return next(run.run for run in cluster.jobs() if run.indir == f"sm://{place.prefix}/in/")
+
+
+def submitted(command: str) -> Callable[[Cluster, Place], None]:
+    """Return what leaves a job over the place's keys to the hosts."""
+
+    def prepare(cluster: Cluster, place: Place) -> None:
+        put_all(JOB)(cluster, place)
+        detached(command)(cluster, place)
+
+    return prepare
+
+
+def detached(command: str) -> Callable[[Cluster, Place], object]:
+    """Return a call that leaves a job to the hosts; what it says differs from run to run."""
+
+    def call(cluster: Cluster, place: Place) -> None:
+        cluster.map(f"sm://{place.prefix}/in/", f"sm://{place.prefix}/out/", command, detach=True)
+
+    return call
+
+
+def attach(cluster: Cluster, place: Place) -> object:
+    result = cluster.attach(run_of(cluster, place))
+    return result.done, result.failed, result.cancelled, result.lost
+
+
+def outputs_in_the_end(cluster: Cluster, place: Place) -> dict[str, bytes]:
+    """Return the outputs of a job when the hosts are done with it."""
+    cluster.attach(run_of(cluster, place))
+    return outputs(cluster, place)
+
+
+def attempts(cluster: Cluster, place: Place) -> object:
+    rows = list(cluster.attempts(run_of(cluster, place), stderr=True))
+    return sorted((host, row.key.rpartition("/")[2], row.attempt, str(row.outcome), row.stderr) for host, row in rows)
+
+
+def explain(cluster: Cluster, place: Place) -> object:
+    plans = cluster.explain(Shape.MAP, f"sm://{place.prefix}/in/", f"sm://{place.prefix}/out/", "echo said >&2; cat")
+    return [(host, plan.run, plan.keep, plan.refuse, plan.size) for host, plan in sorted(plans.items())]
+
+
+def ended(cluster: Cluster, place: Place) -> None:
+    """Have a job over the place's keys run to its end."""
+    submitted("echo said >&2; cat")(cluster, place)
+    cluster.attach(run_of(cluster, place))
+
+
+def one_output_gone(cluster: Cluster, place: Place) -> None:
+    ended(cluster, place)
+    cluster.rm(f"sm://{place.prefix}/out/001_k")
+
+
+def retry(cluster: Cluster, place: Place) -> object:
+    result = cluster.retry(run_of(cluster, place))
+    return result.inputs, result.done + result.kept, result.failures, result.lost
+
+
+def cancel(cluster: Cluster, place: Place) -> None:
+    cluster.cancel(run_of(cluster, place))
+
+
+def ending(cluster: Cluster, place: Place) -> object:
+    run = cluster.job(run_of(cluster, place))
+    return run.state, run.left, outputs(cluster, place)
+
+
+def shell(cluster: Cluster, place: Place) -> object:
+    out, err = io.BytesIO(), io.BytesIO()
+    return spoken(cluster.shell("sm://given/000_big", "wc -c; echo said >&2; exit 7", out=out, err=err), out, err)
+
+
 GIVEN = {**SMALL, "000_big": BIG}
 JOB = {f"in/{name}": content for name, content in INPUTS.items()}
 VERBS = {
@@ -266,6 +342,13 @@ VERBS = {
     "fanout --prune": Verb(job("fanout", SHUFFLE, prune=True), one_input_gone("fanout", SHUFFLE), outputs),
     "merge --with": Verb(job("merge", "xargs cat; wc -c < shipped", shipped=True), with_a_file, outputs),
     "merge --replace": Verb(job("merge", "xargs cat", replace=True), other_outputs, outputs),
+    "map --detach": Verb(detached("tr 0-9 a-j"), put_all(JOB), outputs_in_the_end),
+    "attach": Verb(attach, submitted("cat")),
+    "cancel": Verb(cancel, submitted("sleep 300"), ending),
+    "retry": Verb(retry, one_output_gone, outputs),
+    "map --explain": Verb(explain, ended),
+    "logs": Verb(attempts, ended),
+    "shell -c": Verb(shell),
     "jobs": Verb(jobs),
     "statuses": Verb(statuses),
     "up": Verb(lambda cluster, place: raised(cluster.up()[1], None)),

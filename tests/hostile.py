@@ -12,7 +12,8 @@ from typing import TypeVar
 from sshmap.client.runtime import here
 from sshmap.errors import HostLost
 from sshmap.inventory import Host
-from sshmap.model import Receipt
+from sshmap.limits import Limits
+from sshmap.model import JobSpec, Maker, Receipt, Verb
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import FrameReader, FrameWriter
 from sshmap.protocol.handshake import read_marker
@@ -27,6 +28,8 @@ Answers = Mapping[type[m.Message], Iterable[Said]]
 Request = TypeVar("Request", bound=m.Message)
 CONTENT = b"content"
 END = m.End(size=len(CONTENT), digest=digest_of(CONTENT))
+#: a job that every host knows
+SPEC = JobSpec(indir="sm://b/", outdir="sm://out/", maker=Maker(verb=Verb.MAP, command="cat"))
 RECEIPT = Receipt(b"m" * 16, b"i" * 16)
 
 
@@ -83,6 +86,7 @@ HONEST: Answers = {
     m.CountLineage: [m.LineageCounts(keys={})],
     m.Explain: [m.Explained(free=0)],
     m.Jobs: [m.JobList(jobs=())],
+    m.GetJob: [m.JobIs(job=SPEC, limits=Limits())],
     m.ListAttempts: [m.Served()],
     m.Follow: [m.RunEnded(done=0, failed=0, size=0, kept=0)],
     m.CancelRun: [m.CancelNoted(left=0)],

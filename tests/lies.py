@@ -19,12 +19,12 @@ from sshmap.client.results import TransferFailed
 from sshmap.errors import SshmapError
 from sshmap.inventory import Host, Inventory
 from sshmap.limits import Limits
-from sshmap.model import Bucket, Damage, Entry, JobSpec, Maker, Receipt, TaskState, Verb
+from sshmap.model import Bucket, Damage, Entry, Maker, Receipt, TaskState, Verb
 from sshmap.protocol import messages as m
 from sshmap.protocol.framing import DATA, HEADER, MESSAGE
 from sshmap.store.receipts import digest_maker
 from tests.conftest import files_below
-from tests.hostile import CONTENT, END, RECEIPT, Answers, Endless, Made, Said, status
+from tests.hostile import CONTENT, END, RECEIPT, SPEC, Answers, Endless, Made, Said, status
 
 ITEM, BAD = m.Item(name="b/000_k", size=len(CONTENT)), m.Item(name="/etc/000_k", size=0)
 UNSENT = m.Unsent(problem=m.Problem(kind="HostLost", message="x"))
@@ -316,7 +316,6 @@ RUN = [
         )
     )
 ]  # fmt: skip
-SPEC = JobSpec(indir="sm://b/", outdir="sm://out/", maker=Maker(verb=Verb.MAP, command="cat"))
 SEEN = m.Seen(queued=0, sending=0, size=0, load=0.0, cores=1, free=0)
 FORGOTTEN = m.Forgotten(runs=0, attempts=0, files=0, size=0)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from sshmap.client.figures import MOST_BARS, Figures
 from sshmap.client.report_page import Machine, Report, RunReport, describe
-from sshmap.client.runs import RunSummary
+from sshmap.client.summaries import RunSummary
 from sshmap.limits import Limits
 from sshmap.model import AttemptEnd, JobSpec, Maker, TaskState, Verb
 from sshmap.protocol.messages import AttemptRow, JobIs

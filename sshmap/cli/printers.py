@@ -126,7 +126,7 @@ class HumanPrinter:
         if hint:
             _say(f"hint: {hint}")
         more = (("cancelled", result.cancelled), ("waiting to send", result.sending), ("pruned", result.pruned))
-        ran = "" if result.done or result.failed or result.lost or result.ending else "nothing to run: "
+        ran = "" if result.ran else "nothing to run: "
         counts = f"{result.done} ok, {result.failed} failed, {result.kept} kept"
         counts += "".join(f", {count} {what}" for what, count in more if count)
         _say(f"{ran}done: {counts}, {human_size(result.size)}, {human_time(result.seconds)}, on {result.cluster}")

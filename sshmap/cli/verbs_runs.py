@@ -21,7 +21,7 @@ from sshmap.cli.verbs_data import Json
 from sshmap.client.cluster import Cluster
 from sshmap.client.job_results import JobFailed
 from sshmap.client.results import raise_failures
-from sshmap.client.runs import RunSummary, find_run
+from sshmap.client.summaries import RunSummary, find_run
 from sshmap.errors import HostsFailed, Interrupted, SshmapError, UsageError
 from sshmap.limits import parse_duration
 from sshmap.model import AttemptEnd, TaskState

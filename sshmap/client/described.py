@@ -12,8 +12,8 @@ from sshmap.client.attachments import Attachment, attach
 from sshmap.client.conversations import Conversations
 from sshmap.client.following import JobProgress
 from sshmap.client.results import raise_failures
-from sshmap.client.runs import RunSummary
-from sshmap.errors import Refused, UsageError
+from sshmap.client.summaries import RunSummary
+from sshmap.errors import Refused, SshmapError, UsageError, is_silent
 from sshmap.inventory.ranges import fold
 from sshmap.job_checks import check_job
 from sshmap.limits import Limits
@@ -56,6 +56,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...] = ()
     #: the hosts that take part; all if None
     hosts: tuple[str, ...] | None = None
+    #: hosts that would take part and did not answer
+    absent: dict[str, SshmapError] = {}
 
 
 def described(verb: Verb, indir: str, outdir: str, command: str, options: Options) -> Job:
@@ -90,20 +92,35 @@ def described(verb: Verb, indir: str, outdir: str, command: str, options: Option
 
 
 def again(conversations: Conversations, run: RunSummary) -> tuple[Job, Limits]:
-    """Return the job of a run, and what the run was allowed, as all hosts that know it say.
+    """Return the job of a run, and what the run was allowed, as all hosts that answer say.
+
+    A host that was away then may know the job by an earlier run of it; what it does not know itself it is not told.
 
     Raises:
-        Refused: they do not agree.
+        Refused: they do not agree, or a host does not know the job.
     """
+    request = m.GetJob(run=run.run, job=run.job)
     answers, failures = conversations.gather(
-        lambda name: conversations.ask(name, lambda session: session.ask(m.GetJob(run=run.run), m.JobIs)), run.hosts
+        lambda name: conversations.ask(name, lambda session: session.ask(request, m.JobIs))
     )
-    raise_failures(failures, {})
-    first = next(iter(answers.values()))
-    if odd := [name for name, answer in answers.items() if answer != first]:
+    absent = {name: error for name, error in failures.items() if is_silent(error)}
+    strangers = [name for name, error in failures.items() if isinstance(error, Refused)]
+    raise_failures({name: error for name, error in failures.items() if name not in {*absent, *strangers}}, {})
+    if strangers:
+        raise Refused(f"{fold(strangers)} not told what run {run.number} was to do", hint="type its command again")
+    known = {name: answers[name] for name in run.hosts if name in answers}
+    if not known:
+        raise_failures(failures, {})
+    first = next(iter(known.values()))
+    if odd := [name for name, answer in answers.items() if not _agrees(answer, first, limits=name in known)]:
         raise Refused(
-            f"{fold(odd)} and {next(iter(answers))} do not agree on what run {run.number} was to do",
+            f"{fold(odd)} and {next(iter(known))} do not agree on what run {run.number} was to do",
             hint="type its command again",
         )
     check_job(first.job)
-    return Job(spec=first.job, hosts=tuple(answers)), first.limits
+    return Job(spec=first.job, hosts=tuple(answers), absent=absent), first.limits
+
+
+def _agrees(answer: m.JobIs, first: m.JobIs, *, limits: bool) -> bool:
+    """Say whether a host says of a job what the first one says; limits belong to the run, which not all hosts know."""
+    return answer.job == first.job and (not limits or answer.limits == first.limits)

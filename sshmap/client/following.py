@@ -12,7 +12,7 @@ from sshmap.client.conversations import Conversations
 from sshmap.client.job_answers import MOST_ROWS, check_directories, check_peers
 from sshmap.client.job_results import HostResult, JobResult, TaskFailure
 from sshmap.client.relay import Relays
-from sshmap.errors import HostLost, NoSpace, ProtocolError, SshmapError
+from sshmap.errors import HostLost, HostNotReady, NoSpace, ProtocolError, SshmapError
 from sshmap.limits import Limits
 from sshmap.model import Force, Verb, parse_name
 from sshmap.protocol import messages as m
@@ -203,6 +203,8 @@ class RunFollower:
             left = max(0, part.fresh + part.kept - last.done - last.failed - last.kept - last.sending - last.cancelled)
             number = f"{left} of {sum(part.fresh + part.kept for part in self._parts.values())}"
         kind, how = (NoSpace, "has no space") if isinstance(error, NoSpace) else (HostLost, "down")
+        if name not in self._parts and isinstance(error, HostNotReady):
+            how = "left out"
         return kind(
             f"{name} {how}: {number} {what} of {parse_name(self._run.indir)} not processed: {error.message}",
             hint=error.hint or "when it is back, run the same command again",

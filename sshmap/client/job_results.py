@@ -120,6 +120,11 @@ class JobResult(msgspec.Struct, kw_only=True):
         return sum(host.sending for host in self.hosts.values())
 
     @property
+    def ran(self) -> bool:
+        """Whether anything was run, or would have been but for a host or an end that came early."""
+        return bool(self.done or self.failed or self.lost or self.ending)
+
+    @property
     def cancelled(self) -> int:
         """Tasks that were cancelled with their run."""
         return sum(host.cancelled for host in self.hosts.values())

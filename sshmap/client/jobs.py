@@ -56,6 +56,8 @@ class JobRun:
     def __init__(self, conversations: Conversations, job: Job, options: Options) -> None:
         self._conversations = conversations
         self.spec, self._attachments, self._hosts = job.spec, job.attachments, job.hosts
+        self._wanted = tuple(host.name for host in conversations.hosts)
+        self._absent = job.absent
         self._options = options
         self._limits = options.get("limits", Limits())
         self._plans: dict[str, m.Planned] = {}
@@ -164,23 +166,29 @@ class JobRun:
 
         Where the job is worked on, on any host, its run is joined on all.
         """
+        lost: dict[str, SshmapError]
         self._runs, lost = self._open_on(self._hosts)
         if self._conversations.run_errands():
             # a run may have been joined that is cancelled elsewhere
             self._runs, lost = self._open_on(self._hosts)
         joined = [opened for opened in self._runs.values() if opened.run != self._id]
         if joined:
-            own = [name for name, opened in self._runs.items() if opened.run == self._id]
             self._id = max(joined, key=lambda opened: opened.number).run
-            opened, failures = self._open_on(own)
+            others = [name for name, opened in self._runs.items() if opened.run != self._id]
+            opened, failures = self._open_on(others, exactly=True)
             self._runs |= opened
             lost |= failures
         highest = max((min(opened.highest, _MOST_NUMBER) for opened in self._runs.values()), default=0)
         self._number = max((opened.number for opened in self._runs.values()), default=0) or highest + 1
-        return lost
+        return lost | self._absent
 
-    def _open_on(self, names: Iterable[str] | None) -> tuple[dict[str, m.Opened], dict[str, SshmapError]]:
-        return self._conversations.gather(lambda name: self._conversations.ask(name, self._open), names)
+    def _open_on(
+        self, names: Iterable[str] | None, *, exactly: bool = False
+    ) -> tuple[dict[str, m.Opened], dict[str, SshmapError]]:
+        request = m.Open(job=self.spec, run=self._id, exactly=exactly)
+        return self._conversations.gather(
+            lambda name: self._conversations.ask(name, lambda session: session.ask(request, m.Opened)), names
+        )
 
     def _plan(self) -> dict[str, SshmapError]:
         """Plan the job on every host; return the hosts that are lost."""
@@ -227,9 +235,6 @@ class JobRun:
             session.writer.message(m.OutputCounts(rows=tuple(counts[start : start + _ROWS])), flush=False)
         session.writer.message(m.Counted())
 
-    def _open(self, session: Session) -> m.Opened:
-        return session.ask(m.Open(job=self.spec, run=self._id), m.Opened)
-
     @staticmethod
     def _ship(session: Session, attachment: Attachment) -> None:
         content = attachment.path.read_bytes()
@@ -274,6 +279,7 @@ class JobRun:
             job=self.spec, run=run.run, epoch=run.epoch, number=self._number, origin=origin(), limits=self._limits,
             detach=self._options.get("detach", False), sample=self._options.get("sample", 0),
             notify=self._options.get("notify_host", ""), hosts=tuple(self._plans),
+            wanted=self._wanted,
         )  # fmt: skip
         session.begin(start, m.RunEnded, m.Problem, flush=False)
         self._send_counts(session, name)

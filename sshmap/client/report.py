@@ -17,7 +17,8 @@ from sshmap.client.destination import NamedFile
 from sshmap.client.figures import MOST_BARS, Figures
 from sshmap.client.report_page import Machine, Report, RunReport, describe, write_page
 from sshmap.client.results import Status, raise_failures
-from sshmap.client.runs import RunSummary, attempts_on, find_run, list_runs, origin
+from sshmap.client.runs import attempts_on, origin
+from sshmap.client.summaries import RunSummary, find_run, list_runs
 from sshmap.errors import SshmapError, UsageError
 from sshmap.protocol import messages as m
 from sshmap.version import __version__

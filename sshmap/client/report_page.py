@@ -15,7 +15,7 @@ from importlib import resources
 import msgspec
 
 from sshmap.client.figures import MARKS, Bar, Figures, HostFigures, Shown
-from sshmap.client.runs import RunSummary
+from sshmap.client.summaries import RunSummary
 from sshmap.limits import Limits, write_duration
 from sshmap.model import JobSpec, TaskState
 from sshmap.protocol import messages as m

@@ -5,18 +5,23 @@ from __future__ import annotations
 import getpass
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-
-import msgspec
 
 from sshmap.client.conversations import Conversations
 from sshmap.client.following import Followed, JobProgress, Part, RunFollower
 from sshmap.client.job_results import JobResult
 from sshmap.client.results import all_of, raise_failures
-from sshmap.errors import HostLost, HostsFailed, NoSpace, NothingMatched, ProtocolError, SshmapError, UsageError
+from sshmap.client.summaries import RunSummary, find_run, list_runs
+from sshmap.errors import (
+    HostLost,
+    HostNotReady,
+    HostsFailed,
+    NoSpace,
+    ProtocolError,
+    SshmapError,
+)
 from sshmap.inventory.ranges import fold
-from sshmap.model import Ending, Force, TaskState, Verb
+from sshmap.model import Force
 from sshmap.protocol import messages as m
 from sshmap.transport.session import Session
 
@@ -26,49 +31,9 @@ _WAITS = 1 << 62
 _CANCEL_LIMITS = {Force.WAIT: 10.0, Force.TERM: 14.0, Force.KILL: 8.0}
 
 
+_AWAY = "it did not answer when the run was submitted"
 #: seconds between two looks for attempts that have ended
 _FOLLOW_PAUSE = 1.0
-
-
-class RunSummary(msgspec.Struct, kw_only=True):
-    """A run on all hosts that know it."""
-
-    run: str
-    #: what people call it
-    number: int
-    job: str
-    verb: Verb
-    indir: str
-    outdir: str
-    #: its first 500 characters
-    command: str
-    #: seconds since 1970
-    submitted: int
-    #: 0 while it is not over
-    ended: int
-    origin: str
-    ending: Ending | None
-    #: tasks by state, on all hosts
-    states: dict[TaskState, int]
-    kept: int
-    #: bytes made
-    size: int
-    #: what each host knows of it
-    hosts: dict[str, m.JobRow]
-
-    @property
-    def state(self) -> str:
-        """In a word: running, done, failed, cancelled or halted."""
-        if not self.ended:
-            return "running"
-        if self.ending:
-            return self.ending.value
-        return "failed" if self.states.get(TaskState.FAILED) else "done"
-
-    @property
-    def left(self) -> int:
-        """Tasks that have not ended."""
-        return sum(self.states.get(state, 0) for state in (TaskState.QUEUED, TaskState.RUNNING, TaskState.SENDING))
 
 
 def origin() -> str:
@@ -78,58 +43,6 @@ def origin() -> str:
     except (OSError, KeyError):
         user = "?"
     return f"{user}@{socket.gethostname()}"[:255]
-
-
-def list_runs(conversations: Conversations) -> tuple[list[RunSummary], dict[str, SshmapError]]:
-    """Return the runs that the hosts know, newest first, and hosts that did not answer."""
-    answers, failures = conversations.gather(
-        lambda host: conversations.ask(host, lambda session: session.ask(m.Jobs(), m.JobList))
-    )
-    rows: dict[str, dict[str, m.JobRow]] = {}
-    for host, answer in answers.items():
-        for row in answer.jobs:
-            rows.setdefault(row.run, {})[host] = row
-    found = [_summary(run, hosts) for run, hosts in rows.items()]
-    return sorted(found, key=lambda run: (run.number, run.submitted), reverse=True), failures
-
-
-def _summary(run: str, hosts: dict[str, m.JobRow]) -> RunSummary:
-    first = next(iter(hosts.values()))
-    states: Counter[TaskState] = Counter()
-    for row in hosts.values():
-        states.update(row.states)
-    ended = [row.ended for row in hosts.values()]
-    return RunSummary(
-        run=run, number=max(row.number for row in hosts.values()), job=first.job, verb=first.verb, indir=first.indir,
-        outdir=first.outdir, command=first.command, submitted=min(row.submitted for row in hosts.values()),
-        ended=max(ended) if all(ended) else 0, origin=first.origin, hosts=hosts,
-        ending=next((row.ending for row in hosts.values() if row.ending), None), states=dict(states),
-        kept=sum(row.kept for row in hosts.values()), size=sum(row.size for row in hosts.values()),
-    )  # fmt: skip
-
-
-def find_run(runs: list[RunSummary], text: str) -> RunSummary:
-    """Return the run that is meant by its number, ``last``, or the beginning of its id.
-
-    Args:
-        runs: all runs, newest first.
-        text: as typed.
-
-    Raises:
-        NothingMatched: there is none.
-        UsageError: several are meant.
-    """
-    if text == "last":
-        found = runs[:1]
-    else:
-        found = [run for run in runs if text == str(run.number)]
-        found = found or [run for run in runs if text and run.run.startswith(text)]
-    if not found:
-        raise NothingMatched(f"no run {text!r} is known", hint="sshmap jobs shows all")
-    if len(found) > 1:
-        named = ", ".join(f"{run.run} ({run.verb.value} {run.indir} {run.outdir})" for run in found[:5])
-        raise UsageError(f"{text} may mean {named}", hint="name it by its id")
-    return found[0]
 
 
 def cancel(conversations: Conversations, ids: Mapping[str, str], force: Force) -> int:
@@ -233,7 +146,7 @@ class RunCalls:
         )
         finished, lost = follower.follow()
         # a host that did not say what it knows of the run may have a part in it
-        lost |= silent
+        lost |= silent | {name: HostNotReady(_AWAY, host=name) for name in run.left_out}
         for error in lost.values():
             if not isinstance(error, HostLost | NoSpace):
                 raise error

@@ -38,7 +38,7 @@ which is spoken from then on.
     Verify{prefix, after, rate, quarantine}, PutAside{}*
                                                (Damages{rows}; Verified{name, keys, size, reading, aside})* Served{count}
     Ship{file}                                 Wanted{wanted}; if so: data*, End{size, digest} → Synced{}
-    Open{job, run}                             Opened{run, epoch, number, highest}
+    Open{job, run, exactly}                    Opened{run, epoch, number, highest}
     CountOutputs{outdir}                       OutputCounts{rows}* Served{count}
     Plan{job, run, epoch, sample}, OutputCounts{rows}*, Counted{}
                                                Planned{job, inputs, fresh, kept, problems, refused, gaps, orphans}
@@ -50,7 +50,7 @@ which is spoken from then on.
     Follow{run}                                as Start
     CancelRun{run, force, unreached, wait}     CancelNoted{left}
     Jobs{}                                     JobList{jobs}
-    GetJob{run}                                JobIs{job, limits}
+    GetJob{run, job}                           JobIs{job, limits}
     ListAttempts{run, failed, key, …}          AttemptList{rows}* Served{count}
     Look{}                                     Seen{queued, sending, size, load, cores, free, tasks}
     Forget{age}                                Forgotten{runs, attempts, files, size}

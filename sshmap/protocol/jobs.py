@@ -57,6 +57,8 @@ class Open(Message, frozen=True, kw_only=True):
     job: JobSpec
     #: id that the run gets if it is made, chosen at random by the client
     run: str
+    #: join no run that has another id: it is the one that other hosts work on
+    exactly: bool = False
 
 
 class Opened(Message, frozen=True, kw_only=True):
@@ -147,6 +149,8 @@ class Start(Message, frozen=True, kw_only=True):
     #: a command that the first of these hosts runs, once, when the run is over on all of them
     notify: str = ""
     hosts: tuple[str, ...] = ()
+    #: all hosts that the job was submitted to, those included that do not answer
+    wanted: tuple[str, ...] = ()
 
 
 class OutputDirectory(msgspec.Struct, frozen=True, array_like=True):

@@ -133,6 +133,8 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     ended: Time = 0
     #: from where it was submitted
     origin: str = ""
+    #: the hosts that the job was submitted to, those included that did not answer
+    wanted: Annotated[tuple[str, ...], PAGE] = ()
     #: why no task of it begins any more
     ending: Ending | None = None
     #: whether its tasks are still being queued
@@ -155,9 +157,10 @@ class JobList(Message, frozen=True, kw_only=True):
 
 
 class GetJob(Message, frozen=True, kw_only=True):
-    """Asks what a run was asked to do."""
+    """Asks what a run was asked to do; where the run is not known, the newest run of a job."""
 
     run: str
+    job: str = ""
 
 
 class JobIs(Message, frozen=True, kw_only=True):

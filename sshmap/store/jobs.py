@@ -59,6 +59,8 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     replaces: bool
     partial: bool
     keep_done: bool
+    #: the hosts that the job was submitted to, one a line
+    wanted: str
     #: as JSON
     limits: str
 
@@ -83,8 +85,13 @@ class Jobs:
         self._ledger = ledger
         self._db = ledger.db
 
-    def open(self, spec: JobSpec, run: RunId) -> Run:
+    def open(self, spec: JobSpec, run: RunId, *, exactly: bool = False) -> Run:
         """Make a run of a job, or join the newest one if that is not over; asked again with the same id, return the same run.
+
+        Args:
+            spec: the job.
+            run: id of the run if it is made.
+            exactly: join no run that has another id.
 
         Raises:
             Refused: the run is cancelled.
@@ -93,8 +100,8 @@ class Jobs:
         with self._ledger.change() as db:
             row = db.execute(
                 "SELECT seq FROM runs WHERE id = ? UNION ALL SELECT seq FROM runs WHERE seq = "
-                "(SELECT max(seq) FROM runs WHERE job = ?) AND ended IS NULL AND ending = ''",
-                (run, job),
+                "(SELECT max(seq) FROM runs WHERE job = ?) AND ended IS NULL AND ending = '' AND NOT ?",
+                (run, job, exactly),
             ).fetchone()
             if db.execute("SELECT 1 FROM cancels WHERE run = ?", (run,)).fetchone():
                 raise Refused(f"run {run} is cancelled", hint="run the command again")
@@ -129,12 +136,12 @@ class Jobs:
         """Return the highest number of a run that this host knows."""
         return int(self._db.execute("SELECT ifnull(max(number), 0) FROM runs").fetchone()[0])
 
-    def begin(self, run: Run, number: int, origin: str, limits: Limits) -> None:
+    def begin(self, run: Run, number: int, origin: str, limits: Limits, wanted: tuple[str, ...] = ()) -> None:
         """Note what a client that starts a run says about it; the number and the origin stay what they were."""
         with self._ledger.change() as db:
             db.execute(
-                "UPDATE runs SET limits = ?, number = iif(number > 0, number, ?), origin = iif(origin > '', origin, ?) WHERE seq = ?",
-                (msgspec.json.encode(limits).decode(), number, origin, run.seq),
+                "UPDATE runs SET limits = ?, wanted = ?, number = iif(number > 0, number, ?), origin = iif(origin > '', origin, ?) WHERE seq = ?",
+                (msgspec.json.encode(limits).decode(), "\n".join(wanted), number, origin, run.seq),
             )
 
     def _add(self, spec: JobSpec, job: str, run: RunId) -> int:
@@ -217,18 +224,21 @@ class Jobs:
         """Go through all runs, newest first."""
         rows = self._db.execute(
             "SELECT seq, runs.id, job, verb, indir, outdir, maker, submitted, ended, kept, number, origin, ending, "
-            "queued IS NOT NULL, replaces, partial, keep_done, limits FROM runs JOIN jobs ON jobs.id = job ORDER BY seq DESC"
+            "queued IS NOT NULL, replaces, partial, keep_done, wanted, limits FROM runs JOIN jobs ON jobs.id = job ORDER BY seq DESC"
         )
         for row in rows:
             yield msgspec.convert(dict(zip(RunRow.__struct_fields__, row, strict=True)), RunRow, strict=False)
 
-    def row(self, run: RunId) -> RunRow:
-        """Return one run.
+    def row(self, run: RunId, job: str = "") -> RunRow:
+        """Return one run; where it is not known, the newest run of a job.
 
         Raises:
-            Refused: this host does not know it.
+            Refused: this host knows neither.
         """
-        found = next((row for row in self.runs() if row.id == run), None)
+        rows = list(self.runs())
+        found = next((row for row in rows if row.id == run), None) or next(
+            (row for row in rows if row.job == job), None
+        )
         if found is None:
             raise _unknown(run)
         return found

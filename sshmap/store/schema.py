@@ -33,6 +33,7 @@ ALTER TABLE runs ADD COLUMN keep_done INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN notify TEXT NOT NULL DEFAULT '';
 ALTER TABLE runs ADD COLUMN hosts TEXT NOT NULL DEFAULT '';
 ALTER TABLE runs ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN wanted TEXT NOT NULL DEFAULT '';
 CREATE INDEX runs_notify ON runs (seq) WHERE notify > '' AND told = 0;
 CREATE TABLE overs (
     run TEXT NOT NULL, host TEXT NOT NULL, done INTEGER NOT NULL, failed INTEGER NOT NULL, cancelled INTEGER NOT NULL,
@@ -118,14 +119,15 @@ CREATE TABLE jobs (
 -- are queued; `origin` says from where it was submitted; `ending` why no task of it begins any more, and `force` what
 -- becomes of those that run; `turn` grows with each claim, so that runs take turns; `followed` is when a client last
 -- followed the run; `notify` is a command that the first of `hosts` runs once when the run is over on all of them, `told`
--- whether this host has done its part in that
+-- whether this host has done its part in that; `wanted` are the hosts that the job was submitted to, one a line,
+-- those included that did not answer then
 CREATE TABLE runs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL, epoch INTEGER NOT NULL DEFAULT 1,
     replaces INTEGER NOT NULL, limits TEXT NOT NULL DEFAULT '{}', kept INTEGER NOT NULL DEFAULT 0,
     submitted REAL NOT NULL, queued REAL, ended REAL, number INTEGER NOT NULL DEFAULT 0, origin TEXT NOT NULL DEFAULT '',
     ending TEXT NOT NULL DEFAULT '', force INTEGER NOT NULL DEFAULT 0, turn INTEGER NOT NULL DEFAULT 0,
     followed REAL NOT NULL DEFAULT 0, partial INTEGER NOT NULL DEFAULT 0, keep_done INTEGER NOT NULL DEFAULT 0, notify TEXT NOT NULL DEFAULT '',
-    hosts TEXT NOT NULL DEFAULT '', told INTEGER NOT NULL DEFAULT 0
+    hosts TEXT NOT NULL DEFAULT '', told INTEGER NOT NULL DEFAULT 0, wanted TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX runs_job ON runs (job, seq);
 CREATE INDEX runs_open ON runs (seq) WHERE ended IS NULL;

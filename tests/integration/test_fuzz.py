@@ -24,8 +24,8 @@ from sshmap.transport.session import Session
 from tests import cutting, fuzz
 from tests.conftest import files_below
 from tests.cutting import SEAM, in_time
-from tests.hostile import Hosts
-from tests.lies import INVENTORY, RUN, SPEC
+from tests.hostile import SPEC, Hosts
+from tests.lies import INVENTORY, RUN
 from tests.unit.benches import Bench
 
 impatient = cutting.impatient

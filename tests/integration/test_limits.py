@@ -10,7 +10,7 @@ import pytest
 from sshmap import Cluster
 from sshmap.client.following import JobProgress
 from sshmap.client.job_results import JobFailed
-from sshmap.client.runs import RunSummary
+from sshmap.client.summaries import RunSummary
 from sshmap.limits import Limits
 from sshmap.model import AttemptEnd, Ending, TaskState
 from sshmap.protocol.messages import AttemptRow

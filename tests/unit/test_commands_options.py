@@ -12,7 +12,7 @@ from sshmap.cli.main import run
 from sshmap.client.cluster import Cluster
 from sshmap.client.described import Options
 from sshmap.client.job_results import HostResult, JobResult
-from sshmap.client.runs import RunSummary
+from sshmap.client.summaries import RunSummary
 from sshmap.limits import Limits
 from sshmap.model import Verb
 

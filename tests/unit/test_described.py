@@ -13,7 +13,8 @@ import xxhash
 from sshmap import Cluster
 from sshmap.client.conversations import Conversations
 from sshmap.client.described import Options, again, described
-from sshmap.client.runs import list_runs
+from sshmap.client.job_results import JobFailed
+from sshmap.client.summaries import list_runs
 from sshmap.errors import HostLost, Refused, SshmapError, UsageError
 from sshmap.limits import Limits
 from sshmap.model import JobSpec, Maker, Shipped, Verb
@@ -40,6 +41,10 @@ def told(spec: JobSpec = SPEC, limits: Limits | None = None) -> Answers:
     return {m.Jobs: [m.JobList(jobs=(ROW,))], m.GetJob: [m.JobIs(job=spec, limits=limits or Limits())]}
 
 
+#: what a host says that has never heard of the job
+STRANGER: Answers = {m.GetJob: [m.Problem(kind="Refused", message="this host knows no run a1")]}
+#: what a host says that knows the job by an earlier run, which had other limits
+EARLIER: Answers = {m.GetJob: [m.JobIs(job=SPEC, limits=Limits(nice=3))]}
 Dialled = Callable[[dict[str, Answers]], Hosts]
 
 
@@ -48,7 +53,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> Dialled:
     """Have three hosts answer as told; those that are told nothing know no run."""
 
     def dial(answers: dict[str, Answers]) -> Hosts:
-        hosts = Hosts({}, liar="", others=answers)
+        hosts = Hosts({}, liar="", others={**dict.fromkeys(("h0", "h1", "h2"), STRANGER), **answers})
         monkeypatch.setattr(SEAM, hosts.dial)
         return hosts
 
@@ -61,13 +66,23 @@ def conversations() -> Iterator[Conversations]:
         yield opened
 
 
-def test_job_is_that_of_all_hosts_which_know_its_run(dialled: Dialled, conversations: Conversations) -> None:
+def test_job_is_that_of_all_hosts_which_know_it_by_this_run_or_another(
+    dialled: Dialled, conversations: Conversations
+) -> None:
     limits = Limits(retries=3)
-    hosts = dialled({"h0": told(limits=limits), "h2": told(limits=limits)})
+    hosts = dialled({"h0": told(limits=limits), "h1": EARLIER, "h2": told(limits=limits)})
     (run,), _ = list_runs(conversations)
     job, found = again(conversations, run)
-    assert (job.spec, job.hosts, job.attachments, found) == (SPEC, ("h0", "h2"), (), limits)
-    assert hosts.asked(m.GetJob) == {name: [m.GetJob(run="a1")] for name in ("h0", "h2")}
+    assert (job.spec, job.hosts, job.attachments, found) == (SPEC, ("h0", "h1", "h2"), (), limits)
+    assert hosts.asked(m.GetJob) == {name: [m.GetJob(run="a1", job="j")] for name in ("h0", "h1", "h2")}
+
+
+def test_host_that_never_heard_of_the_job_is_named_and_not_passed_over(dialled: Dialled) -> None:
+    hosts = dialled({"h0": told(), "h2": told()})
+    with Cluster(INVENTORY) as cluster, pytest.raises(Refused, match="h1 not told what run 7 was to do") as refused:
+        cluster.retry("7")
+    assert "type its command again" in refused.value.hint
+    assert not any(hosts.asked(kind) for kind in (m.Open, m.Plan, m.Start, m.Ship))
 
 
 OTHERS = {
@@ -94,23 +109,22 @@ def test_hosts_that_disagree_are_named_and_nothing_is_run(dialled: Dialled, liar
     assert not any(hosts.asked(kind) for kind in (m.Open, m.Plan, m.Start, m.Ship))
 
 
-def test_run_that_one_host_has_invented_is_run_nowhere_else(dialled: Dialled) -> None:
+def test_run_that_one_host_has_invented_is_run_nowhere(dialled: Dialled) -> None:
     evil = changed(maker=Maker(verb=Verb.MAP, command="rm -rf ~"))
     hosts = dialled({"h1": told(evil)})
-    with Cluster(INVENTORY) as cluster:
+    with Cluster(INVENTORY) as cluster, pytest.raises(Refused):
         cluster.retry("last")
-    for kind in (m.Open, m.Plan, m.Start):
-        assert [*hosts.asked(kind)] == ["h1"]
+    assert not any(hosts.asked(kind) for kind in (m.Open, m.Plan, m.Start))
 
 
 def test_run_that_one_host_has_invented_deletes_nothing_elsewhere(dialled: Dialled) -> None:
-    """A fan-out that replaces has what is stale deleted; here only on the host that knows of it."""
+    """A fan-out that replaces has what is stale deleted, everywhere."""
     evil = changed(outdir="sm://precious/", maker=Maker(verb=Verb.FANOUT, command="ls"), replace=True)
     stale = m.StaleOutputs(directories=(m.OutputDirectory("precious/001_k/", RECEIPT),))
     hosts = dialled({"h1": {**told(evil), m.Start: [stale, m.RunEnded(done=1, failed=0, size=0, kept=0)]}})
-    with Cluster(INVENTORY) as cluster:
+    with Cluster(INVENTORY) as cluster, pytest.raises(Refused):
         cluster.retry("last")
-    assert [*hosts.asked(m.Sweep)] == ["h1"]
+    assert not hosts.asked(m.Sweep)
 
 
 @pytest.mark.parametrize(
@@ -136,25 +150,25 @@ def test_job_that_nobody_could_have_typed_is_refused(
     assert refused.value.exit_code in (2, 3, 4)
 
 
-def test_host_that_does_not_say_what_the_job_was_is_not_passed_over(
-    dialled: Dialled, conversations: Conversations
-) -> None:
-    """What it would have said may have been another job."""
+def test_host_that_does_not_say_what_the_job_was_is_told_nothing_and_named(dialled: Dialled) -> None:
+    """The others do their part."""
 
     def broken() -> Iterator[Said]:
         raise HostLost("it broke")
         yield m.Served()
 
-    dialled({"h0": told(), "h1": {**told(), m.GetJob: Made(broken)}})
-    (run,), _ = list_runs(conversations)
-    with pytest.raises(HostLost) as lost:
-        again(conversations, run)
-    assert lost.value.host == "h1"
+    hosts = dialled({"h0": told(), "h1": {**told(), m.GetJob: Made(broken)}, "h2": told()})
+    with Cluster(INVENTORY) as cluster, pytest.raises(JobFailed) as failed:
+        cluster.retry("7")
+    assert (failed.value.exit_code, [*failed.value.result.lost]) == (3, ["h1"])
+    for kind in (m.Open, m.Plan, m.Start):
+        assert sorted(hosts.asked(kind)) == ["h0", "h2"]
 
 
 def test_shipped_file_that_a_host_has_no_more_cannot_be_sent_again(dialled: Dialled) -> None:
     spec = changed(maker=Maker(verb=Verb.MAP, command="cat", shipped=(Shipped(name="f.py", digest=b"d" * 16),)))
-    dialled({"h0": {**told(spec), m.Ship: [m.Wanted(wanted=True)]}})
+    there: Answers = {**told(spec), m.Ship: [m.Wanted(wanted=False)]}
+    dialled({"h0": {**told(spec), m.Ship: [m.Wanted(wanted=True)]}, "h1": there, "h2": there})
     with (
         Cluster(INVENTORY) as cluster,
         pytest.raises(UsageError, match="h0 does not have the shipped file"),
@@ -163,7 +177,7 @@ def test_shipped_file_that_a_host_has_no_more_cannot_be_sent_again(dialled: Dial
 
 
 def test_limits_of_the_run_count_unless_others_are_given(dialled: Dialled) -> None:
-    hosts = dialled({"h0": told(limits=Limits(retries=3))})
+    hosts = dialled({"h0": told(limits=Limits(retries=3)), "h1": EARLIER, "h2": EARLIER})
     with Cluster(INVENTORY) as cluster:
         cluster.retry("7")
         cluster.retry("7", limits=Limits(nice=5))

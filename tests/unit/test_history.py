@@ -375,3 +375,12 @@ def test_attempts_are_listed_with_what_waits_and_runs_after_what_ended(bench: Be
     assert (past.ran, past.user, past.system, past.peak, past.received, past.stderr) == (2.0, 1.0, 0.5, 7, 3, b"said")
     assert (past.exit_code, past.message, past.began) == (5, "exit 5", 5.0)
     assert [past.task for past in attempts_of(bench.ledger, run.seq, subject=failed.output)] == [failed.id] * 2
+
+
+def test_run_that_other_hosts_work_on_is_made_beside_one_that_is_not_over(bench: Bench) -> None:
+    """A run that was opened and not begun would be joined otherwise, and the host have another run than the others."""
+    opened = bench.jobs.open(SPEC, RunId("own"))
+    assert bench.jobs.open(SPEC, RunId("theirs")).id == opened.id
+    theirs = bench.jobs.open(SPEC, RunId("theirs"), exactly=True)
+    assert (theirs.id, theirs.epoch) == ("theirs", 1)
+    assert bench.jobs.open(SPEC, RunId("theirs"), exactly=True).epoch == 2

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 
 from sshmap.client.conversations import Conversations
-from sshmap.client.runs import RunCalls, RunSummary, attempts_on, cancel, find_run, list_runs
+from sshmap.client.runs import RunCalls, attempts_on, cancel
+from sshmap.client.summaries import RunSummary, find_run, list_runs
 from sshmap.errors import HostLost, HostsFailed, NothingMatched, ProtocolError, UsageError
 from sshmap.model import Ending, Force, Owed, TaskState, Verb
 from sshmap.protocol import messages as m

@@ -48,7 +48,7 @@ class ServedJobs:
         """Make a run of a job, or join its newest one if that is not over."""
         check_job(request.job)
         jobs = Jobs(self._store.ledger)
-        run = jobs.open(request.job, RunId(request.run))
+        run = jobs.open(request.job, RunId(request.run), exactly=request.exactly)
         # a peer that a former run could not reach may be reachable now
         Outbox(self._store.ledger).try_anew()
         self._writer.message(m.Opened(run=run.id, epoch=run.epoch, number=run.number, highest=jobs.highest()))
@@ -99,7 +99,7 @@ class ServedJobs:
         """Queue the tasks whose outputs are missing, and report until the run is over or only waits for lost peers."""
         planning = self._planned(request)
         verb = request.job.maker.verb
-        Jobs(self._store.ledger).begin(planning.run, request.number, request.origin, request.limits)
+        Jobs(self._store.ledger).begin(planning.run, request.number, request.origin, request.limits, request.wanted)
         if request.notify and request.hosts:
             Notices(self._store.ledger).expect(planning.run.seq, request.notify, request.hosts)
         following = Following(self._store, planning.run, verb, lambda: planning.kept, request.limits)

@@ -66,14 +66,14 @@ class ServedRuns:
         return m.JobRow(
             job=run.job, run=run.id, number=run.number, verb=Verb(run.verb), indir=run.indir, outdir=run.outdir,
             command=made_by.command[:_SHOWN] if made_by else "", submitted=int(run.submitted), ended=int(run.ended or 0),
-            origin=run.origin, ending=Ending(run.ending) if run.ending else None, queueing=not run.complete,
+            origin=run.origin, ending=Ending(run.ending) if run.ending else None, queueing=not run.complete, wanted=tuple(run.wanted.split()),
             states={TaskState(state): count for state, count in states.items()}, size=size, kept=run.kept,
             limits=msgspec.json.decode(run.limits, type=Limits),
         )  # fmt: skip
 
     def get_job(self, request: m.GetJob) -> None:
         """Send what a run was asked to do."""
-        run = self._jobs.row(RunId(request.run))
+        run = self._jobs.row(RunId(request.run), request.job)
         maker = self._store.keys.maker(run.maker)
         assert maker is not None, "a job's maker is remembered with the job"
         job = JobSpec(
