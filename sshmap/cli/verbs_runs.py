@@ -183,6 +183,10 @@ def cancel(
         run = cluster.cancel(which, at_once=now)
     what = f"run {run.number}: {run.verb.value} {run.indir} {run.outdir}"
     settings.printer().note(f"over already: {what}" if run.ended else f"cancelled {what}")
+    if run.unended:
+        settings.printer().note(
+            f"note: {run.unended} of its tasks have not ended yet: sshmap jobs {run.number} shows them"
+        )
 
 
 @app.command()

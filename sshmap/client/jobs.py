@@ -157,9 +157,11 @@ class JobRun:
         names = [host.name for host in self._conversations.hosts]
         wanted = {name: ids.get(name, self._id) for name in names}
         try:
-            cancel(self._conversations, wanted, Force.TERM)
+            left = cancel(self._conversations, wanted, Force.TERM)
         except (KeyboardInterrupt, Interrupted):
-            cancel(self._conversations, wanted, Force.KILL)
+            left = cancel(self._conversations, wanted, Force.KILL)
+        if left:
+            note(f"note: {left} of its tasks have not ended yet")
 
     def _open_all(self) -> dict[str, SshmapError]:
         """Open the job on every host; return the hosts that are lost.

@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+import msgspec
+
 from sshmap.client.conversations import Conversations
 from sshmap.client.following import Followed, JobProgress, Part, RunFollower
 from sshmap.client.job_results import JobResult
@@ -161,8 +163,8 @@ class RunCalls:
         """
         run = self.job(which)
         ids = {host.name: run.run for host in self._conversations.hosts}
-        cancel(self._conversations, ids, Force.KILL if at_once else Force.TERM)
-        return run
+        left = cancel(self._conversations, ids, Force.KILL if at_once else Force.TERM)
+        return msgspec.structs.replace(run, unended=left)
 
     def look(self) -> tuple[dict[str, m.Seen], dict[str, SshmapError]]:
         """Return what the hosts do right now, and hosts that did not answer."""

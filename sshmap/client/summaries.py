@@ -40,6 +40,8 @@ class RunSummary(msgspec.Struct, kw_only=True):
     hosts: dict[str, m.JobRow]
     #: hosts that it was submitted to and that do not know it, as they did not answer then
     left_out: tuple[str, ...] = ()
+    #: tasks that had not ended yet when it was cancelled
+    unended: int = 0
 
     @property
     def state(self) -> str:

@@ -207,6 +207,20 @@ def test_cancel_tells_all_hosts_and_counts_what_is_left(cluster: Cluster) -> Non
     }
 
 
+def test_tasks_that_have_not_ended_are_told_with_the_cancelled_run(cluster: Cluster) -> None:
+    conversations, _ = cluster({"h0": {**knowing(row(ended=0)), m.CancelRun: [m.CancelNoted(left=2)]}})
+    assert RunCalls(conversations).cancel("last").unended == 2
+
+
+def test_run_that_a_host_was_left_out_of_is_incomplete(cluster: Cluster) -> None:
+    wanted = ("h0", "h1", "elsewhere")
+    run = one(cluster, row(states={DONE: 3}, wanted=wanted))
+    # a host that is not of the cluster, or does not answer, is not said to be left out
+    assert (run.left_out, run.state) == (("h1",), "incomplete")
+    assert one(cluster, *[row(states={DONE: 3}, wanted=wanted)] * 2).state == "done"
+    assert one(cluster, row(states={FAILED: 1}, wanted=wanted)).state == "failed"
+
+
 def test_cancel_that_does_not_reach_a_host_is_remembered_by_the_others(cluster: Cluster) -> None:
     conversations, hosts = cluster({"h1": DEAD})
     with pytest.raises(HostLost) as lost:
