@@ -173,11 +173,11 @@ class JobRun:
         if self._conversations.run_errands():
             # a run may have been joined that is cancelled elsewhere
             self._runs, lost = self._open_on(self._hosts)
-        joined = [opened for opened in self._runs.values() if opened.run != self._id]
-        if joined:
-            self._id = max(joined, key=lambda opened: opened.number).run
-            others = [name for name, opened in self._runs.items() if opened.run != self._id]
-            opened, failures = self._open_on(others, exactly=True)
+        if self._runs:
+            # one that was started, else the one that every client chooses who opens the job at the same time
+            self._id = min(self._runs.values(), key=lambda opened: (-opened.number, opened.run)).run
+        if others := [name for name, opened in self._runs.items() if opened.run != self._id]:
+            opened, failures = self._open_on(others, agreed=True)
             self._runs |= opened
             lost |= failures
         highest = max((min(opened.highest, _MOST_NUMBER) for opened in self._runs.values()), default=0)
@@ -185,9 +185,9 @@ class JobRun:
         return lost | self._absent
 
     def _open_on(
-        self, names: Iterable[str] | None, *, exactly: bool = False
+        self, names: Iterable[str] | None, *, agreed: bool = False
     ) -> tuple[dict[str, m.Opened], dict[str, SshmapError]]:
-        request = m.Open(job=self.spec, run=self._id, exactly=exactly)
+        request = m.Open(job=self.spec, run=self._id, agreed=agreed)
         return self._conversations.gather(
             lambda name: self._conversations.ask(name, lambda session: session.ask(request, m.Opened)), names
         )

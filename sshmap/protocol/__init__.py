@@ -38,7 +38,7 @@ which is spoken from then on.
     Verify{prefix, after, rate, quarantine}, PutAside{}*
                                                (Damages{rows}; Verified{name, keys, size, reading, aside})* Served{count}
     Ship{file}                                 Wanted{wanted}; if so: data*, End{size, digest} → Synced{}
-    Open{job, run, exactly}                    Opened{run, epoch, number, highest}
+    Open{job, run, agreed}                     Opened{run, epoch, number, highest}
     CountOutputs{outdir}                       OutputCounts{rows}* Served{count}
     Plan{job, run, epoch, sample}, OutputCounts{rows}*, Counted{}
                                                Planned{job, inputs, fresh, kept, problems, refused, gaps, orphans}

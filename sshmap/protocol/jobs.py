@@ -57,8 +57,8 @@ class Open(Message, frozen=True, kw_only=True):
     job: JobSpec
     #: id that the run gets if it is made, chosen at random by the client
     run: str
-    #: join no run that has another id: it is the one that other hosts work on
-    exactly: bool = False
+    #: it is the run that all hosts are to work on: one with another id that was not started gets this id
+    agreed: bool = False
 
 
 class Opened(Message, frozen=True, kw_only=True):

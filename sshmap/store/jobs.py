@@ -85,13 +85,15 @@ class Jobs:
         self._ledger = ledger
         self._db = ledger.db
 
-    def open(self, spec: JobSpec, run: RunId, *, exactly: bool = False) -> Run:
+    def open(self, spec: JobSpec, run: RunId, *, agreed: bool = False) -> Run:
         """Make a run of a job, or join the newest one if that is not over; asked again with the same id, return the same run.
+
+        So at most one run of a job gets tasks here at a time, also if clients open it at the same time.
 
         Args:
             spec: the job.
             run: id of the run if it is made.
-            exactly: join no run that has another id.
+            agreed: it is the run that all hosts are to work on: the newest one gets this id if it was not started.
 
         Raises:
             Refused: the run is cancelled.
@@ -100,16 +102,26 @@ class Jobs:
         with self._ledger.change() as db:
             row = db.execute(
                 "SELECT seq FROM runs WHERE id = ? UNION ALL SELECT seq FROM runs WHERE seq = "
-                "(SELECT max(seq) FROM runs WHERE job = ?) AND ended IS NULL AND ending = '' AND NOT ?",
-                (run, job, exactly),
+                "(SELECT max(seq) FROM runs WHERE job = ?) AND ended IS NULL AND ending = ''",
+                (run, job),
             ).fetchone()
             if db.execute("SELECT 1 FROM cancels WHERE run = ?", (run,)).fetchone():
                 raise Refused(f"run {run} is cancelled", hint="run the command again")
             if row is None:
                 return Run(seq=self._add(spec, job, run), id=run, epoch=1)
+            if agreed:
+                self._agree(job, row[0], run)
             update = "UPDATE runs SET epoch = epoch + 1, replaces = max(replaces, ?) WHERE seq = ? RETURNING seq, id, epoch, number"
             seq, there, epoch, number = db.execute(update, (spec.replace, row[0])).fetchone()
             return Run(seq=seq, id=there, epoch=epoch, number=number)
+
+    def _agree(self, job: str, seq: int, run: RunId) -> None:
+        """Give a run that was not started the id that was agreed on; any other one of the job will not be started."""
+        values = {"job": job, "seq": seq, "id": run, "now": time.time()}
+        self._db.execute("UPDATE runs SET id = :id WHERE seq = :seq AND number = 0", values)
+        self._db.execute(
+            "UPDATE runs SET ended = :now WHERE job = :job AND number = 0 AND ended IS NULL AND seq <> :seq", values
+        )
 
     def newest(self, job: str) -> Run | None:
         """Return the newest run of a job, as one sees it who opens it now without doing so; None if there is none."""

@@ -245,6 +245,35 @@ def test_clients_that_submit_one_job_share_it(loaded: Loaded, log: Path, runs: C
     assert len({result.job for result in results}) == 1
 
 
+@pytest.mark.parametrize("verb", Verb, ids=lambda verb: str(verb.value))
+def test_clients_that_open_one_job_on_other_hosts_first_agree_on_one_run(
+    loaded: Loaded, log: Path, runs: Callable[[], int], monkeypatch: pytest.MonkeyPatch, verb: Verb
+) -> None:
+    """Each has made a run on a host when it looks at the others."""
+    command = FIRST[verb].format(log=log)
+    names = [host.name for host in loaded.cluster.inventory.hosts]
+    barrier, ask = threading.Barrier(2), JobRun._open_on
+
+    def crosswise(job: JobRun, hosts: Iterable[str] | None, *, agreed: bool = False) -> object:
+        if hosts is not None:
+            return ask(job, hosts, agreed=agreed)
+        mine = names[:1] if threading.current_thread() is threading.main_thread() else names[1:]
+        first = ask(job, mine)
+        barrier.wait(20)
+        second = ask(job, [name for name in names if name not in mine])
+        barrier.wait(20)
+        return first[0] | second[0], first[1] | second[1]
+
+    monkeypatch.setattr(JobRun, "_open_on", crosswise)
+    with loaded.beside() as other, ThreadPoolExecutor(1) as pool:
+        theirs = pool.submit(other.submit, verb, command)
+        results = [loaded.submit(verb, command), theirs.result()]
+    assert runs() == KEYS
+    assert [result.done + result.kept for result in results] == [KEYS] * 2
+    (row,) = [row for row in loaded.cluster.jobs() if row.outdir == loaded.key("out/")]
+    assert (row.state, set(row.hosts)) == ("done", set(names))
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_fanout_that_ends_while_it_is_asked_for_again_is_not_run_again(
     loaded: Loaded, tmp_path: Path, log: Path, runs: Callable[[], int], monkeypatch: pytest.MonkeyPatch, when: str

@@ -377,10 +377,30 @@ def test_attempts_are_listed_with_what_waits_and_runs_after_what_ended(bench: Be
     assert [past.task for past in attempts_of(bench.ledger, run.seq, subject=failed.output)] == [failed.id] * 2
 
 
-def test_run_that_other_hosts_work_on_is_made_beside_one_that_is_not_over(bench: Bench) -> None:
-    """A run that was opened and not begun would be joined otherwise, and the host have another run than the others."""
+def test_run_that_was_not_started_becomes_the_one_that_other_hosts_work_on(bench: Bench) -> None:
+    """With a second run beside it, each task would be in both."""
     opened = bench.jobs.open(SPEC, RunId("own"))
     assert bench.jobs.open(SPEC, RunId("theirs")).id == opened.id
-    theirs = bench.jobs.open(SPEC, RunId("theirs"), exactly=True)
-    assert (theirs.id, theirs.epoch) == ("theirs", 1)
-    assert bench.jobs.open(SPEC, RunId("theirs"), exactly=True).epoch == 2
+    theirs = bench.jobs.open(SPEC, RunId("theirs"), agreed=True)
+    assert (theirs.seq, theirs.id, theirs.epoch) == (opened.seq, "theirs", 3)
+    assert bench.jobs.open(SPEC, RunId("theirs"), agreed=True).epoch == 4
+
+
+def test_run_that_was_opened_beside_the_one_agreed_on_is_over(bench: Bench) -> None:
+    """The one agreed on was over here, and is worked on elsewhere."""
+    run = bench.begin("theirs", SPEC, 0)
+    assert bench.jobs.is_over(run.seq)
+    opened = bench.jobs.open(SPEC, RunId("own"))
+    assert bench.jobs.open(SPEC, RunId("theirs"), agreed=True).seq == run.seq
+    assert bench.jobs.is_over(opened.seq)
+    assert bench.jobs.open(SPEC, RunId("next")).id == "next"
+
+
+def test_run_that_was_started_keeps_its_id(bench: Bench) -> None:
+    opened = bench.jobs.open(SPEC, RunId("own"))
+    bench.jobs.begin(opened, 7, "laptop", Limits())
+    assert bench.jobs.open(SPEC, RunId("theirs"), agreed=True) == msgspec.structs.replace(opened, epoch=2, number=7)
+
+
+def test_run_that_is_agreed_on_is_made_where_there_is_none(bench: Bench) -> None:
+    assert bench.jobs.open(SPEC, RunId("theirs"), agreed=True).id == "theirs"

@@ -48,7 +48,7 @@ class ServedJobs:
         """Make a run of a job, or join its newest one if that is not over."""
         check_job(request.job)
         jobs = Jobs(self._store.ledger)
-        run = jobs.open(request.job, RunId(request.run), exactly=request.exactly)
+        run = jobs.open(request.job, RunId(request.run), agreed=request.agreed)
         # a peer that a former run could not reach may be reachable now
         Outbox(self._store.ledger).try_anew()
         self._writer.message(m.Opened(run=run.id, epoch=run.epoch, number=run.number, highest=jobs.highest()))
