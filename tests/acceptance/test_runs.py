@@ -131,6 +131,8 @@ def test_ctrl_c_cancels_and_the_same_command_goes_on(filled: CommandLine, tmp_pa
     job = ("map", "sm://b/in/", "sm://b/out/", f"test $filename = k1 || {{ {held(gate)}; }}")
     beside = Background(filled, *job)
     begun(gate)
+    # a host that has not queued its tasks yet when the cancel arrives queues none
+    wait_until(lambda: sum(int(str(state(filled)[name])) for name in ("done", "left")) == KEYS, what="all are queued")
     beside.signal(signal.SIGINT)
     cancelled = beside.end()
     assert cancelled.code == 130, cancelled.err
