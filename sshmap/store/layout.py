@@ -76,7 +76,7 @@ class Root:
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         check_root(self.path)  # another process may have made it first
-        if kind := _network_mount(self.path):
+        if kind := network_mount(self.path):
             raise Refused(
                 f"the root {self.path} is on a network file system ({kind})",
                 hint="give the host a root on a local disk",
@@ -178,7 +178,7 @@ def remove_tree(path: Path) -> None:
         return
 
 
-def _network_mount(path: Path) -> str:
+def network_mount(path: Path) -> str:
     """Return the type of the network file system the path is on, or an empty string."""
     try:
         mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines()

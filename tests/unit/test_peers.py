@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from sshmap.agent.host import peers
 from sshmap.agent.host.peers import forget, set_peers
 from sshmap.errors import Refused
 from sshmap.protocol.messages import SetPeers
@@ -69,3 +71,27 @@ def test_same_peers_told_again_are_no_strangers(root: Root, authorized: Path) ->
     before = authorized.read_bytes()
     introduce(root, ("h1", KEY))
     assert authorized.read_bytes() == before
+
+
+def renew(root: Root) -> None:
+    """Make the root another one, as if it had been deleted by hand and brought up again."""
+    root.write_cluster(msgspec.structs.replace(root.read_cluster(), root_id="2"))
+
+
+def test_lines_of_a_root_that_was_deleted_by_hand_give_way(root: Root, authorized: Path) -> None:
+    introduce(root, ("h1", KEY))
+    renew(root)
+    introduce(root, ("h1", KEY))
+    assert authorized.read_text(encoding="utf-8").count(KEY) == 1
+    forget(root)
+    assert authorized.read_text(encoding="utf-8") == f"{USERS} me@laptop\n"
+
+
+def test_lines_in_a_home_that_machines_share_are_another_machines(
+    root: Root, authorized: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "network_mount", lambda _: "nfs")
+    introduce(root, ("h1", KEY))
+    renew(root)
+    introduce(root, ("h1", OTHER))
+    assert authorized.read_text(encoding="utf-8").count("peer=h1") == 2

@@ -19,7 +19,7 @@ from sshmap.errors import Refused, SshmapError
 from sshmap.model import Peer
 from sshmap.protocol.messages import Hello, SetPeers
 from sshmap.store.digest import digest_of
-from sshmap.store.layout import ClusterFile, Root
+from sshmap.store.layout import ClusterFile, Root, network_mount
 from sshmap.transport.launching import launch_line
 from sshmap.transport.peers import dial_peer
 from sshmap.transport.session import Session
@@ -124,12 +124,19 @@ def _authorize(root: Root, ours: list[str]) -> None:
 
 
 def _sorted_lines(root: Root, path: Path) -> tuple[list[bytes], list[bytes]]:
-    """Return our lines of authorized_keys, and the others."""
+    """Return our lines of authorized_keys, and the others.
+
+    Ours have the root's id, or start its agent: those are of a former root at its path, which was deleted by hand. But in a
+    home that machines share over the network they may be of another machine's root, so there only the id counts.
+    """
     tag, start = b"", _start(root).encode()
     with contextlib.suppress(SshmapError):
         tag = f" {_tag(root)}".encode()
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    ours = [line for line in lines if line.rstrip(b"\r\n").endswith(tag) or (not tag and start in line)]
+    former = not tag or not network_mount(path)
+    ours = [
+        line for line in lines if (tag and line.rstrip(b"\r\n").endswith(tag)) or (former and line.startswith(start))
+    ]
     return ours, [line for line in lines if line not in ours]
 
 
