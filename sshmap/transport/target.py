@@ -96,6 +96,8 @@ def resolve(target: Target) -> Resolved:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=RESOLVE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise HostLost(f"cannot ask ssh about {target.address}: {exc}", hint="install the OpenSSH client") from exc
+    if done.returncode < 0:
+        raise HostLost(f"cannot ask ssh about {target.address}: it was killed by signal {-done.returncode}")
     if done.returncode:
         raise HostLost(f"ssh_config is wrong for {target.address}: {done.stderr.strip()[-300:]}")
     return _read(done.stdout)
