@@ -17,6 +17,7 @@ from sshmap.agent.execution.once import PREAMBLE
 from sshmap.agent.execution.plain import plain_words
 from sshmap.agent.execution.shell import task_environment
 from sshmap.model import Force
+from tests.attacks import ATTACKS
 from tests.conftest import wait_until
 from tests.integration import fleet
 
@@ -125,22 +126,16 @@ def test_program_is_found_where_bash_finds_it(tmp_path: Path, path: str) -> None
         assert place.told("mine") == place.bash("mine")
 
 
-ATTACKS = [
-    "rm -rf ../*", "rm -rf ../../*", "rm -rf ../out ../in ../request", "chmod 000 ..", "chmod 000 .", "kill -9 $PPID", "kill -9 $$", "kill -STOP $$",
-    "kill -STOP $PPID; sleep 100", "kill -STOP $PPID; while :; do echo x >&2; sleep 0.01; done", "kill -STOP $PPID $$; sleep 100",
-    "kill -STOP $BASHPID", "exec 3>&- 4>&- 5>&- 6>&-", "for fd in 3 4 5 6 7 8 9; do echo '1 0' >&$fd || true; done", "exec 0<&- 1>&- 2>&-",
-    "trap '' TERM INT HUP", "set +e; exec 255>&-; exit 0", "printf '9 0\\n' > /proc/$PPID/fd/4 || true",
-    "for fd in /proc/$$/fd/*; do echo '9 0' > $fd || true; done", ": > /proc/$$/fd/6", "rm -f /proc/$$/fd/6; printf x > /proc/$$/fd/6",
-    'rmdir "$PWD"', 'mv "$PWD" ../away; mkdir "$PWD"', "ulimit -n 3", "ulimit -f 0", "alias cat=false; cat() { false; }; export -f cat",
-    "enable -n echo; hash -p /bin/false cat", "shopt -s expand_aliases; alias cat=false", "cd /; exec bash -c 'kill -9 $$'",
-    "setsid sleep 100 & sleep 100 & disown -a", "suspend -f", "export LC_ALL=de PATH=/nosuch", "_sshmap=(1 2 3); _sshmap_number=5; unset _sshmap",
-    "readonly _sshmap _sshmap_number IFS", "exit 300", "mapfile -u 6 x; read -u 3 y", "umask 777",
-]  # fmt: skip
-
-
+@pytest.mark.parametrize("quick", [False, True], ids=["first", "after a quick one"])
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_next_command_is_the_next_command(place: Place, attack: str) -> None:
-    """Whatever a command does to what runs it, those after it run as they were asked for, each once, and see none of it."""
+def test_next_command_is_the_next_command(place: Place, attack: str, quick: bool) -> None:
+    """Whatever a command does to what runs it, those after it run as they were asked for, each once, and see none of it.
+
+    After a quick command the next one is a child of the shell, else of the supervisor.
+    """
+    for _ in range(2 * quick):
+        # the first may take long, as bash has to be started
+        place.run("true; true")
     place.run(f"cat; {attack}")
     for number in range(3):
         place.work.chmod(0o700) if place.work.exists() else place.work.mkdir(parents=True)
@@ -220,6 +215,20 @@ def test_long_command_lets_its_worker_do_something_meanwhile(place: Place) -> No
     place.stdout.touch()
     place.commands.run(request, look)
     assert len(calls) >= 2
+
+
+def test_memory_and_cpu_time_of_a_command_that_a_shell_runs_are_exact(place: Place) -> None:
+    """Also if it is over before anybody could look; but for one that comes after a quick one."""
+    burns = (
+        "python3 -c 'import time; x = bytearray(50 << 20); [0 for _ in iter(lambda: time.process_time() < 0.1, False)]'"
+    )
+    for _ in range(2):
+        result, _ = place.run(f"true; {burns} | cat; true")
+        assert 50 << 20 < result.peak < 100 << 20
+        assert 0.1 < result.user + result.system < 1.0
+    for _ in range(2):
+        result, _ = place.run("true; true")
+        assert result.user + result.system < 0.05
 
 
 def test_large_command_and_names_arrive_whole(place: Place) -> None:

@@ -4,7 +4,12 @@ The loop trusts nothing that a command could have touched. It reads the number o
 fd 3 and the request from fd 6, a file without a name that the supervisor writes over each time:
 NUL-separated, so no name ever becomes shell text, with the number as its first and last field. It
 answers on fd 4 with the number and the exit code. A command's stderr is fd 5. The subshell has none of
-these open but the last, as its stderr. Standard library only.
+these open but the last, as its stderr.
+
+What a command took is told exactly only to the process that waits for it. So the subshell can be given away: it is
+started by one that ends, whereupon the supervisor is its parent, and begins when the supervisor says so on fd 7.
+bash answers with the subshell's process id then. That costs one fork more. As the command may have killed or
+stopped bash meanwhile, bash is asked afterwards whether it is there: it answers an empty line with one. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,21 +23,36 @@ from sshmap.agent.execution.processes import RESET, kill
 _LOOP = r"""
 set -m;
 while IFS= read -r -u 3 _sshmap_number; do
+  if [ ! "$_sshmap_number" ]; then echo >&4; continue; fi;
   mapfile -d '' -t -u 6 _sshmap;
   [ "${_sshmap[0]-}" = "$_sshmap_number" ] && [ "${_sshmap[-1]-}" = "$_sshmap_number" ] || exit 1;
-  (
-    cd -- "${_sshmap[2]}" || exit 1;
-    export LC_ALL "${_sshmap[@]:5:${#_sshmap[@]}-6}";
-    set +m; set -euo pipefail;
-    eval "unset _sshmap _sshmap_number OLDPWD; ${_sshmap[1]}"
-  ) 2>&5 < "${_sshmap[3]}" 1<> "${_sshmap[4]}" 3<&- 4>&- 5>&- 6<&-;
-  echo "$_sshmap_number $?" >&4;
+  if [ "${_sshmap[5]}" ]; then
+    (
+      set -m;
+      BODY &
+      echo "$_sshmap_number $!" >&4
+    );
+    echo "$_sshmap_number" >&4;
+  else
+    BODY;
+    echo "$_sshmap_number $?" >&4;
+  fi;
 done
+"""
+_BODY = r"""
+(
+  until [ ! "${_sshmap[5]}" ] || [ "${_sshmap_start-}" = "$_sshmap_number" ]; do IFS= read -r -u 7 _sshmap_start || exit 1; done;
+  cd -- "${_sshmap[2]}" || exit 1;
+  export LC_ALL "${_sshmap[@]:6:${#_sshmap[@]}-7}";
+  set +m; set -euo pipefail;
+  exec 7<&-;
+  eval "unset _sshmap _sshmap_number _sshmap_start OLDPWD; ${_sshmap[1]}"
+) 2>&5 < "${_sshmap[3]}" 1<> "${_sshmap[4]}" 3<&- 4>&- 5>&- 6<&-
 """
 #: microseconds
 _TICK = 1_000_000 // os.sysconf("SC_CLK_TCK")
 #: on one line, as bash counts the lines of a command from the line of its eval
-_LOOP = " ".join(_LOOP.split())
+_LOOP = " ".join(_LOOP.replace("BODY", _BODY).split())
 
 
 class Command:
@@ -77,10 +97,11 @@ class Bash:
 
     def __init__(self, environment: dict[bytes, bytes], stderr: int, nice: int) -> None:
         ring, self._ring = os.pipe()
+        start, self._start = os.pipe()
         self.reply, reply = os.pipe()
         self._request = _unnamed_file()
         null = os.open(os.devnull, os.O_RDWR)
-        wanted = (null, null, null, ring, reply, stderr, self._request)
+        wanted = (null, null, null, ring, reply, stderr, self._request, start)
         # in two steps, as a descriptor may have the number that another one is to get
         high = [(os.POSIX_SPAWN_DUP2, fd, 100 + to) for to, fd in enumerate(wanted)]
         low = [(os.POSIX_SPAWN_DUP2, 100 + to, to) for to in range(len(wanted))]
@@ -96,27 +117,26 @@ class Bash:
         self._stat = _opened(f"/proc/{self.pid}/stat")
         #: microseconds of CPU time of all its commands so far, in user mode and in the system
         self._times = (0, 0)
-        for fd in (ring, reply, null):
+        for fd in (ring, start, reply, null):
             os.close(fd)
         #: where its answers are awaited, and what else its owner waits for
         self.poll = select.poll()
         self.poll.register(self.reply, select.POLLIN)
 
-    def begin(self, command: Command) -> None:
+    def begin(self, command: Command, *, gives: bool) -> None:
         """Hand over a command.
+
+        Args:
+            command: the command.
+            gives: whether its subshell is to become a child of this process, and to wait for `start`.
 
         Raises:
             OSError: bash is gone.
         """
         fields = (
-            command.number,
-            command.text,
-            command.folder,
-            command.stdin,
-            command.stdout,
-            *command.variables,
-            command.number,
-        )
+            command.number, command.text, command.folder, command.stdin, command.stdout, b"gives" if gives else b"",
+            *command.variables, command.number,
+        )  # fmt: skip
         content = b"".join(field + b"\0" for field in fields)
         os.pwrite(self._request, content, 0)
         os.ftruncate(self._request, len(content))
@@ -131,6 +151,34 @@ class Bash:
         before, self._times = self._times, self._children_times()
         return Ended(int(code), self._times[0] - before[0], self._times[1] - before[1])
 
+    def given(self, command: Command) -> int:
+        """Read the process id of a command's subshell, which is a child of this process now; 0 if bash is gone, or answers otherwise."""
+        answer = b""
+        while answer.count(b"\n") < 2:
+            piece = os.read(self.reply, 64)
+            if not piece:
+                return 0
+            answer += piece
+        number, *pid, again = answer.split()
+        return int(pid[0]) if number == again == command.number and pid and pid[0].isdigit() else 0
+
+    def start(self, command: Command) -> None:
+        """Have the subshell that bash gave away begin."""
+        self._times = self._children_times()
+        os.write(self._start, command.number + b"\n")
+
+    def ask(self) -> None:
+        """Ask bash whether it is there.
+
+        Raises:
+            OSError: it is gone.
+        """
+        os.write(self._ring, b"\n")
+
+    def has_answered(self) -> bool:
+        """Read the answer to that, and say whether it is one."""
+        return os.read(self.reply, 64) == b"\n"
+
     def _children_times(self) -> tuple[int, int]:
         """Read the CPU time of all commands so far, in the system's ticks: of a quick command none may show, of many all do.
 
@@ -144,7 +192,7 @@ class Bash:
     def end(self) -> None:
         """Kill this bash and close its pipes and its file."""
         kill(self.pid)
-        for fd in (self._ring, self.reply, self._request, *self._stat):
+        for fd in (self._ring, self._start, self.reply, self._request, *self._stat):
             os.close(fd)
 
 

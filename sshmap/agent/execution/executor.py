@@ -35,7 +35,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     #: seconds of CPU time
     user: float = 0.0
     system: float = 0.0
-    #: bytes of memory of its largest process: all it ever had of a plain program, else what was seen while it ran
+    #: bytes of memory of its largest process: all it ever had, as wait4 gives it, else what was seen while it ran
     peak: int = 0
 
 
