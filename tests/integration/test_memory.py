@@ -61,10 +61,10 @@ def inventory_path(roots: Path, tmp_path: Path) -> Path:
     return fleet.write_inventory(fleet.local_inventory(roots, hosts=1), tmp_path / "inventory.toml")
 
 
-def run_client(inventory: Path, size: int, what: str) -> int:
+def run_client(inventory: Path, size: int, what: str, limit: float = 100) -> int:
     """Run a client in a process of its own and return its peak memory in bytes."""
     arguments = [sys.executable, "-c", CLIENT, str(fleet.PACKAGE), str(inventory), str(size), what]
-    done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=100, check=False)
+    done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return int(done.stdout)
 
