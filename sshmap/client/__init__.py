@@ -14,6 +14,7 @@ what the calls return, `job_results` what those about jobs do.
   all hosts; `runs`, the part of the front that is about runs submitted before, `summaries` of them; `report`, a page about some of them
   (`report_page`, `report.html`), of `figures` that are added up from their attempts, and their `rates` over time; `commands`, those
   run ad hoc, and `terminal`, bash on a host.
+- `holding` a name on all hosts.
 - Hosts: `setup` (`up` and `down`), with `bootstrap` (one host over ssh) and `runtime` (the code that is shipped);
   `doctor`; `trust`.
 """

@@ -10,6 +10,7 @@ print(cluster.get("sm://out/a"))
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ import msgspec
 from sshmap.client.commands import OUTPUT_LIMIT, Heard, collect, listen, stream_command
 from sshmap.client.conversations import Conversations
 from sshmap.client.described import Options, again, described
+from sshmap.client.holding import Holding, holding
 from sshmap.client.job_results import HostPlan, JobResult
 from sshmap.client.jobs import JobRun
 from sshmap.client.keys import Key, KeyCalls
@@ -139,6 +141,18 @@ class Cluster(KeyCalls, RunCalls):
     def submit(self, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
         """Run a job of any shape; see `map`."""
         return JobRun(self._conversations, described(verb, indir, outdir, command, options), options).run()
+
+    def holding(self, name: str, purpose: str) -> contextlib.AbstractContextManager[Holding]:
+        """Hold a name on all hosts for as long as this lasts, so that nobody else does.
+
+        Args:
+            name: any text, such as a directory of keys.
+            purpose: what for, which is told to whoever is refused.
+
+        Raises:
+            LockHeld: somebody else holds it.
+        """
+        return holding(self._conversations, name, purpose)
 
     def explain(
         self, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]

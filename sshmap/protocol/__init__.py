@@ -69,6 +69,7 @@ which is spoken from then on.
     StartDaemon{}                              Status{host, keys, size, …}
     SetPeers{peers, known_hosts, authorized}   PeersSet{}
     StopDaemon{purge}                          DaemonStopped{was_running, there}
+    Hold{name, who}                            Served{count}
     Ping{}                                     Served{count}
 
 No message grows with the data: what may be long is sent as several messages. `sshmap.agent.shuffle` draws the order

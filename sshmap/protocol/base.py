@@ -111,6 +111,15 @@ class Ping(Message, frozen=True, kw_only=True):
     """Asks for a sign of life."""
 
 
+class Hold(Message, frozen=True, kw_only=True):
+    """Takes a name for this session alone, until it ends; answered by Served, or by a Problem that says who has it."""
+
+    #: what is held, such as a directory of keys
+    name: str
+    #: who holds it, for people
+    who: str
+
+
 class Tick(Message, frozen=True, kw_only=True):
     """A sign of life."""
 

@@ -6,6 +6,7 @@ from sshmap.protocol.base import (
     LOWEST,
     VERSION,
     Hello,
+    Hold,
     Message,
     Ping,
     Problem,
@@ -143,6 +144,7 @@ __all__ = [
     "Handed",
     "Has",
     "Hello",
+    "Hold",
     "Item",
     "JobIs",
     "JobList",
@@ -212,6 +214,7 @@ __all__ = [
 AnyMessage = (
     Problem
     | Hello
+    | Hold
     | Welcome
     | Ping
     | Tick

@@ -18,20 +18,26 @@ from pathlib import Path
 import fasteners
 
 from sshmap.errors import LockHeld
+from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root, host_error, remove_tree
 
 _guard = threading.Lock()
 _held: dict[Path, fasteners.InterProcessLock] = {}
 _shared: dict[Path, fasteners.InterProcessReaderWriterLock] = {}
+#: locks that sessions of this process hold, and who asked for them
+_holds: dict[Path, tuple[fasteners.InterProcessLock, str]] = {}
+#: characters of a name that is held, and of who holds it
+_MOST_SAID = 1000
 
 
 def _forget() -> None:
     """Forget, in a forked child, the locks, which only its parent holds; closing the files here drops none of them."""
     global _guard  # noqa: PLW0603  # a thread of the parent may have held it
     _guard = threading.Lock()
-    for lock in (*_held.values(), *_shared.values()):
+    for lock in (*_held.values(), *_shared.values(), *(lock for lock, _ in _holds.values())):
         lock.lockfile.close()
     _held.clear()
+    _holds.clear()
     _shared.clear()
 
 
@@ -55,6 +61,44 @@ def try_lock(root: Root, name: str, seconds: float = 0.0) -> bool:
             _held[path] = lock
             return True
         return False
+
+
+def hold(root: Root, name: str, who: str) -> Path:
+    """Take a lock on a name for a session, which `let_go` ends; return the lock's file.
+
+    Args:
+        root: the host's root.
+        name: what is held; any text.
+        who: who holds it, for people.
+
+    Raises:
+        LockHeld: another session holds it; the message says whose.
+    """
+    path = root.locks / f"hold-{digest_of(name.encode()).hex()}"
+    with _guard:
+        if path in _holds:
+            raise _in_use(name, _holds[path][1])
+        lock = fasteners.InterProcessLock(path)
+        if not lock.acquire(blocking=False):
+            # nobody in this process holds it, whose lock would be dropped when the file is closed
+            raise _in_use(name, path.read_text(encoding="utf-8", errors="replace"))
+        said = who[:_MOST_SAID]
+        lock.lockfile.truncate(0)
+        lock.lockfile.write(said)
+        lock.lockfile.flush()
+        _holds[path] = lock, said
+    return path
+
+
+def let_go(path: Path) -> None:
+    """End what `hold` began."""
+    with _guard:
+        lock, _ = _holds.pop(path)
+        lock.release()
+
+
+def _in_use(name: str, who: str) -> LockHeld:
+    return LockHeld(f"{name[:_MOST_SAID]} is in use by {who or 'somebody'}", hint="wait until that is done")
 
 
 def is_held(root: Root, name: str) -> bool:

@@ -24,6 +24,7 @@ from sshmap.agent.session.adhoc import serve_command
 from sshmap.agent.session.admission import open_store
 from sshmap.agent.session.deliveries import Deliveries
 from sshmap.agent.session.ending import serve_end
+from sshmap.agent.session.holds import Holds
 from sshmap.agent.session.jobs import JOB_REQUESTS, ServedJobs
 from sshmap.agent.session.listing import Listings, send_buckets
 from sshmap.agent.session.receiving import Receiver
@@ -147,6 +148,7 @@ class ServedSession:
         if peer not in ("", hello.caller):
             raise Refused(f"{hello.caller or 'a client'} calls with the key of {peer}")
         self._peer, self._noted = bool(hello.caller), 0.0
+        self._holds = Holds(root)
         self.store = open_store(root, hello, peer=self._peer)
         deliveries = Deliveries(self.store, Ring(hello.ring), hello.host, hello.caller)
         self.receiver = Receiver(self.store, channel.take, deliveries)
@@ -315,12 +317,19 @@ class ServedSession:
         serve_verify(self.store, request, self.reader, self.writer)
 
     def ping(self, _: m.Ping) -> None:
-        """Give a sign of life."""
+        """Give a sign of life, unless this one comes too late for what the session held."""
+        self._holds.hear()
+        self.writer.message(m.Served())
+
+    def hold(self, request: m.Hold) -> None:
+        """Hold a name for this session."""
+        self._holds.hold(request.name, request.who)
         self.writer.message(m.Served())
 
     def close(self) -> None:
-        """Drop what was received but not committed, and close the ledger."""
+        """Drop what was received but not committed, let go of what is held, and close the ledger."""
         self.receiver.close()
+        self._holds.close()
         self.store.close()
 
 
@@ -334,5 +343,5 @@ _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Exec: ServedSession.exec, m.Shell: ServedSession.shell, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose,
     m.CountLineage: ServedSession.count_lineage,
     m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has,
-    m.RunOver: ServedSession.run_over, m.Verify: ServedSession.verify, m.Ping: ServedSession.ping,
+    m.RunOver: ServedSession.run_over, m.Verify: ServedSession.verify, m.Ping: ServedSession.ping, m.Hold: ServedSession.hold,
 }  # fmt: skip

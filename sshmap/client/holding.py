@@ -1,0 +1,121 @@
+"""Holding a name on all hosts, so that nobody else works on the same at the same time.
+
+The hosts hold it for a session each, and let go when it ends, however it ends. The first host of the inventory that
+answers is asked before the others, so that of two clients that begin at once one gets all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+from sshmap.client.conversations import Conversations
+from sshmap.client.runs import origin
+from sshmap.errors import LockHeld, SshmapError, is_silent
+from sshmap.protocol.messages import Hold, Ping, Served
+from sshmap.transport.session import Session
+
+#: seconds between two looks whether the sessions still stand
+_LOOK = 2.0
+
+
+class Holding:
+    """A name that is held, as long as `check` says nothing else.
+
+    Args:
+        conversations: the cluster.
+        name: what is held.
+        purpose: what for, for whoever is refused.
+    """
+
+    def __init__(self, conversations: Conversations, name: str, purpose: str) -> None:
+        self._conversations = conversations
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        self._request = Hold(name=name, who=f"{purpose} of {origin()}, process {os.getpid()}, since {since} UTC")
+        self._sessions: dict[str, Session] = {}
+        self._error: SshmapError | None = None
+        self._over = threading.Event()
+
+    def check(self) -> None:
+        """Look whether the name is still held.
+
+        Raises:
+            LockHeld: a host was lost, and somebody else holds it there since.
+        """
+        if self._error:
+            raise self._error
+
+    def take(self) -> None:
+        """Hold the name on all hosts that answer.
+
+        Raises:
+            LockHeld: somebody else holds it.
+            SshmapError: no host answers, or one does but cannot hold it.
+        """
+        names, failures = [host.name for host in self._conversations.hosts], dict[str, SshmapError]()
+        while names and not self._sessions and all(map(is_silent, failures.values())):
+            # one after the other, until one has answered
+            failures |= self._conversations.gather(self._take_on, [names.pop(0)])[1]
+        if self._sessions:
+            failures |= self._conversations.gather(self._take_on, names)[1]
+        for error in failures.values():
+            if not is_silent(error) or not self._sessions:
+                raise error
+
+    def _take_on(self, host: str) -> None:
+        session = self._conversations.open(host)
+        self._sessions[host] = session
+        try:
+            session.ask(self._request, Served)
+        except SshmapError as exc:
+            exc.host = exc.host or host
+            del self._sessions[host]
+            session.close()
+            raise
+
+    def keep(self) -> None:
+        """Read what the hosts send until `let_go`, and take the name again where a session broke."""
+        while not self._over.wait(_LOOK):
+            for host in self._conversations.hosts:
+                try:
+                    if session := self._sessions.get(host.name):
+                        session.ask(Ping(), Served)
+                    else:
+                        self._take_on(host.name)
+                except LockHeld as exc:
+                    self._error = exc
+                except SshmapError:
+                    if broken := self._sessions.pop(host.name, None):
+                        broken.close()
+
+    def let_go(self) -> None:
+        """End it."""
+        self._over.set()
+
+    def close(self) -> None:
+        """Close the sessions."""
+        for session in self._sessions.values():
+            session.close()
+
+
+@contextlib.contextmanager
+def holding(conversations: Conversations, name: str, purpose: str) -> Iterator[Holding]:
+    """Hold a name meanwhile; see `Holding`.
+
+    Raises:
+        LockHeld: somebody else holds it.
+    """
+    held = Holding(conversations, name, purpose)
+    looking = threading.Thread(target=held.keep, name="holding", daemon=True)
+    try:
+        held.take()
+        looking.start()
+        yield held
+    finally:
+        held.let_go()
+        if looking.is_alive():
+            looking.join()
+        held.close()
