@@ -20,7 +20,7 @@ demo: $(STAMP)
 	@$(BIN)/python recipes/passenger_counts.py
 	@echo
 	@echo "These were generated trips on the built-in local cluster. Next, type:"
-	@echo "  $(BIN)/sshmap ls -r sm://passenger_counts/          what lies there now"
+	@echo "  $(BIN)/sshmap ls -r sm://dev/passenger_counts/      what lies there now"
 	@echo "  $(BIN)/python recipes/passenger_counts.py           again: nothing has to run"
 	@echo "  $(BIN)/python recipes/passenger_counts.py --data DIR   your own CSV files"
 	@echo "  $(BIN)/sshmap --help                                all commands"

@@ -2,7 +2,7 @@
 
 Reading order: `model` and `placement` (the words), `job_checks`, `limits`, `errors`, `inventory`, `protocol` (one page),
 `store` (what lies on a host), `agent` (what runs there), `transport` (the way there),
-`client` (asks every host at once), `cli` (what a person types), `version`.
+`client` (asks every host at once), `cli` (what a person types), `recipe` (scripts of several steps), `version`.
 
 The walk of ``sshmap map``, from the keyboard to bash and back; docs/architecture.md says what happens in each file:
 

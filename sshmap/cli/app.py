@@ -50,6 +50,15 @@ class Settings(msgspec.Struct, kw_only=True):
         verbs = "|".join(typer.main.get_group(app).commands)
         return re.sub(rf"(?<![\w./-])sshmap (?=(?:{verbs})\b)", lambda _: f"sshmap {typed(*self.words)} ", hint)
 
+    def choose(self, inventory: Path | None, local: int | None, *, quiet: bool, verbose: bool = False) -> None:
+        """Take them over.
+
+        Raises:
+            UsageError: two of them name different clusters.
+        """
+        self.inventory, self.local = chosen_cluster(inventory, local)
+        self.quiet, self.verbose = quiet, verbose
+
     @property
     def manner(self) -> Manner:
         """How to show progress."""
@@ -122,7 +131,6 @@ def frame(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Turn a list of plain SSH hosts into a data-processing cluster."""
-    inventory, local = chosen_cluster(inventory, local)
-    named = {"inventory": ("-i", str(inventory)), "local": ("--local", str(local))}
+    settings.choose(inventory, local, quiet=quiet, verbose=verbose)
+    named = {"inventory": ("-i", str(settings.inventory)), "local": ("--local", str(settings.local))}
     settings.words = next((words for name, words in named.items() if _is_typed(context, name)), ())
-    settings.inventory, settings.local, settings.quiet, settings.verbose = inventory, local, quiet, verbose

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from typer import Abort, Exit
+from typer import Abort, Exit, Typer
 from typer._click.exceptions import ClickException
 
 from sshmap.cli import completion, verbs_copy, verbs_data, verbs_hosts, verbs_inventory, verbs_jobs, verbs_runs
@@ -23,10 +23,16 @@ VERBS = (verbs_data, verbs_copy, verbs_jobs, verbs_runs, verbs_hosts, verbs_inve
 BROKEN_PIPE = 141
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code, after writing out all that it printed, also where it failed."""
+def run(arguments: list[str], typed: Typer = app, name: str = "sshmap") -> int:
+    """Run one command and return its exit code, after writing out all that it printed, also where it failed.
+
+    Args:
+        arguments: as typed.
+        typed: the app that reads them.
+        name: what was typed before them.
+    """
     asked_by_bash = os.environ.get(completion.VARIABLE) == completion.BASH
-    code = completion.in_bash(lambda: _run(arguments)) if asked_by_bash else _run(arguments)
+    code = completion.in_bash(lambda: _run(arguments)) if asked_by_bash else _run(arguments, typed, name)
     try:
         sys.stdout.flush()
     except OSError as exc:
@@ -36,10 +42,10 @@ def run(arguments: list[str]) -> int:
     return code
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], typed: Typer = app, name: str = "sshmap") -> int:
     """Run one command, say what went wrong, and return the exit code."""
     try:
-        return _command(arguments)
+        return _command(arguments, typed, name)
     except ClickException as exc:
         exc.show()
         return exc.exit_code
@@ -61,9 +67,9 @@ def _run(arguments: list[str]) -> int:
         return SshmapError.exit_code
 
 
-def _command(arguments: list[str]) -> int:
+def _command(arguments: list[str], typed: Typer, name: str) -> int:
     try:
-        result = app(arguments, prog_name="sshmap", standalone_mode=False)
+        result = typed(arguments, prog_name=name, standalone_mode=False)
     except Exit as exc:
         return exc.exit_code
     except Abort:

@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -32,17 +33,28 @@ class Terminated(BaseException):
 
 def main() -> NoReturn:
     """Run the command line and end the process with its exit code."""
+    run(_command_line)
+
+
+def _command_line() -> int:
+    gc.disable()  # importing makes no garbage, and looking for it takes a tenth of a quick command
+    from sshmap.cli.main import (
+        run as run_command,  # the first slow import; a signal during it raises Interrupted or Terminated
+    )
+
+    gc.freeze()
+    gc.enable()
+    return run_command(sys.argv[1:])
+
+
+def run(call: Callable[[], int]) -> NoReturn:
+    """Make a call that returns an exit code, in the way in which commands answer signals, and end the process with it."""
     signal.signal(signal.SIGINT, _interrupt)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     _prepare_streams()
-    gc.disable()  # importing makes no garbage, and looking for it takes a tenth of a quick command
     try:
-        from sshmap.cli.main import run  # the first slow import; a signal during it raises Interrupted or Terminated
-
-        gc.freeze()
-        gc.enable()
-        code = run(sys.argv[1:])
+        code = call()
     except Interrupted:
         _hurry(INTERRUPTED)
         os.write(2, b"interrupted\n")

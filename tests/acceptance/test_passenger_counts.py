@@ -166,7 +166,7 @@ def test_after_deleting_what_came_of_a_month_that_month_and_the_merge_run(tmp_pa
     data = make_trips(tmp_path / "trips", 3)
     first = recipe("--data", data)
     for key in keys():
-        if key.endswith("/merged/passenger_count") or ("2011-01" in key and "/csv/" not in key):
+        if key.endswith("/merged/passenger_count") or ("2011-01" in key and "/data/" not in key):
             sshmap("rm", key)
     again = recipe("--data", data)
     assert again.ran == [1, 1, 1, 1]
@@ -216,21 +216,18 @@ def test_a_file_without_the_column_is_named_in_one_line(tmp_path: Path) -> None:
     data = make_trips(tmp_path / "trips", 1)
     (data / "weather.csv").write_text("day,rain\n1,2\n")
     done = execute(RECIPES / "passenger_counts.py", "--local", 2, "--data", data)
-    error, hint = done.stderr.splitlines()[-2:]
     assert done.returncode == 1
-    assert error.startswith("error: ")
-    assert hint.startswith("hint: ")
-    assert "weather.csv" in error
-    assert "no column passenger_count in the header: day,rain" in error
+    assert "weather.csv" in done.stderr
+    assert "no column passenger_count in the header: day,rain" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("done: 1 ok, 1 failed")
     assert not done.stdout
 
 
 def test_a_directory_without_files_is_an_error_with_a_hint(tmp_path: Path) -> None:
     done = execute(RECIPES / "passenger_counts.py", "--local", 2, "--data", tmp_path / "nothing")
     assert done.returncode == 2
-    assert done.stderr == (
-        f"error: no CSV file in {tmp_path / 'nothing'}\nhint: --data takes a directory with files named *.csv\n"
-    )
+    hint = "--data takes a directory with files named *.csv, or a quoted glob"
+    assert done.stderr == f"error: no files *.csv in {tmp_path / 'nothing'}\nhint: {hint}\n"
 
 
 def test_the_table_has_a_row_for_each_count_and_a_dash_for_the_empty_one(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ FORMER = (
 #: packages whose docstrings name what is in them
 NAMING = (
     *("", "cli", "client", "transport", "protocol", "store", "inventory"),
-    *("agent", "agent.session", "agent.host", "agent.execution", "agent.daemon"),
+    *("agent", "agent.session", "agent.host", "agent.execution", "agent.daemon", "recipe"),
 )
 
 

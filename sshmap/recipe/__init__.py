@@ -1,0 +1,29 @@
+"""Recipes: scripts of several steps over data that is copied in, safe to run again, on a laptop's sample and on the cluster.
+
+A recipe is a function that says which step is made from what, marked by `recipe`::
+
+    from sshmap.recipe import Files, Pattern, Table, recipe
+
+    @recipe
+    def longest_trips(trips: Annotated[Files, Pattern("*.csv", "the agency's files")], top: int = 5) -> Table:
+        '''The longest trips.'''
+        distances = trips.map("distances", "cut -d, -f5")
+        few = distances.map("few", f"sort -gr | head -n {top}")
+        gathered = few.fanout("gathered", "cat > all; echo all")
+        return gathered.merge("longest", f"xargs cat | sort -gr | head -n {top}").table("distance")
+
+    if __name__ == "__main__":
+        longest_trips.main()
+
+Its parameters are the options of a typer command line. Each step's keys lie below ``sm://ENVIRONMENT/RECIPE/DATASET/STEP/``.
+
+Reading order: `flow` (what a recipe's function makes: files, steps, tables), `files` (the files on this machine), `inputs`
+(sends them), `plan` (what would be done), `running` (does it), `graphs` (draws it), `command` (the command line).
+"""
+
+from __future__ import annotations
+
+from sshmap.recipe.command import Recipe, recipe
+from sshmap.recipe.flow import Data, Files, Pattern, Table
+
+__all__ = ["Data", "Files", "Pattern", "Recipe", "Table", "recipe"]

@@ -1,0 +1,247 @@
+"""What a recipe's function makes when it is called: files, the steps from them, and the tables that are shown. Nothing runs here.
+
+Where keys lie follows from four names, each of which is written once: ``sm://ENVIRONMENT/RECIPE/DATASET/STEP/``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+import msgspec
+
+from sshmap.errors import UsageError
+from sshmap.limits import Limits
+from sshmap.model import Verb
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class How(TypedDict, total=False):
+    """Options of a step."""
+
+    #: files to stand in every task directory
+    shipped: Iterable[Path | str]
+    #: what its run is allowed
+    limits: Limits
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the keys of a recipe lie."""
+
+    #: its bucket: what belongs to one environment is nobody else's
+    environment: str
+    recipe: str
+    dataset: str
+
+    @property
+    def home(self) -> str:
+        """The directory of all its keys."""
+        return f"sm://{self.environment}/{self.recipe}/{self.dataset}/"
+
+    def prefix(self, name: str) -> str:
+        """Return the directory of one step's keys, or of files."""
+        return f"{self.home}{name}/"
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One job of a recipe."""
+
+    name: str
+    verb: Verb
+    #: name of the step or files that it is made from
+    source: str
+    command: str
+    shipped: tuple[Path, ...] = ()
+    limits: Limits = Limits()
+
+
+class Flow:
+    """The files, steps and tables of one call of a recipe, in the order in which they were made.
+
+    Args:
+        recipe: name of the recipe.
+    """
+
+    def __init__(self, recipe: str) -> None:
+        self.recipe = recipe
+        self.files: list[Files] = []
+        self.steps: list[Step] = []
+
+    def add(self, name: str, of: str) -> None:
+        """Take a name for files or a step.
+
+        Args:
+            name: the name.
+            of: what it is the name of, in words.
+
+        Raises:
+            UsageError: it cannot be part of a key's name, or is taken.
+        """
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{name!r} is no name for {of}",
+                hint="names have letters, digits and _ . - in them, and begin with neither . nor -",
+            )
+        if name in {*(files.name for files in self.files), *(step.name for step in self.steps)}:
+            raise UsageError(f"two parts of recipe {self.recipe} are called {name!r}", hint="give one another name")
+
+    @property
+    def dataset(self) -> str:
+        """What keeps data of different origin apart: the names of all files' origins."""
+        return "+".join(files.dataset for files in self.files) or "data"
+
+    def needed(self, first: str = "", last: str = "") -> list[Step]:
+        """Return the steps from one to another one, in order; from the first or to the last if a name is empty.
+
+        Raises:
+            UsageError: there is no such step.
+        """
+        names = [step.name for step in self.steps]
+        for name in filter(None, (first, last)):
+            if name not in names:
+                raise UsageError(f"recipe {self.recipe} has no step {name!r}", hint=f"its steps: {', '.join(names)}")
+        chosen = self.steps
+        if last:
+            above = self._above(last)
+            chosen = [step for step in chosen if step.name in above]
+        if first:
+            chosen = [step for step in chosen if first in self._above(step.name)]
+        return chosen
+
+    def _above(self, name: str) -> set[str]:
+        """Return the names of a step and of all that it is made from."""
+        sources = {step.name: step.source for step in self.steps}
+        found = {name}
+        while name in sources:
+            name = sources[name]
+            found.add(name)
+        return found
+
+
+class Data:
+    """Keys of a recipe, side by side in a directory: files that were copied in, or what a step makes.
+
+    Args:
+        name: the directory's name, and that of the step.
+        flow: what it is part of.
+    """
+
+    def __init__(self, name: str, flow: Flow) -> None:
+        self.name, self._flow = name, flow
+
+    def map(self, name: str, command: str, **how: Unpack[How]) -> Data:
+        """Add a step that makes of each key one of the same name: the key on stdin, its content on stdout.
+
+        Args:
+            name: name of the step.
+            command: shell command.
+            how: see `How`.
+
+        Raises:
+            UsageError: the name is taken, or is none.
+        """
+        return self._step(Verb.MAP, name, command, how)
+
+    def fanout(self, name: str, command: str, **how: Unpack[How]) -> Data:
+        """Add a step that makes of each key any number: the files that the command writes and whose names it prints."""
+        return self._step(Verb.FANOUT, name, command, how)
+
+    def merge(self, name: str, command: str, **how: Unpack[How]) -> Data:
+        """Add a step that makes one key of all equally named ones: their paths on stdin, its content on stdout."""
+        return self._step(Verb.MERGE, name, command, how)
+
+    def _step(self, verb: Verb, name: str, command: str, how: How) -> Data:
+        self._flow.add(name, "a step")
+        shipped = tuple(map(Path, how.get("shipped", ())))
+        step = Step(
+            name=name, verb=verb, source=self.name, command=command, shipped=shipped, limits=how.get("limits", Limits())
+        )
+        self._flow.steps.append(step)
+        return Data(name, self._flow)
+
+    def table(self, *columns: str, separator: str | None = None) -> Table:
+        """Return a table of the lines of all keys, in the order of their names.
+
+        Args:
+            columns: names of the columns.
+            separator: what stands between two values; any blanks if None, which no value may be empty for.
+        """
+        return Table(self, columns, separator)
+
+
+class Pattern(msgspec.Struct, frozen=True):
+    """Which files a recipe takes; stands in the annotation of a parameter, as in ``Annotated[Files, Pattern("*.csv")]``."""
+
+    #: the files of a directory that count, as `fnmatch` has it
+    pattern: str = "*"
+    #: what they are, for ``--help``
+    text: str = "files"
+
+
+class Files(Data):
+    """Files that a recipe starts from.
+
+    Args:
+        name: the parameter's name.
+        flow: what they are part of.
+        pattern: which files of a directory count.
+        origin: what the user has named: a directory, or a glob; None if nothing.
+        dataset: name of that.
+    """
+
+    def __init__(self, name: str, flow: Flow, pattern: str = "*", origin: str | None = None, dataset: str = "") -> None:
+        super().__init__(name, flow)
+        self.pattern, self.origin, self.dataset = pattern, origin, dataset
+        #: writes files into an empty directory, where the user has named none
+        self.make: Callable[[Path], object] | None = None
+        flow.add(name, "files")
+        flow.files.append(self)
+
+    def or_made(self, dataset: str, make: Callable[[Path], object]) -> Files:
+        """Return these files; if the user has named none, those that a function writes into an empty directory.
+
+        Args:
+            dataset: what the made files are called.
+            make: the function.
+        """
+        if self.origin is None:
+            self.make, self.dataset = make, dataset
+        return self
+
+
+class Table:
+    """Lines of keys as a table.
+
+    Args:
+        data: the keys.
+        columns: names of the columns.
+        separator: see `Data.table`.
+    """
+
+    def __init__(self, data: Data, columns: tuple[str, ...], separator: str | None) -> None:
+        self.data, self.columns, self._separator = data, columns, separator
+
+    def row(self, line: str) -> dict[str, object]:
+        """Read one line; whole numbers and decimal ones are numbers, and an empty value is None.
+
+        Raises:
+            UsageError: it has not as many values as there are columns.
+        """
+        values = line.split(self._separator)
+        if len(values) != len(self.columns):
+            raise UsageError(
+                f"{self.data.name} has a line of {len(values)} values, the table {len(self.columns)} columns: {line!r}",
+                hint="see what the step's command prints",
+            )
+        return dict(zip(self.columns, map(_value, values), strict=True))
+
+
+def _value(text: str) -> object:
+    if re.fullmatch(r"-?\d{1,18}", text):
+        return int(text)
+    if re.fullmatch(r"-?\d+\.\d+(e[+-]?\d+)?", text):
+        return float(text)
+    return text or None

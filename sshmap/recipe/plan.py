@@ -1,0 +1,113 @@
+"""What a recipe would do, step by step, before anything is done.
+
+Each host says what it would do about a step as things are. What an earlier step makes anew, this step makes anew
+as well; if that turns out to be equal content, it need not, so that what is said here is the most that can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+import msgspec
+
+from sshmap.client.cluster import Cluster
+from sshmap.client.listing import Placed
+from sshmap.model import Verb
+from sshmap.placement import numeric_prefix
+from sshmap.recipe.flow import Place, Step
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What would become of the keys in the directory of files or of a step."""
+
+    #: names of those that would be made, or made anew
+    made: frozenset[str] = frozenset()
+    #: names of those that would be deleted
+    gone: frozenset[str] = frozenset()
+    #: whether more may come that nobody can name yet: files of a fan-out
+    more: bool = False
+
+
+class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What would be done about one step."""
+
+    name: str
+    verb: Verb
+    #: outputs that would be made, and why
+    run: dict[str, str]
+    #: number of outputs that would be kept
+    keep: int
+    change: Change
+    #: whether there may be tasks that nobody can name yet, as they are made of such keys
+    grows: bool
+
+
+def plan(cluster: Cluster, place: Place, steps: Iterable[Step], changes: Mapping[str, Change]) -> Iterator[StepPlan]:
+    """Say what would be done about steps, in order.
+
+    Args:
+        cluster: the cluster.
+        place: where keys lie.
+        steps: the steps.
+        changes: by the name of files, what would become of them.
+    """
+    known = dict(changes)
+    for step in steps:
+        found = _plan_one(cluster, place, step, known.get(step.source, Change()))
+        known[step.name] = found.change
+        yield found
+
+
+def _plan_one(cluster: Cluster, place: Place, step: Step, source: Change) -> StepPlan:
+    runs, kept = _explained(cluster, place, step)
+    there = {mark(step.verb, name): name for name in (*kept, *runs)}
+    for one in {mark(step.verb, name) for name in source.made}:
+        runs.setdefault(there.get(one, one), "its input is made anew")
+    gone = {there[one] for one in {mark(step.verb, name) for name in source.gone} if one in there}
+    if step.verb is Verb.MERGE:
+        # a group is smaller then, and other files may come to it
+        for name in sorted(gone):
+            runs.setdefault(name, "an input is gone")
+        for name in sorted(kept if source.more else ()):
+            runs.setdefault(name, "files that an earlier step makes may come to it")
+        gone = set()
+    runs = {name: why for name, why in runs.items() if name not in gone}
+    return StepPlan(
+        name=step.name, verb=step.verb, run=runs, keep=len(kept - runs.keys() - gone), grows=source.more,
+        change=_change(cluster, place, step, runs.keys(), gone, more=source.more),
+    )  # fmt: skip
+
+
+def _change(
+    cluster: Cluster, place: Place, step: Step, made: Collection[str], gone: Collection[str], *, more: bool
+) -> Change:
+    """Say what would become of a step's keys if some of its outputs were made, and some deleted."""
+    if step.verb is not Verb.FANOUT:
+        return Change(made=frozenset(made), gone=frozenset(gone), more=more)
+    prefix = place.prefix(step.name)
+    rows = cluster.ls(prefix, recursive=True)
+    names = [row.name.removeprefix(prefix) for row in rows if isinstance(row, Placed)]
+
+    def below(outputs: Collection[str]) -> frozenset[str]:
+        return frozenset(name for name in names if f"{name.rsplit('/', 1)[0]}/" in outputs)
+
+    return Change(made=below(made), gone=below(gone), more=more or bool(made))
+
+
+def _explained(cluster: Cluster, place: Place, step: Step) -> tuple[dict[str, str], set[str]]:
+    """Ask the hosts what they would do; return what would be run with the reason, and what would be kept, by names below OUTDIR."""
+    outdir = place.prefix(step.name)
+    plans = cluster.explain(
+        step.verb, place.prefix(step.source), outdir, step.command, replace=True, shipped=step.shipped
+    )
+    tasks = [task for plan in plans.values() for task in plan.tasks]
+    runs = {task.output.removeprefix(outdir): task.why for task in tasks if task.decision == "run"}
+    return runs, {task.output.removeprefix(outdir) for task in tasks if task.decision == "keep"}
+
+
+def mark(verb: Verb, name: str) -> str:
+    """Return what a step's input and the output that is made of it have in common, by the name of either."""
+    if verb is Verb.MAP:
+        return name
+    base = name.rstrip("/").rsplit("/", 1)[-1]
+    return f"{base}/" if verb is Verb.FANOUT else numeric_prefix(base) or base

@@ -1,0 +1,134 @@
+"""Doing what a recipe says: the files are sent, then each step runs what is missing or has changed.
+
+Whatever stops it, the same call again goes on from there: each step is a job, whose receipts say what is done.
+Keys below a step's directory that none of its inputs makes are deleted, so that what is gone is not counted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from sshmap.cli.printers import Printer
+from sshmap.cli.progress import Manner, counting, following
+from sshmap.client.cluster import Cluster
+from sshmap.client.job_results import JobFailed
+from sshmap.client.listing import Placed
+from sshmap.model import Verb
+from sshmap.recipe import files, inputs
+from sshmap.recipe.flow import Files, Flow, Place, Step, Table
+from sshmap.recipe.plan import mark
+
+
+class Ran(msgspec.Struct, kw_only=True):
+    """What was done."""
+
+    ran: int = 0
+    kept: int = 0
+
+    def __str__(self) -> str:
+        if self.ran:
+            return f"done: {self.ran} ran, {self.kept} kept"
+        return f"nothing ran: all {self.kept} results were there already"
+
+
+class Running:
+    """One recipe on one cluster.
+
+    Args:
+        cluster: the cluster.
+        place: where its keys lie.
+        printer: says what was done.
+        manner: how progress is shown.
+    """
+
+    def __init__(self, cluster: Cluster, place: Place, printer: Printer, manner: Manner) -> None:
+        self._cluster, self._place, self._printer, self._manner = cluster, place, printer, manner
+
+    def run(self, flow: Flow, steps: Iterable[Step], *, sends: bool = True) -> Ran:
+        """Send the files, and run what is missing or has changed.
+
+        Args:
+            flow: the recipe's files and steps.
+            steps: those that are to be run, in order.
+            sends: whether files are looked at.
+
+        Raises:
+            LockHeld: somebody else runs it on the same data.
+            JobFailed: a step is not complete.
+            SshmapError: what else went wrong.
+        """
+        ran = Ran()
+        with self._cluster.holding(self._place.home, f"recipe {flow.recipe}") as held:
+            for source in flow.files if sends else ():
+                self._send(source)
+            for step in steps:
+                held.check()
+                self._step(step, ran)
+        self._printer.note(str(ran))
+        return ran
+
+    def _send(self, source: Files) -> None:
+        prefix = self._place.prefix(source.name)
+        with files.found(source) as found, counting(source.name, self._manner) as report:
+            difference = inputs.compare(self._cluster, prefix, found)
+            inputs.send(
+                self._cluster,
+                prefix,
+                found,
+                difference,
+                report,
+                lambda text: self._printer.note(f"{source.name}: {text}"),
+            )
+        self._printer.note(f"{source.name}: {len(difference.pending)} sent, {len(difference.same)} there already")
+
+    def _step(self, step: Step, ran: Ran) -> None:
+        indir, outdir = self._place.prefix(step.source), self._place.prefix(step.name)
+        with following(step.name, self._manner) as report:
+            try:
+                result = self._cluster.submit(
+                    step.verb, indir, outdir, step.command, replace=True, shipped=step.shipped, limits=step.limits,
+                    report=report, note=self._printer.note,
+                )  # fmt: skip
+            except JobFailed as exc:
+                failed: JobFailed | None = exc
+            else:
+                failed = None
+        if failed:
+            self._printer.job(failed.result, failed.hint)
+            raise failed
+        left = self._delete_left_over(step)
+        self._printer.note(
+            f"{step.name}: {result.done} ran, {result.kept} kept{f', {left} deleted whose input is gone' if left else ''}"
+        )
+        ran.ran, ran.kept = ran.ran + result.done, ran.kept + result.kept
+
+    def _delete_left_over(self, step: Step) -> int:
+        """Delete the keys of a step that none of its inputs makes; return how many there were."""
+        marks = {mark(step.verb, name) for name in self._names(step.source)}
+        left = [name for name in self._names(step.name) if mark(step.verb, _output(step.verb, name)) not in marks]
+        for name in left:
+            self._cluster.rm(f"{self._place.prefix(step.name)}{name}")
+        return len(left)
+
+    def _names(self, name: str) -> list[str]:
+        prefix = self._place.prefix(name)
+        rows = self._cluster.ls(prefix, recursive=True)
+        return [row.name.removeprefix(prefix) for row in rows if isinstance(row, Placed)]
+
+    def rows(self, table: Table) -> list[dict[str, object]]:
+        """Read a table.
+
+        Raises:
+            SshmapError: a host does not answer, or a line has not as many values as there are columns.
+        """
+        prefix = self._place.prefix(table.data.name)
+        contents = [self._cluster.get(f"{prefix}{name}") for name in self._names(table.data.name)]
+        lines = [line for content in contents for line in content.decode(errors="replace").splitlines()]
+        return [table.row(line) for line in lines]
+
+
+def _output(verb: Verb, name: str) -> str:
+    """Return which output of a step a key belongs to: of a fan-out, its directory."""
+    return name.rsplit("/", 1)[0] if verb is Verb.FANOUT else name

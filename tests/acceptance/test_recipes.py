@@ -1,0 +1,306 @@
+"""Recipes as people run them: what runs, what is kept, what is said before, and what happens when one is stopped."""
+
+from __future__ import annotations
+
+import collections
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from sshmap import Cluster
+from sshmap.model import AttemptEnd
+from sshmap.recipe import Data, Files, Recipe, recipe
+from tests.conftest import processes_below, wait_until
+
+REPOSITORY = Path(__file__).parents[2]
+#: seconds
+LIMIT = 60
+HOSTS, TEXTS = 2, 6
+#: counts words; `least` is part of the command of the second step, `pause` of that of the first
+TEXT = '''
+from typing import Annotated
+from sshmap.recipe import Files, Pattern, Table, recipe
+
+@recipe
+def words(texts: Annotated[Files, Pattern("*.txt", "Texts.")], least: int = 0, pause: float = 0) -> Table:
+    """Count words."""
+    lines = texts.map("lines", f"sleep {pause}; tr ' ' '\\\\n'")
+    counted = lines.map("counted", f"sort | uniq -c | awk '$1 >= {least} {{ print $2, $1 }}'")
+    gathered = counted.fanout("gathered", f"sleep {pause}; cat > all; echo all")
+    add = "tr '\\\\n' '\\\\0' | xargs -0 cat | awk '{ n[$1] += $2 } END { for (w in n) print w, n[w] }' | sort"
+    return gathered.merge("total", add).table("word", "count")
+
+if __name__ == "__main__":
+    words.main()
+'''
+STEPS = ("lines", "counted", "gathered", "total")
+WORDS = ("one", "two", "three")
+
+
+class Ended(NamedTuple):
+    """What a recipe printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Words and how often they come."""
+        return {row["word"]: row["count"] for row in json.loads(self.out)}
+
+    @property
+    def ran(self) -> tuple[int, ...]:
+        """Number of tasks that ran, step by step."""
+        found = dict(line.split(": ", 1) for line in self.err.splitlines())
+        return tuple(int(found[step].split(" ran")[0]) for step in STEPS)
+
+
+class Script:
+    """A recipe in a file, with texts beside it.
+
+    Args:
+        folder: an empty directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.texts = folder / "words.py", folder / "texts"
+        self.file.write_text(TEXT)
+        self.texts.mkdir()
+        for number in range(TEXTS):
+            self.write(number)
+
+    def write(self, number: int, more: str = "") -> Path:
+        """Write one text."""
+        path = self.texts / f"t{number}.txt"
+        path.write_text(" ".join(WORDS[: 1 + number % 3] * (number + 1)) + f"\n{more}")
+        return path
+
+    @property
+    def expected(self) -> dict[str, int]:
+        """The words as Python counts them."""
+        return dict(collections.Counter(word for path in self.texts.iterdir() for word in path.read_text().split()))
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """Start the recipe."""
+        argv = [sys.executable, self.file, "--local", HOSTS, "--json", "--texts", self.texts, *arguments]
+        return subprocess.Popen(
+            list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def type(self, *arguments: object) -> Ended:
+        """Run the recipe to its end."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=LIMIT)
+        return Ended(process.returncode, out, err)
+
+    def succeed(self, *arguments: object) -> Ended:
+        """Run the recipe, which has to succeed."""
+        ended = self.type(*arguments)
+        assert ended.code == 0, ended
+        return ended
+
+
+@pytest.fixture
+def script(clean_environment: None, tmp_path: Path) -> Iterator[Script]:
+    """The recipe; the local cluster that it starts is stopped afterwards."""
+    yield Script(tmp_path)
+    state = tmp_path / "state"
+    if state.exists():
+        with Cluster(local=HOSTS) as cluster:
+            cluster.down(purge=True)
+    assert not processes_below(state)
+
+
+def keys(prefix: str = "sm://") -> dict[str, bytes]:
+    """Return all keys below a prefix with their digests."""
+    with Cluster(local=HOSTS) as cluster:
+        return {row.name: row.digest for row in cluster.where(prefix)} if cluster.count(prefix).keys else {}
+
+
+def change_text(script: Script) -> tuple[object, ...]:
+    script.write(1, "four")
+    return ()
+
+
+def add_text(script: Script) -> tuple[object, ...]:
+    script.write(TEXTS)
+    return ()
+
+
+def remove_text(script: Script) -> tuple[object, ...]:
+    (script.texts / "t2.txt").unlink()
+    return ()
+
+
+def replace_text(script: Script) -> tuple[object, ...]:
+    remove_text(script)
+    return add_text(script)
+
+
+@pytest.mark.parametrize(
+    ("change", "ran"),
+    [
+        (change_text, (1, 1, 1, 1)), (add_text, (1, 1, 1, 1)), (remove_text, (0, 0, 0, 1)), (replace_text, (1, 1, 1, 1)),
+        (lambda _: ("--least", 1), (0, TEXTS, 0, 0)),
+    ],
+    ids=["changed", "new", "gone", "one gone, one new", "another command"],
+)  # fmt: skip
+def test_what_has_changed_takes_along_what_depends_on_it(
+    script: Script, change: Callable[[Script], tuple[object, ...]], ran: tuple[int, ...]
+) -> None:
+    """And the dry run has said so: at most what ran, as equal content changes nothing any more."""
+    assert script.succeed().ran == (TEXTS, TEXTS, TEXTS, 1)
+    options, before = change(script), keys()
+    planned = {row["step"]: row for row in json.loads(script.succeed("-n", *options).out)}
+    assert keys() == before
+    ended = script.succeed(*options)
+    assert (ended.ran, ended.counts) == (ran, script.expected)
+    assert all(planned[step]["run"] >= count for step, count in zip(STEPS, ran, strict=True)), planned
+    assert planned["lines"]["run"] == ran[0]
+    again = script.succeed(*options)
+    assert (again.ran, again.counts) == ((0, 0, 0, 0), script.expected)
+
+
+def test_text_that_is_gone_is_not_counted_although_the_command_has_changed_too(script: Script) -> None:
+    """What another command had made of it is no output of the present one."""
+    script.succeed()
+    remove_text(script)
+    ended = script.succeed("--least", 1)
+    assert ended.counts == script.expected
+    assert not [key for key in keys() if "t2.txt" in key]
+
+
+def test_environments_do_not_touch_each_other(script: Script) -> None:
+    script.succeed("--env", "prod")
+    before = keys("sm://prod/")
+    script.write(1, "four")
+    script.succeed("--env", "dev-anna")
+    script.succeed()
+    assert keys("sm://prod/") == before
+    assert {key.split("/")[2] for key in keys()} == {"dev", "dev-anna", "prod"}
+    assert script.succeed("--env", "prod").ran == (1, 1, 1, 1)
+
+
+def test_until_and_from_a_step(script: Script) -> None:
+    ended = script.succeed("--until", "counted")
+    assert ended.err.splitlines()[-1] == f"done: {2 * TEXTS} ran, 0 kept"
+    assert not ended.out
+    assert {key.split("/")[5] for key in keys()} == {"texts", "lines", "counted"}
+    ended = script.succeed("--from", "gathered")
+    assert ended.counts == script.expected
+    assert ended.err.splitlines()[-1] == f"done: {TEXTS + 1} ran, 0 kept"
+
+
+def test_drawing_needs_no_cluster(script: Script) -> None:
+    assert script.succeed("--graph", "text").out.splitlines() == [
+        "texts  files *.txt", "└─ lines  map", "   └─ counted  map", "      └─ gathered  fanout", "         └─ total  merge",
+    ]  # fmt: skip
+    assert "    gathered -->|merge| total" in script.succeed("--graph", "mermaid").out.splitlines()
+    assert not (script.file.parent / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--env", "Prod"), "--env 'Prod': no name for an environment"), (("--until", "nothing"), "recipe words has no step 'nothing'"),
+        (("--texts", "/nowhere"), "no files *.txt in /nowhere"), (("--least", "x"), "Invalid value for '--least'"),
+    ],
+    ids=["environment", "step", "files", "parameter"],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_before_anything_is_done(
+    script: Script, options: tuple[str, ...], said: str
+) -> None:
+    ended = script.type(*options)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+    assert not keys()
+
+
+def test_second_run_on_the_same_data_is_refused_and_names_the_first(script: Script) -> None:
+    with script.start("--pause", 1) as first:
+        wait_until(lambda: any("/texts/" in key for key in keys()), what="the first run begins")
+        second = script.type()
+        assert second.code == 4
+        assert f"/words/texts-{dataset(script)}/ is in use by recipe words of" in second.err
+        assert f"process {first.pid}" in second.err
+        assert script.succeed("--env", "dev-anna").counts == script.expected
+        out, err = first.communicate(timeout=LIMIT)
+    assert (first.returncode, Ended(0, out, err).counts) == (0, script.expected)
+
+
+def dataset(script: Script) -> str:
+    """Return the digest in the name of the texts' directory."""
+    (found,) = {key.split("/")[4] for key in keys("sm://dev/")}
+    return found.removeprefix(f"{script.texts.name}-")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill"])
+def test_recipe_that_is_stopped_goes_on_where_it_was(script: Script, number: int) -> None:
+    """Nothing runs twice but what was running."""
+    dice = random.Random(number)
+    for _ in range(2):
+        with script.start("--pause", 0.2) as process:
+            try:
+                process.wait(dice.uniform(0.2, 2.5))
+            except subprocess.TimeoutExpired:
+                process.send_signal(number)
+            process.communicate(timeout=LIMIT)
+        assert process.returncode in (0, 130, -signal.SIGKILL)
+    assert script.succeed("--pause", 0.2).counts == script.expected
+    with Cluster(local=HOSTS) as cluster:
+        runs = [run for run in cluster.jobs() if run.outdir.endswith(tuple(f"/{step}/" for step in STEPS))]
+        done = collections.Counter(
+            run.outdir for run in runs for _, row in cluster.attempts(run.run) if row.outcome is AttemptEnd.DONE
+        )
+    assert max(done.values()) == TEXTS
+
+
+def test_recipe_is_a_function_for_python_too(script: Script, tmp_path: Path) -> None:
+    @recipe
+    def lengths(texts: Files) -> Data:
+        """Lengths."""
+        return texts.map("lengths", "wc -c").merge("all", "xargs cat")
+
+    with Cluster(local=HOSTS) as cluster:
+        assert lengths.run(cluster, texts=script.texts, env="dev-test") == []
+        rows = list(cluster.where("sm://dev-test/lengths/"))
+        assert len(rows) == 3 * TEXTS
+        assert cluster.get(rows[0]).strip() == b"%d" % (script.texts / "t0.txt").stat().st_size
+
+
+def test_parameters_of_every_recipe_cannot_be_taken() -> None:
+    def odd(texts: Files, json: bool = False) -> None:
+        """Odd."""
+
+    with pytest.raises(Exception, match="has a parameter 'json', as every recipe"):
+        Recipe(odd)
+
+
+def test_recipe_of_the_readme_runs_as_it_is_written(script: Script, tmp_path: Path) -> None:
+    """Its commands too, on files with what they count in the fifth column."""
+    text = (REPOSITORY / "recipes" / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(code.splitlines()) <= 32
+    script.file = tmp_path / "longest_trips.py"
+    script.file.write_text(code)
+    (tmp_path / "taxi").mkdir()
+    for month in range(3):
+        lines = [f"a,b,c,d,{month}.{number}5,e\n" for number in range(4)]
+        (tmp_path / "taxi" / f"{month}.csv").write_text("".join(["one,two,three,four,distance,five\n", *lines]))
+    (commands,) = re.findall(r"```\n(python .*?)```", text, re.DOTALL)
+    for line in commands.replace("-i cluster.toml", f"--local {HOSTS}").splitlines():
+        _, _, *arguments = line.partition("#")[0].split()
+        argv = [sys.executable, script.file, *arguments]
+        done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, timeout=LIMIT, check=False)
+        assert done.returncode == 0, done.stderr
+        if "--top" in arguments:
+            assert done.stdout.split() == ["distance", "2.35", "2.25", "2.15"], done.stderr
