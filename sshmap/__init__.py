@@ -1,6 +1,6 @@
 """sshmap turns a list of plain SSH hosts into a data-processing cluster.
 
-Reading order: `model` and `placement` (the words), `job_checks`, `limits`, `errors`, `inventory`, `protocol` (one page),
+Reading order: `model` and `placement` (the words), `job_checks`, `limits`, `functions` (what Python steps get), `errors`, `inventory`, `protocol` (one page),
 `store` (what lies on a host), `agent` (what runs there), `transport` (the way there),
 `client` (asks every host at once), `cli` (what a person types), `recipe` (scripts of several steps), `version`.
 

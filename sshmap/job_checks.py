@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from sshmap.errors import UsageError
-from sshmap.model import JobSpec, check_prefix, glob_pattern, parse_name
+from sshmap.model import JobSpec, Maker, check_prefix, glob_pattern, parse_name
 
 #: bytes
 MAX_COMMAND = 256 << 10
@@ -76,12 +76,19 @@ def check_job(spec: JobSpec) -> Indir:
     source = parse_indir(spec.indir)
     outdir = parse_outdir(spec.outdir)
     _check_command(spec.maker.command)
+    _check_function(spec.maker)
     if _overlaps(parse_name(spec.indir), outdir):
         raise UsageError(
             f"OUTDIR {spec.outdir} is inside INDIR {spec.indir}: outputs would become inputs",
             hint="give OUTDIR a name of its own, for example sm://out/",
         )
     return source
+
+
+def _check_function(maker: Maker) -> None:
+    file, _, name = maker.function.partition(":")
+    if maker.function and not (name.isidentifier() and file in {shipped.name for shipped in maker.shipped}):
+        raise UsageError(f"{maker.function!r} is no function in a file that is shipped with the job")
 
 
 def _check_command(command: str) -> None:

@@ -191,6 +191,8 @@ class Maker(msgspec.Struct, frozen=True, kw_only=True):
     verb: Verb
     command: str
     shipped: tuple[Shipped, ...] = ()
+    #: a Python function instead of the command: the shipped file that defines it, a colon, its name
+    function: str = ""
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):

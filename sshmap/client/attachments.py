@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import xxhash
 
+from sshmap.client.functions import Bundle
 from sshmap.errors import UsageError
 from sshmap.model import Shipped
 
@@ -20,6 +21,12 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 
     file: Shipped
     path: Path
+    #: what is sent, if there is no such file
+    content: bytes | None = None
+
+    def read(self) -> bytes:
+        """Return what is sent."""
+        return self.path.read_bytes() if self.content is None else self.content
 
 
 def unshipped(command: str, shipped: Iterable[Path]) -> list[str]:
@@ -43,13 +50,20 @@ def unshipped(command: str, shipped: Iterable[Path]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def attach(paths: Iterable[Path]) -> list[Attachment]:
+def attach(paths: Iterable[Path], bundle: Bundle | None = None) -> list[Attachment]:
     """Read the files to ship.
+
+    Args:
+        paths: the files.
+        bundle: a function that goes along.
 
     Raises:
         UsageError: one cannot be read, or two have the same name.
     """
     found: dict[str, Attachment] = {}
+    if bundle:
+        shipped = Shipped(name=bundle.file, digest=xxhash.xxh3_128_digest(bundle.content))
+        found[bundle.file] = Attachment(file=shipped, path=Path(bundle.file), content=bundle.content)
     for path in paths:
         try:
             content = path.read_bytes()

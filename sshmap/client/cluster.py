@@ -29,6 +29,7 @@ from sshmap.client.keys import Key, KeyCalls
 from sshmap.client.results import Counted, Finding, Health, Spoken, Status, all_of, health_of, silent
 from sshmap.client.runs import RunCalls
 from sshmap.errors import HostsFailed, SshmapError
+from sshmap.functions import FanoutFunction, MapFunction, MergeFunction
 from sshmap.inventory import Inventory, builtin, discover
 from sshmap.model import Verb, check_name, parse_name
 from sshmap.protocol import messages as m
@@ -114,7 +115,7 @@ class Cluster(KeyCalls, RunCalls):
 
         return run_bash(self._conversations, host, request, out)
 
-    def map(self, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
+    def map(self, indir: str, outdir: str, command: str | MapFunction, **options: Unpack[Options]) -> JobResult:
         """Run a command on each key of INDIR where it lies, one output each.
 
         Args:
@@ -130,15 +131,17 @@ class Cluster(KeyCalls, RunCalls):
         """
         return self.submit(Verb.MAP, indir, outdir, command, **options)
 
-    def fanout(self, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
+    def fanout(self, indir: str, outdir: str, command: str | FanoutFunction, **options: Unpack[Options]) -> JobResult:
         """Run a command on each key of INDIR, any number of named output files each, placed by their names; as `map`."""
         return self.submit(Verb.FANOUT, indir, outdir, command, **options)
 
-    def merge(self, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
+    def merge(self, indir: str, outdir: str, command: str | MergeFunction, **options: Unpack[Options]) -> JobResult:
         """Run a command on each group of equally named keys of INDIR, one output each; as `map`."""
         return self.submit(Verb.MERGE, indir, outdir, command, **options)
 
-    def submit(self, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]) -> JobResult:
+    def submit(
+        self, verb: Verb, indir: str, outdir: str, command: str | Callable[..., object], **options: Unpack[Options]
+    ) -> JobResult:
         """Run a job of any shape; see `map`."""
         return JobRun(self._conversations, described(verb, indir, outdir, command, options), options).run()
 
@@ -155,7 +158,7 @@ class Cluster(KeyCalls, RunCalls):
         return holding(self._conversations, name, purpose)
 
     def explain(
-        self, verb: Verb, indir: str, outdir: str, command: str, **options: Unpack[Options]
+        self, verb: Verb, indir: str, outdir: str, command: str | Callable[..., object], **options: Unpack[Options]
     ) -> dict[str, HostPlan]:
         """Say what each host would do about a job, and why, changing nothing.
 

@@ -239,7 +239,7 @@ class JobRun:
 
     @staticmethod
     def _ship(session: Session, attachment: Attachment) -> None:
-        content = attachment.path.read_bytes()
+        content = attachment.read()
         for start in range(0, len(content), CHUNK):
             session.writer.data(content[start : start + CHUNK])
         session.ask(m.End(size=len(content), digest=xxhash.xxh3_128_digest(content)), m.Synced)

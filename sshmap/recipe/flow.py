@@ -13,6 +13,7 @@ from typing import TypedDict, Unpack
 import msgspec
 
 from sshmap.errors import UsageError
+from sshmap.functions import FanoutFunction, MapFunction, MergeFunction
 from sshmap.limits import Limits
 from sshmap.model import Verb
 
@@ -53,7 +54,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     verb: Verb
     #: name of the step or files that it is made from
     source: str
-    command: str
+    #: shell command, or Python function
+    command: str | Callable[..., object]
     shipped: tuple[Path, ...] = ()
     limits: Limits = Limits()
 
@@ -132,12 +134,12 @@ class Data:
     def __init__(self, name: str, flow: Flow) -> None:
         self.name, self._flow = name, flow
 
-    def map(self, name: str, command: str, **how: Unpack[How]) -> Data:
-        """Add a step that makes of each key one of the same name: the key on stdin, its content on stdout.
+    def map(self, name: str | MapFunction, command: str | MapFunction = "", **how: Unpack[How]) -> Data:
+        """Add a step that makes of each key one of the same name.
 
         Args:
-            name: name of the step.
-            command: shell command.
+            name: name of the step; or a Python function, which is called what the step is called then.
+            command: shell command: the key on stdin, its content on stdout; or a Python function, see `sshmap.functions`.
             how: see `How`.
 
         Raises:
@@ -145,15 +147,19 @@ class Data:
         """
         return self._step(Verb.MAP, name, command, how)
 
-    def fanout(self, name: str, command: str, **how: Unpack[How]) -> Data:
-        """Add a step that makes of each key any number: the files that the command writes and whose names it prints."""
+    def fanout(self, name: str | FanoutFunction, command: str | FanoutFunction = "", **how: Unpack[How]) -> Data:
+        """Add a step that makes of each key any number: the files that the command writes and whose names it prints; as `map`."""
         return self._step(Verb.FANOUT, name, command, how)
 
-    def merge(self, name: str, command: str, **how: Unpack[How]) -> Data:
-        """Add a step that makes one key of all equally named ones: their paths on stdin, its content on stdout."""
+    def merge(self, name: str | MergeFunction, command: str | MergeFunction = "", **how: Unpack[How]) -> Data:
+        """Add a step that makes one key of all equally named ones: their paths on stdin, its content on stdout; as `map`."""
         return self._step(Verb.MERGE, name, command, how)
 
-    def _step(self, verb: Verb, name: str, command: str, how: How) -> Data:
+    def _step(
+        self, verb: Verb, name: str | Callable[..., object], command: str | Callable[..., object], how: How
+    ) -> Data:
+        if not isinstance(name, str):
+            name, command = name.__name__, name
         self._flow.add(name, "a step")
         shipped = tuple(map(Path, how.get("shipped", ())))
         step = Step(

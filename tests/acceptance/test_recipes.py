@@ -285,6 +285,62 @@ def test_parameters_of_every_recipe_cannot_be_taken() -> None:
         Recipe(odd)
 
 
+FUNCTIONS = """
+import collections
+from typing import Annotated
+
+import typer
+
+from sshmap.functions import Input, Inputs, Output, Outputs
+from sshmap.recipe import Files, Pattern, Table, recipe
+
+LEAST = 0
+
+
+def count(rows: Input, out: Output) -> None:
+    words = collections.Counter(word for line in rows.lines() for word in line.split())
+    out.lines(f"{word} {count}" for word, count in sorted(words.items()) if count >= LEAST)
+
+
+def gather(rows: Input, outputs: Outputs) -> None:
+    outputs["all"].write(rows.bytes())
+
+
+def add(group: Inputs, out: Output) -> None:
+    words = collections.Counter()
+    for one in group:
+        for line in one.lines():
+            word, count = line.split()
+            words[word] += int(count)
+    out.lines(f"{word} {count}" for word, count in sorted(words.items()))
+
+
+@recipe
+def words(texts: Annotated[Files, Pattern("*.txt")], loud: Annotated[bool, typer.Option()] = False) -> Table:
+    return texts.map(count).fanout(gather).merge("total", add).table("word", "count")
+
+
+if __name__ == "__main__":
+    words.main()
+"""
+
+
+def test_steps_may_be_functions_and_change_with_what_they_reach(script: Script) -> None:
+    script.file.write_text(FUNCTIONS)
+    ended = script.succeed()
+    assert (ended.counts, ended.err.splitlines()[-1]) == (script.expected, f"done: {2 * TEXTS + 1} ran, 0 kept")
+    for text, ran in (
+        (f"# a comment\n{FUNCTIONS}", f"nothing ran: all {2 * TEXTS + 1} results were there already"),
+        (
+            FUNCTIONS.replace('Pattern("*.txt")', 'Pattern("t*.txt")'),
+            f"nothing ran: all {2 * TEXTS + 1} results were there already",
+        ),
+        (FUNCTIONS.replace("LEAST = 0", "LEAST = 1"), f"done: {TEXTS} ran, {TEXTS + 1} kept"),
+    ):
+        script.file.write_text(text)
+        assert script.succeed().err.splitlines()[-1] == ran
+
+
 def test_recipe_of_the_readme_runs_as_it_is_written(script: Script, tmp_path: Path) -> None:
     """Its commands too, on files with what they count in the fifth column."""
     text = (REPOSITORY / "recipes" / "README.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from sshmap.agent.daemon.reasons import reason
 from sshmap.agent.daemon.shipped import ShippedFiles
 from sshmap.agent.daemon.task_directory import TaskDirectory, discard
 from sshmap.agent.daemon.watch import Watch
-from sshmap.agent.execution.executor import Executor, Request, Result
+from sshmap.agent.execution.executor import Call, Executor, Request, Result
 from sshmap.errors import CommandsFailed, NoSpace, NothingMatched, Refused, SshmapError, TimeLimit
 from sshmap.model import Maker, Verb, base_name, show
 from sshmap.store.commit import Store
@@ -82,8 +82,9 @@ class Attempts:
         inputs = self._inputs(task)
         seals = [self._store.contents.check(row) for row in inputs]
         work = self._directory.ready()
-        self._shipped.place(maker.shipped, work)
-        request = self._request(task, maker, work)
+        call = self._call(task, maker)
+        self._shipped.place((file for file in maker.shipped if not call or file.name != call.file), work)
+        request = self._request(task, maker, call, work)
         result = self._run(task, request, meanwhile, sum(row.size for row in inputs))
         changed = self._shipped.changed()
         self._watch.check(result.exit_code)
@@ -132,7 +133,15 @@ class Attempts:
             self._makers = {task.receipt.maker: maker}
         return self._makers[task.receipt.maker]
 
-    def _request(self, task: Task, maker: Maker, work: str) -> Request:
+    def _call(self, task: Task, maker: Maker) -> Call | None:
+        """Return the function that is to be called; None if a command is to be run."""
+        if not maker.function:
+            return None
+        file, _, name = maker.function.partition(":")
+        path = next(self._shipped.own(shipped) for shipped in maker.shipped if shipped.name == file)
+        return Call(path=path, file=file, name=name, verb=task.verb.value, identity=task.receipt.maker.hex())
+
+    def _request(self, task: Task, maker: Maker, call: Call | None, work: str) -> Request:
         # neither the names that a fan-out prints nor the list of a merge's inputs become keys, so their files are used again
         stdout = self._directory.reused("names") if task.verb is Verb.FANOUT else self._directory.fresh("out")
         if task.verb is Verb.MERGE:
@@ -147,8 +156,9 @@ class Attempts:
         if task.verb is not Verb.MERGE:
             variables["filename"] = base_name(about)
         return Request(
-            command=maker.command, folder=work, stdin=stdin, stdout=stdout, variables=variables, nice=task.limits.nice
-        )
+            command=maker.command, call=call, folder=work, stdin=stdin, stdout=stdout, variables=variables,
+            nice=task.limits.nice,
+        )  # fmt: skip
 
     def _check_space(self, said: str) -> None:
         """Check that the disk has room, before a command, before its outputs are kept, and before a command is blamed for failing.

@@ -45,6 +45,8 @@ class ShippedFiles:
     def __init__(self, root: Root, directory: TaskDirectory) -> None:
         self._root, self._directory = root, directory
         self._copies: dict[Shipped, Path] = {}
+        #: of copies that are put into no working directory: how they were when they were made
+        self._states: dict[Path, tuple[int, ...]] = {}
         self._lent: list[_Lent] = []
         self._clones = sys.platform == "linux"
 
@@ -61,6 +63,19 @@ class ShippedFiles:
             if not self._clone(copy, Path(work, file.name)):
                 os.link(copy, f"{work}/{file.name}")
                 self._lent.append(_Lent(file, copy, _state(copy)))
+
+    def own(self, file: Shipped) -> str:
+        """Return the path of a copy that is put into no working directory.
+
+        Raises:
+            OSError: the disk refuses.
+            DigestMismatch: the shipped file is damaged.
+        """
+        copy = self._copy_of(file)
+        if self._states.setdefault(copy, _state(copy)) != _state(copy):
+            copy.unlink(missing_ok=True)
+            copy = self._copy_of(file)
+        return str(copy)
 
     def changed(self) -> str:
         """Return the name of a shipped file that the task has changed, or an empty text; that copy is not used again."""
@@ -110,7 +125,7 @@ class ShippedFiles:
         """Drop all copies: another job begins."""
         for copy in self._copies.values():
             copy.unlink(missing_ok=True)
-        self._copies, self._lent = {}, []
+        self._copies, self._states, self._lent = {}, {}, []
 
 
 def _copy(source: Path, target: Path) -> None:

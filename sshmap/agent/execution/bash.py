@@ -59,14 +59,15 @@ class Command:
     """One command, as the worker asked for it.
 
     Args:
-        fields: number, working directory, paths of stdin and stdout, command, nice value, number of variables, the
-            variables, and, if the command is one plain program, its words; last, the number again.
+        fields: number, working directory, paths of stdin and stdout, command, nice value, which interpreter calls it
+            if it is a Python function, number of variables, the variables, and its words: those of one plain program, or
+            path, file, name and verb of a function; last, the number again.
     """
 
     def __init__(self, fields: list[bytes]) -> None:
         self.number, self.folder, self.stdin, self.stdout, self.text = fields[:5]
-        self.nice, count = int(fields[5]), int(fields[6])
-        self.variables, self.words = fields[7 : 7 + count], fields[7 + count : -1]
+        self.nice, self.identity, count = int(fields[5]), fields[6], int(fields[7])
+        self.variables, self.words = fields[8 : 8 + count], fields[8 + count : -1]
         if fields[-1] != self.number:
             raise ValueError("the request is cut short")
 
@@ -99,7 +100,7 @@ class Bash:
         ring, self._ring = os.pipe()
         start, self._start = os.pipe()
         self.reply, reply = os.pipe()
-        self._request = _unnamed_file()
+        self._request = unnamed_file()
         null = os.open(os.devnull, os.O_RDWR)
         wanted = (null, null, null, ring, reply, stderr, self._request, start)
         # in two steps, as a descriptor may have the number that another one is to get
@@ -112,6 +113,8 @@ class Bash:
             file_actions=[*high, *low, *closed], setpgroup=0, setsigdef=RESET,
         )  # fmt: skip
         self.nice = nice
+        #: wait status, if it has ended or stopped
+        self.ended: int | None = None
         if nice:
             os.setpriority(os.PRIO_PROCESS, self.pid, nice)
         self._stat = _opened(f"/proc/{self.pid}/stat")
@@ -204,7 +207,7 @@ def _opened(path: str) -> list[int]:
         return []
 
 
-def _unnamed_file() -> int:
+def unnamed_file() -> int:
     """Open a file that no command can find by a name."""
     if sys.platform == "linux":
         return os.memfd_create("request")

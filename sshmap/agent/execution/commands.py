@@ -207,9 +207,11 @@ class _Looks:
 def _encode(request: Request, number: int) -> bytes:
     mark = str(number)
     variables = [f"{name}={value}" for name, value in request.variables.items()]
+    call = request.call
+    words = (call.path, call.file, call.name, call.verb) if call else plain_words(request.command)
     fields = (
-        mark, request.folder, request.stdin, request.stdout, request.command, str(request.nice), str(len(variables)),
-        *variables, *plain_words(request.command), mark,
+        mark, request.folder, request.stdin, request.stdout, request.command, str(request.nice),
+        call.identity if call else "", str(len(variables)), *variables, *words, mark,
     )  # fmt: skip
     content = b"".join([field.encode() + b"\0" for field in fields])
     return len(content).to_bytes(LENGTH, "big") + content

@@ -10,10 +10,25 @@ import msgspec
 from sshmap.model import Force
 
 
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A Python function."""
+
+    #: the file that defines it, and what that is called
+    path: str
+    file: str
+    name: str
+    #: shape of what it takes, see `sshmap.functions`
+    verb: str
+    #: equal for calls that one interpreter may make, one after the other
+    identity: str
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One command to be run."""
 
     command: str
+    #: the function to be called instead of running the command
+    call: Call | None = None
     #: working directory
     folder: str
     stdin: str

@@ -16,10 +16,12 @@ import threading
 import time
 
 from sshmap.agent.execution.bash import Bash, Command, Ended
-from sshmap.agent.execution.processes import RESET, OwnChildren, below, exit_code, kill, kill_below
+from sshmap.agent.execution.processes import RESET, OwnChildren, below, children, exit_code, kill, kill_below
+from sshmap.agent.execution.python import Python
 
 #: exit code of a command whose shell was killed with it
 KILLED = 128 + signal.SIGKILL
+_CRASHED = b"sshmap: the interpreter that ran the function was ended\n"
 _LOST = b"sshmap: the command ended or stopped the shell that ran it\n"
 #: Seconds. A command after one that took less is run without its exact figures, as they cost what is a tenth of the quickest.
 _QUICK = 0.02
@@ -51,8 +53,9 @@ class Server:
             os.set_blocking(fd, False)
         self._children = OwnChildren()
         self._shell: Bash | None = None
-        #: wait status of bash, if it has ended or stopped
-        self._shell_ended: int | None = None
+        self._python: Python | None = None
+        #: whether the interpreter runs the present command
+        self._calls = False
         #: whether the shell's last command was quick
         self._quick = False
         signal.signal(signal.SIGTERM, _on_term)
@@ -61,7 +64,7 @@ class Server:
             signal.signal(number, lambda *_: self._end_present(signal.SIGKILL, _AGAIN))
         #: whether a timer runs that ends the present command
         self._ends = False
-        threading.Thread(target=_watch, args=(control,), daemon=True).start()
+        threading.Thread(target=_watch_worker, args=(control,), daemon=True).start()
 
     def serve(self) -> None:
         """Run the commands that the worker asks for, until the worker has ended."""
@@ -84,13 +87,15 @@ class Server:
         """Send a signal to all processes of the present command, and SIGKILL if some are left after so many seconds."""
         self._ends = True
         signal.setitimer(signal.ITIMER_REAL, pause, _AGAIN)
-        for pid in self._below_shell():
-            kill(pid, number)
+        spare = self._spare()
+        for pid in below(os.getpid()):
+            if pid not in spare:
+                kill(pid, number)
 
-    def _below_shell(self) -> list[int]:
-        """Return all processes below this one but the shell."""
-        shell = self._shell.pid if self._shell else 0
-        return [pid for pid in below(os.getpid()) if pid != shell]
+    def _spare(self) -> tuple[int, ...]:
+        """Return the processes that are no command's: bash, as a subshell runs it, and an interpreter that runs none now."""
+        idle = [self._shell, None if self._calls else self._python]
+        return tuple(process.pid for process in idle if process)
 
     def _receive(self) -> bytes:
         """Read one request; nothing if the worker has ended. The worker sends no other one before it has the answer."""
@@ -103,6 +108,8 @@ class Server:
         return content[LENGTH:]
 
     def _run(self, command: Command) -> Ended:
+        if command.identity:
+            return self._run_in_python(command)
         # a nice value has to be set before the program begins, as that of bash is
         pid = self._start_program(command) if command.words and not command.nice else 0
         return self._await_program(pid) if pid else self._run_in_shell(command)
@@ -150,10 +157,11 @@ class Server:
 
     def _run_in_shell(self, command: Command) -> Ended:
         self._reap()
-        if self._shell and (self._shell_ended is not None or self._shell.nice != command.nice):
+        if self._shell and (self._shell.ended is not None or self._shell.nice != command.nice):
             self._end_shell(self._shell)
         if self._shell is None:
-            self._shell = self._start_shell(command.nice)
+            self._shell = Bash(self._environment, self._stderr, command.nice)
+            self._watch(self._shell)
         shell, began = self._shell, time.monotonic()
         try:
             ended = self._hand_over(shell, command)
@@ -173,7 +181,7 @@ class Server:
         """
         gives = not self._quick and sys.platform == "linux"
         shell.begin(command, gives=gives)
-        if not self._await_shell(shell):
+        if not self._await(shell):
             return None
         if not gives:
             return shell.result(command)
@@ -190,38 +198,67 @@ class Server:
         """Say whether bash was neither killed nor stopped while it had given its command away."""
         try:
             shell.ask()
-            return self._await_shell(shell) and shell.has_answered()
+            return self._await(shell) and shell.has_answered()
         except OSError:
             return False
 
-    def _start_shell(self, nice: int) -> Bash:
-        """Start a bash; from now on SIGCHLD tells when it ends or is stopped."""
+    def _run_in_python(self, command: Command) -> Ended:
+        """Have an interpreter call a function; one that has imported its file already, if there is such."""
+        self._reap()
+        if self._python and not self._python.serves(command):
+            self._end_python(self._python)
+        if self._python is None:
+            self._python = Python(self._environment, self._stderr, command)
+            self._watch(self._python)
+        python, self._calls = self._python, True
+        try:
+            python.begin(command)
+            ended = python.result() if self._await(python) else None
+        except OSError:
+            ended = None
+        self._calls = False
+        if ended is None:
+            ended = Ended(self._end_python(python))
+            os.write(self._stderr, _CRASHED)
+        elif children(python.pid):
+            # what the call has left running becomes this process's own children
+            self._end_python(python)
+        return ended
+
+    def _watch(self, process: Bash | Python) -> None:
+        """From now on SIGCHLD tells when bash or an interpreter ends or is stopped."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
-        self._shell_ended = None
-        shell = Bash(self._environment, self._stderr, nice)
-        shell.poll.register(self._woken, select.POLLIN)
-        return shell
+        process.poll.register(self._woken, select.POLLIN)
 
-    def _await_shell(self, shell: Bash) -> bool:
-        """Wait for bash's answer; say whether there is one, and bash was not killed or stopped."""
-        while self._shell_ended is None:
-            ready = [fd for fd, _ in shell.poll.poll()]
+    def _await(self, process: Bash | Python) -> bool:
+        """Wait for the answer of bash or an interpreter; say whether there is one, and it was not killed or stopped."""
+        while process.ended is None:
+            ready = [fd for fd, _ in process.poll.poll()]
             if self._woken in ready:
                 os.read(self._woken, 4096)
                 self._reap()
-            if shell.reply in ready:
+            if process.reply in ready:
                 return True
         return False
 
     def _end_shell(self, shell: Bash) -> int:
         """End a bash that was killed, stopped or gave a wrong answer; return the exit code of its last command."""
         self._reap()
-        status = self._shell_ended
-        shell.end()
         self._shell = None
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        return KILLED if status is None else exit_code(status) or KILLED
+        return self._end(shell)
+
+    def _end_python(self, python: Python) -> int:
+        """End an interpreter that was killed, stopped, is worn out or has another file; return the exit code of its last call."""
+        self._reap()
+        self._python = None
+        return self._end(python)
+
+    def _end(self, process: Bash | Python) -> int:
+        process.end()
+        if not self._shell and not self._python:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return KILLED if process.ended is None else exit_code(process.ended) or KILLED
 
     def _reap(self) -> bool:
         """Reap children that have ended, among them orphans of commands; say whether a child is left."""
@@ -235,8 +272,9 @@ class Server:
             self._note(pid, status)
 
     def _note(self, pid: int, status: int) -> None:
-        if self._shell and pid == self._shell.pid:
-            self._shell_ended = status
+        for process in (self._shell, self._python):
+            if process and pid == process.pid:
+                process.ended = status
 
     def _end_leftovers(self, *, thorough: bool) -> None:
         """Kill what a command left running.
@@ -246,8 +284,8 @@ class Server:
         """
         if not self._reap():
             return
-        spare = (self._shell.pid,) if self._shell else ()
-        if thorough or self._children.pids() != [*spare]:
+        spare = self._spare()
+        if thorough or sorted(self._children.pids()) != sorted(spare):
             kill_below(os.getpid(), spare)
 
 
@@ -256,7 +294,7 @@ def _on_term(*_: object) -> None:
     end_all()
 
 
-def _watch(control: int) -> None:
+def _watch_worker(control: int) -> None:
     """Wait until the worker has ended, then send the main thread SIGTERM, which makes it call `end_all`."""
     poll = select.poll()
     poll.register(control, 0)

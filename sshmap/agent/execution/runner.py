@@ -1,0 +1,190 @@
+"""The interpreter that runs Python functions, one task after the other: imported once, called many times.
+
+Runs as a script, with what the host's Python has; the directory of the present task comes first where modules are looked for.
+It reads the token of a request from fd 3 and the request from fd 6, and answers on fd 4: the token, the exit code, microseconds
+of CPU time in user mode and in the system, KiB of memory at most, and whether it is worn out and wants to be replaced: after many
+tasks, when it has grown, or when a task has left a thread running, which could write to the next one's output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import linecache
+import os
+import resource
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable
+
+if __name__ == "__main__":
+    # this is sshmap/agent/execution/runner.py; the host's own packages come first
+    sys.path[0] = ""
+    sys.path.append(os.path.abspath(os.path.join(__file__, *[os.pardir] * 4)))
+
+from sshmap.functions import Input, Inputs, Output, Outputs
+
+RING, REPLY, REQUEST = 3, 4, 6
+#: tasks, and bytes of memory more than after the first one, after which an interpreter is replaced
+MOST_TASKS, MOST_GROWTH = 2000, 512 << 20
+_PER_KIB = 1024 if sys.platform == "darwin" else 1
+
+
+class Runner:
+    """Runs the functions of one file."""
+
+    def __init__(self) -> None:
+        self._environment = dict(os.environ)
+        self._module: types.ModuleType | None = None
+        self._tasks, self._size, self._children = 0, 0, 0
+        # what a task does to the standard streams must not reach the next one
+        self._stderr = os.dup(2)
+
+    def serve(self) -> None:
+        """Answer requests until there are no more."""
+        with os.fdopen(os.dup(RING), "rb") as ring:
+            while line := ring.readline():
+                content = os.pread(REQUEST, os.fstat(REQUEST).st_size, 0)
+                fields = content[:-1].split(b"\0")
+                if not fields[0] == fields[-1] == line.strip():
+                    return
+                os.write(REPLY, b"%s %s\n" % (fields[0], self._answer(fields)))
+
+    def _answer(self, fields: list[bytes]) -> bytes:
+        before = _used()
+        code = self._run(*fields[1:4], call=fields[4:8], variables=fields[8:-1])
+        after = _used()
+        self._tasks += 1
+        size = _resident()
+        self._size = self._size or size
+        worn = self._tasks >= MOST_TASKS or size - self._size > MOST_GROWTH or threading.active_count() > 1
+        return b"%d %d %d %d %d" % (code, after[0] - before[0], after[1] - before[1], self._peak(), worn)
+
+    def _peak(self) -> int:
+        """Return the KiB of memory of the largest process of this task: this one, or one that it has started and waited for."""
+        children, self._children = self._children, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // _PER_KIB
+        mine = _status("VmHWM:") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _PER_KIB
+        return max(mine, self._children if self._children > children else 0)
+
+    def _run(self, folder: bytes, stdin: bytes, stdout: bytes, *, call: list[bytes], variables: list[bytes]) -> int:
+        """Run one task; return its exit code, after its traceback was printed if it failed."""
+        _forget_peak()
+        os.environ.clear()
+        os.environ.update(self._environment)
+        os.environ.update((name, value) for name, _, value in (os.fsdecode(one).partition("=") for one in variables))
+        os.chdir(folder)
+        sys.path[0] = os.fsdecode(folder)
+        _redirect(stdin, os.O_RDONLY, 0)
+        _redirect(stdout, os.O_WRONLY, 1)
+        os.dup2(self._stderr, 2)
+        out: io.BufferedWriter = io.BufferedWriter(io.FileIO(1, "w", closefd=False), 1 << 16)
+        streams = sys.stdin, sys.stdout, sys.stderr
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", "surrogateescape")
+        sys.stdout = io.TextIOWrapper(out, "utf-8", "surrogateescape", write_through=True)
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
+        try:
+            path, file, name, verb = call
+            self._call(self._function(os.fsdecode(path), os.fsdecode(file), name.decode()), verb, out)
+            out.flush()
+        except SystemExit as exc:
+            return _code(exc)
+        except BaseException as exc:  # noqa: BLE001  # whatever it is, it is the task's
+            _say(exc)
+            return 1
+        else:
+            return 0
+        finally:
+            # else what is left in it would be written when it is collected, into what is the next task's output then
+            with contextlib.suppress(OSError, ValueError):
+                out.close()
+            sys.stdin, sys.stdout, sys.stderr = streams
+
+    def _function(self, path: str, file: str, name: str) -> Callable[..., object]:
+        if self._module is None:
+            with open(path, encoding="utf-8") as opened:
+                source = opened.read()
+            module = types.ModuleType(file.removesuffix(".py"))
+            module.__file__ = file
+            linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
+            sys.modules[module.__name__] = module
+            exec(compile(source, file, "exec"), module.__dict__)  # noqa: S102  # it is what this process is for
+            self._module = module
+        function: Callable[..., object] = getattr(self._module, name)
+        return function
+
+    @staticmethod
+    def _call(function: Callable[..., object], verb: bytes, out: io.BufferedWriter) -> None:
+        key = os.environ["SSHMAP_KEY"]
+        if verb == b"merge":
+            paths = sys.stdin.read().splitlines()
+            function(Inputs([Input(path, key) for path in paths], key), Output(out))
+            return
+        source = Input(os.environ["SSHMAP_FILE"], key)
+        if verb == b"map":
+            function(source, Output(out))
+            return
+        outputs = Outputs(os.getcwd())
+        try:
+            function(source, outputs)
+        finally:
+            outputs.close()
+        out.write("".join(f"{name}\n" for name in outputs.names).encode(errors="surrogateescape"))
+
+
+def _redirect(path: bytes, flags: int, to: int) -> None:
+    fd = os.open(path, flags)
+    os.dup2(fd, to)
+    os.close(fd)
+
+
+def _code(exc: SystemExit) -> int:
+    if exc.code is None or isinstance(exc.code, int):
+        return (exc.code or 0) & 0xFF
+    sys.stderr.write(f"{exc.code}\n")
+    return 1
+
+
+def _say(exc: BaseException) -> None:
+    """Print a traceback, from where the file's own code begins."""
+    trace = exc.__traceback__
+    while trace and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    traceback.print_exception(type(exc), exc, trace, file=sys.stderr)
+
+
+def _used() -> tuple[int, int]:
+    """Return the microseconds of CPU time of this process and of those that it has waited for."""
+    mine, theirs = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return int((mine.ru_utime + theirs.ru_utime) * 1e6), int((mine.ru_stime + theirs.ru_stime) * 1e6)
+
+
+def _forget_peak() -> None:
+    """Have the kernel count the most memory of this process from now on (proc(5), clear_refs)."""
+    try:
+        fd = os.open("/proc/self/clear_refs", os.O_WRONLY)
+    except OSError:
+        return
+    try:
+        os.write(fd, b"5")
+    except OSError:
+        return
+    finally:
+        os.close(fd)
+
+
+def _status(field: str) -> int:
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith(field)), 0)
+    except OSError:
+        return 0
+
+
+def _resident() -> int:
+    return _status("VmRSS:") << 10
+
+
+if __name__ == "__main__":
+    Runner().serve()

@@ -1,0 +1,176 @@
+"""What of a file goes to the hosts with a function: all that it reaches there, and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import linecache
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sshmap.client.functions import Bundle, bundle
+from sshmap.errors import UsageError
+
+HEAD = """
+import collections, functools, json, re
+from dataclasses import dataclass
+import typer
+from sshmap.functions import Input, Output
+LIMIT = 5
+WORD = re.compile(r"\\\\w+")
+NAMES = {"a": [1, 2], "b": (3, None)}
+SET = {"x", "y"}
+FILLED = {}
+for each in range(3):
+    FILLED[each] = each * 2
+app = typer.Typer()
+""".replace("\\\\", "\\")
+Loader = Callable[..., types.ModuleType]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Iterator[Loader]:
+    """Load a module from source; it is forgotten afterwards."""
+    loaded: list[str] = []
+
+    def load(text: str, name: str = "steps") -> types.ModuleType:
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        linecache.checkcache(str(path))
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        loaded.append(name)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for name in loaded:
+        sys.modules.pop(name, None)
+
+
+def bundled(load: Loader, text: str, name: str = "f", shipped: tuple[Path, ...] = ()) -> Bundle:
+    """Bundle a function of a file that begins with `HEAD`."""
+    return bundle(getattr(load(HEAD + text), name), shipped)
+
+
+def lines(load: Loader, text: str) -> list[str]:
+    """Return the lines of a bundle but the first, which all have."""
+    first, *rest = bundled(load, text).content.decode().splitlines()
+    assert first == "from __future__ import annotations"
+    return rest
+
+
+def run(bundle: Bundle, call: str) -> str:
+    """Run a bundle on its own, with nothing of ours imported, and return what a call gives."""
+    code = f"{bundle.content.decode()}\nprint({call})"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_function_comes_alone_where_it_reaches_nothing(load: Loader) -> None:
+    assert lines(load, "def f(rows: Input, out: Output) -> None:\n    # a comment\n    out.write(rows.bytes())  # another\n") == [
+        "def f(rows: Input, out: Output) -> None:", "    out.write(rows.bytes())",
+    ]  # fmt: skip
+
+
+CASES = {
+    "constant": ("def f(): return LIMIT", ["LIMIT = 5"], "f()", "5"),
+    "constant with structure": ("def f(): return NAMES['b']", ["NAMES = {'a': [1, 2], 'b': (3, None)}"], "f()", "(3, None)"),
+    "constant filled later": ("def f(): return FILLED[2]", ["FILLED = {0: 0, 1: 2, 2: 4}"], "f()", "4"),
+    "constant made by a call": ("def f(): return WORD.findall('a b')", ["import re as re", "WORD = re.compile('\\\\w+')"], "f()", "['a', 'b']"),
+    "set": ("def f(): return sorted(SET)", ["SET = {'x', 'y'}"], "f()", "['x', 'y']"),
+    "module": ("def f(): return json.dumps(1)", ["import json as json"], "f()", "1"),
+    "name of a module": ("def f(): return typer.__name__", ["import typer as typer"], "", ""),
+    "other function": ("def g(x): return x + LIMIT\ndef f(): return g(1)", ["LIMIT = 5", "def g(x):"], "f()", "6"),
+    "each other": ("def g(n): return f(n - 1) if n else 7\ndef f(n): return g(n)", ["def g(n):"], "f(3)", "7"),
+    "within a comprehension": ("def g(x): return x\ndef f(): return [g(x) for x in range(2)]", ["def g(x):"], "f()", "[0, 1]"),
+    "within an inner function": ("def f():\n    def g(): return LIMIT\n    return g()", ["LIMIT = 5"], "f()", "5"),
+    "default": ("def f(x=LIMIT): return x", ["LIMIT = 5"], "f()", "5"),
+    "decorator": ("@functools.lru_cache\ndef g(): return LIMIT\ndef f(): return g()", ["import functools as functools", "LIMIT = 5"], "f()", "5"),
+    "class": (
+        "@dataclass\nclass P:\n    x: int = LIMIT\n    def double(self): return self.x * len(NAMES)\ndef f(): return P().double()",
+        ["from dataclasses import dataclass as dataclass", "LIMIT = 5", "@dataclass", "NAMES = {'a': [1, 2], 'b': (3, None)}"], "f()", "10",
+    ),
+    "base class": ("class A:\n    x = 1\nclass B(A):\n    pass\ndef f(): return B.x", ["class A:", "class B(A):"], "f()", "1"),
+    "closure": ("def make(n):\n    def f(): return n + LIMIT\n    return f\nf = make(2)", ["n = 2", "LIMIT = 5"], "f()", "7"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_function_reaches_comes_along(load: Loader, case: str) -> None:
+    text, expected, call, result = CASES[case]
+    made = bundled(load, text)
+    content = made.content.decode().splitlines()
+    assert [line for line in expected if line not in content] == []
+    assert not any("app" in line for line in content)
+    assert not call or run(made, call) == result
+
+
+def test_what_it_does_not_reach_is_no_part_of_it(load: Loader) -> None:
+    text = "def g(): return 1\ndef f(): return LIMIT\n"
+    before = bundled(load, text).content
+    assert bundled(load, text.replace("return 1", "return 2")).content == before
+    assert bundled(load, f"# a comment\n\n\n{text}").content == before
+    assert bundled(load, text.replace("return LIMIT", "return LIMIT + 1")).content != before
+
+
+def test_changes_of_what_it_reaches_are_seen(load: Loader) -> None:
+    text = "def g(): return LIMIT\ndef f(): return g()\n"
+    before = bundled(load, text).content
+    assert bundled(load, text.replace("LIMIT", "LIMIT + 1")).content != before
+    assert bundled(load, f"LIMIT = 6\n{text}").content != before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f():\n    global LIMIT\n    LIMIT = 1", "def f(): return globals()['LIMIT']", "def f(): return eval('LIMIT')",
+        "g = lambda: 1\ndef f(): return g()", "import sys as app2\nX = app2.stdin\nX = app2.stdout\ndef f(): return X",
+    ],
+    ids=["global", "globals", "eval", "lambda", "set twice"],
+)  # fmt: skip
+def test_whole_file_goes_where_it_cannot_be_told(load: Loader, text: str) -> None:
+    content = bundled(load, text).content.decode()
+    assert "app = typer.Typer()" in content
+    assert "def f():" in content
+
+
+def test_module_of_the_users_own_has_to_be_shipped(load: Loader, tmp_path: Path) -> None:
+    load("def help(): return 1\n", "helpers")
+    text = "import helpers\nfrom helpers import help\ndef f(): return helpers.help() + help()"
+    with pytest.raises(UsageError, match=r"helpers.py, which hosts do not have"):
+        bundled(load, text)
+    content = bundled(load, text, shipped=(tmp_path / "helpers.py",)).content.decode()
+    assert "import helpers as helpers\n" in content
+    assert "from helpers import help as help\n" in content
+
+
+@pytest.mark.parametrize("value", [len, "text".upper, lambda: 1, 3], ids=["builtin", "method", "lambda", "number"])
+def test_what_is_no_function_with_a_name_is_refused(value: object) -> None:
+    with pytest.raises(UsageError, match="is no function with a name"):
+        bundle(value)  # type: ignore[arg-type]
+
+
+def test_function_of_a_notebook_is_told_by_what_was_typed() -> None:
+    """A notebook has no file: each cell is known to `linecache`, as IPython does it."""
+    notebook = types.ModuleType("a_notebook")
+    sys.modules["a_notebook"] = notebook
+    try:
+        for number, cell in enumerate(
+            ["import re\nLIMIT = 5\nWORD = re\n", "def g(x):\n    return x + LIMIT\n", "def f():\n    return g(1)\n"]
+        ):
+            name = f"<ipython-input-{number}>"
+            linecache.cache[name] = len(cell), None, cell.splitlines(keepends=True), name
+            exec(compile(cell, name, "exec"), notebook.__dict__)
+        made = bundle(notebook.f)
+        assert (made.file, made.name) == ("notebook.py", "f")
+        assert run(made, "f()") == "6"
+    finally:
+        del sys.modules["a_notebook"]
