@@ -28,7 +28,7 @@ from sshmap.errors import HostNotReady, ProtocolError
 #: packages that agents import; setproctitle, which cotyledon would use, is left out
 PACKAGES = ("cachetools", "cotyledon", "fasteners", "msgspec", "uhashring", "xxhash")
 #: parts of our own package that hosts do not need
-_LAPTOP_ONLY = ("cli/", "client/")
+_LAPTOP_ONLY = ("cli/", "client/", "recipe/")
 _FETCH_SECONDS = 120
 #: requirements with the digests of all wheels that are fetched; `make wheels` writes it
 _WHEELS = Path(__file__).with_name("wheels.txt")

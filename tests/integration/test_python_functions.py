@@ -20,8 +20,12 @@ from sshmap.client.job_results import JobFailed
 from sshmap.errors import OtherReceipt
 from sshmap.functions import Input, Inputs, Output, Outputs
 from sshmap.limits import Limits
+from tests import sshd
 from tests.conftest import wait_until
 from tests.integration import fleet
+from tests.sshd import SshdHosts
+
+sshd_hosts = sshd.sshd_hosts
 
 KEYS = 12
 #: part of what a function leaves running
@@ -247,3 +251,18 @@ def test_memory_and_cpu_time_are_those_of_the_task(shared: Cluster, filled: str)
     assert rows["k1"].peak > 80 << 20
     assert rows["k1"].user + rows["k1"].system > 0.19
     assert all(row.peak < 60 << 20 and row.user < 0.15 for name, row in rows.items() if name != "k1")
+
+
+def test_functions_run_on_hosts_reached_by_ssh(sshd_hosts: SshdHosts, bucket: str) -> None:
+    """These have the shipped code alone, and no command line."""
+    sshd_hosts.add(2)
+    with Cluster(sshd_hosts.inventory("openssh", workers=1)) as cluster:
+        _, failures = cluster.up()
+        assert not failures
+        for number in range(KEYS):
+            cluster.put(b"w%d common\n" % number, f"sm://{bucket}/in/x/k{number}")
+        assert run(cluster, bucket, words)["k3"] == b"common,1\nw3,1\n"
+        cluster.fanout(f"sm://{bucket}/out/", f"sm://{bucket}/parts/", by_word)
+        cluster.merge(f"sm://{bucket}/parts/", f"sm://{bucket}/total/", total)
+        assert cluster.get(f"sm://{bucket}/total/common") == b"%d\n" % KEYS
+        cluster.down(purge=True)
