@@ -12,6 +12,7 @@ import contextlib
 import io
 import linecache
 import os
+import re
 import resource
 import sys
 import threading
@@ -29,6 +30,7 @@ from sshmap.functions import Input, Inputs, Output, Outputs
 RING, REPLY, REQUEST = 3, 4, 6
 #: tasks, and bytes of memory more than after the first one, after which an interpreter is replaced
 MOST_TASKS, MOST_GROWTH = 2000, 512 << 20
+_FIGURE = re.compile(rb"Vm(HWM|RSS):\s*(\d+) kB")
 _PER_KIB = 1024 if sys.platform == "darwin" else 1
 
 
@@ -36,7 +38,8 @@ class Runner:
     """Runs the functions of one file."""
 
     def __init__(self) -> None:
-        self._environment = dict(os.environ)
+        self._environment = dict(os.environb)
+        self._memory = _Memory()
         self._module: types.ModuleType | None = None
         self._tasks, self._size, self._children = 0, 0, 0
         # what a task does to the standard streams must not reach the next one
@@ -57,23 +60,26 @@ class Runner:
         code = self._run(*fields[1:4], call=fields[4:8], variables=fields[8:-1])
         after = _used()
         self._tasks += 1
-        size = _resident()
+        size, peak = self._memory.look()
         self._size = self._size or size
         worn = self._tasks >= MOST_TASKS or size - self._size > MOST_GROWTH or threading.active_count() > 1
-        return b"%d %d %d %d %d" % (code, after[0] - before[0], after[1] - before[1], self._peak(), worn)
+        return b"%d %d %d %d %d" % (
+            code,
+            after[0] - before[0],
+            after[1] - before[1],
+            max(peak, self._largest_child()),
+            worn,
+        )
 
-    def _peak(self) -> int:
-        """Return the KiB of memory of the largest process of this task: this one, or one that it has started and waited for."""
-        children, self._children = self._children, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // _PER_KIB
-        mine = _status("VmHWM:") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _PER_KIB
-        return max(mine, self._children if self._children > children else 0)
+    def _largest_child(self) -> int:
+        """Return the KiB of memory of the largest process that this task has started and waited for; 0 if earlier ones had more."""
+        before, self._children = self._children, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // _PER_KIB
+        return self._children if self._children > before else 0
 
     def _run(self, folder: bytes, stdin: bytes, stdout: bytes, *, call: list[bytes], variables: list[bytes]) -> int:
         """Run one task; return its exit code, after its traceback was printed if it failed."""
-        _forget_peak()
-        os.environ.clear()
-        os.environ.update(self._environment)
-        os.environ.update((name, value) for name, _, value in (os.fsdecode(one).partition("=") for one in variables))
+        self._memory.forget_peak()
+        self._set_environment(variables)
         os.chdir(folder)
         sys.path[0] = os.fsdecode(folder)
         _redirect(stdin, os.O_RDONLY, 0)
@@ -100,6 +106,16 @@ class Runner:
             with contextlib.suppress(OSError, ValueError):
                 out.close()
             sys.stdin, sys.stdout, sys.stderr = streams
+
+    def _set_environment(self, variables: list[bytes]) -> None:
+        """Give a task the environment that every one gets, with its own variables, whatever the one before did to it."""
+        wanted = self._environment | dict(variable.split(b"=", 1) for variable in variables)
+        present = dict(os.environb)
+        for name in present.keys() - wanted.keys():
+            del os.environb[name]
+        for name, value in wanted.items():
+            if present.get(name) != value:
+                os.environb[name] = value
 
     def _function(self, path: str, file: str, name: str) -> Callable[..., object]:
         if self._module is None:
@@ -160,30 +176,36 @@ def _used() -> tuple[int, int]:
     return int((mine.ru_utime + theirs.ru_utime) * 1e6), int((mine.ru_stime + theirs.ru_stime) * 1e6)
 
 
-def _forget_peak() -> None:
-    """Have the kernel count the most memory of this process from now on (proc(5), clear_refs)."""
+class _Memory:
+    """The memory of this process, as the kernel counts it (proc(5)); where it does not show it, what it had at most ever."""
+
+    def __init__(self) -> None:
+        self._status = _opened("/proc/self/status", os.O_RDONLY)
+
+    @staticmethod
+    def forget_peak() -> None:
+        """Have the most memory of this process counted from now on."""
+        # opened each time: a task may have closed it, and have another file by its number
+        if (fd := _opened("/proc/self/clear_refs", os.O_WRONLY)) >= 0:
+            with contextlib.suppress(OSError):
+                os.write(fd, b"5")
+            os.close(fd)
+
+    def look(self) -> tuple[int, int]:
+        """Return the bytes that this process has now, and the KiB that it had at most since `forget_peak`."""
+        try:
+            found = dict(_FIGURE.findall(os.pread(self._status, 4096, 0)))
+            return int(found[b"RSS"]) << 10, int(found[b"HWM"])
+        except (OSError, KeyError):
+            return 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _PER_KIB
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a file that the system may not have; -1 if so."""
     try:
-        fd = os.open("/proc/self/clear_refs", os.O_WRONLY)
+        return os.open(path, flags | os.O_CLOEXEC)
     except OSError:
-        return
-    try:
-        os.write(fd, b"5")
-    except OSError:
-        return
-    finally:
-        os.close(fd)
-
-
-def _status(field: str) -> int:
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            return next((int(line.split()[1]) for line in file if line.startswith(field)), 0)
-    except OSError:
-        return 0
-
-
-def _resident() -> int:
-    return _status("VmRSS:") << 10
+        return -1
 
 
 if __name__ == "__main__":
