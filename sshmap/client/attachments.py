@@ -61,9 +61,9 @@ def attach(paths: Iterable[Path], bundle: Bundle | None = None) -> list[Attachme
         UsageError: one cannot be read, or two have the same name.
     """
     found: dict[str, Attachment] = {}
-    if bundle:
-        shipped = Shipped(name=bundle.file, digest=xxhash.xxh3_128_digest(bundle.content))
-        found[bundle.file] = Attachment(file=shipped, path=Path(bundle.file), content=bundle.content)
+    for name, content in bundle.contents.items() if bundle else ():
+        shipped = Shipped(name=name, digest=xxhash.xxh3_128_digest(content))
+        found[name] = Attachment(file=shipped, path=Path(name), content=content)
     for path in paths:
         try:
             content = path.read_bytes()

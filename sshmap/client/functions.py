@@ -1,8 +1,9 @@
-"""A Python function as a file that hosts can run: the function, and all that it reaches, without comments.
+"""A Python function as files that hosts can run: the function, and all that it reaches, without comments.
 
-What it reaches is told by its compiled code: the names that it and what it reaches look up in their module, followed from one
-definition to the next. Functions and classes of that module come along as they are written, constants by their values or by the
-statement that makes them; what another module defines is imported on the host. Where that cannot be told, the whole file goes.
+What it reaches is told by its compiled code: the names that it and what it reaches look up in their modules, followed from one
+definition to the next. Functions and classes of its module, and of the user's modules beside it, come along as they are written,
+constants by their values or by the statement that makes them; what is installed is imported on the host. Where that cannot be
+told, the whole file goes.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ _FUTURE = "from __future__ import annotations"
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
-    """A function as a file."""
+    """A function as files."""
 
-    #: name of the file
+    #: name of the file that defines it
     file: str
     #: name of the function in it
     name: str
-    content: bytes
+    #: by name, all files
+    contents: dict[str, bytes]
 
 
 class _Untold(Exception):
@@ -41,11 +43,11 @@ class _Untold(Exception):
 
 
 def bundle(function: Callable[..., object], shipped: Iterable[Path] = ()) -> Bundle:
-    """Make a file of a function.
+    """Make files of a function.
 
     Args:
         function: a function with a name, of a module or a notebook.
-        shipped: files that will lie beside it; modules among them are imported there.
+        shipped: files that will lie beside it; modules among them are imported there as they are.
 
     Raises:
         UsageError: it is no such function, or reaches what cannot be sent.
@@ -54,48 +56,103 @@ def bundle(function: Callable[..., object], shipped: Iterable[Path] = ()) -> Bun
         raise UsageError(
             f"{function!r} is no function with a name", hint="write it with def; wrap a method or lambda in one"
         )
-    module = sys.modules.get(function.__module__)
-    stem = Path(getattr(module, "__file__", None) or "notebook.py").stem
+    reached = _Reached(function.__module__, {path.stem for path in shipped})
     try:
-        source = _Reached(function, {path.stem for path in shipped}).source()
+        reached.part(function.__module__).define(function.__name__, function)
     except _Untold:
-        source = _whole(module, function)
-    return Bundle(file=f"{stem}.py", name=function.__name__, content=source.encode())
-
-
-def _whole(module: types.ModuleType | None, function: types.FunctionType) -> str:
-    """Return the source of a whole module, without comments."""
-    try:
-        tree = ast.parse(inspect.getsource(module)) if module else None
-    except (OSError, TypeError, SyntaxError):
-        tree = None
-    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)} if tree else set()
-    if tree is None or function.__name__ not in names:
-        raise UsageError(
-            f"it cannot be told what {function.__name__} reaches, and there is no whole file to send",
-            hint="define it at the top of a file, with all that it needs there or in arguments' defaults",
-        )
-    return ast.unparse(tree) + "\n"
+        reached = _Reached(function.__module__, {path.stem for path in shipped})
+        reached.take_whole(function.__module__, function.__name__)
+    return Bundle(file=reached.file(function.__module__), name=function.__name__, contents=reached.contents())
 
 
 class _Reached:
-    """All that a function reaches in its module, as statements.
+    """All that a function reaches, by module.
 
     Args:
-        function: the function.
+        main: name of the function's module.
         shipped: names of modules that lie beside it on the host.
     """
 
-    def __init__(self, function: types.FunctionType, shipped: set[str]) -> None:
-        self._module, self._globals, self._shipped = function.__module__, function.__globals__, shipped
+    def __init__(self, main: str, shipped: set[str]) -> None:
+        self._main, self._shipped = main, shipped
+        self._parts: dict[str, _Part] = {}
+        #: by module, the source of those that go whole
+        self._wholes: dict[str, str] = {}
+
+    def file(self, module: str) -> str:
+        """Return the name of the file that a module is on the hosts."""
+        path = getattr(sys.modules.get(module), "__file__", None) if module == self._main else f"{module}.py"
+        return f"{Path(path or 'notebook').stem}.py"
+
+    def contents(self) -> dict[str, bytes]:
+        """Return all files."""
+        sources = {module: part.source() for module, part in self._parts.items()} | self._wholes
+        return {self.file(module): source.encode() for module, source in sources.items()}
+
+    def part(self, module: str) -> _Part:
+        """Return what is reached of a module."""
+        if module not in self._parts:
+            self._parts[module] = _Part(module, self)
+        return self._parts[module]
+
+    def goes_along(self, module: str) -> bool:
+        """Say whether a module is one of the user's own, which hosts do not have.
+
+        Raises:
+            UsageError: it is, and cannot be sent.
+        """
+        if module == self._main:
+            return True
+        top = module.partition(".")[0]
+        file = getattr(sys.modules.get(top), "__file__", None)
+        if not file or top in self._shipped or not _is_own(Path(file)):
+            return False
+        if top != module or Path(file).name != f"{module}.py":
+            raise UsageError(
+                f"{self._main} uses {module} of {Path(file).parent}, which hosts do not have",
+                hint="install it there, or move what is used into a module beside the function",
+            )
+        return True
+
+    def take_whole(self, module: str, needed: str = "") -> None:
+        """Have a module go as a whole, with those of the user's that it imports.
+
+        Raises:
+            UsageError: it has no file, or a function that is needed is not at its top level.
+        """
+        if module in self._wholes:
+            return
+        tree = _tree(module)
+        names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)} if tree else set()
+        if tree is None or (needed and needed not in names):
+            raise UsageError(
+                f"it cannot be told what {needed or module} reaches, and there is no whole file to send",
+                hint="define it at the top of a file, with all that it needs there or in arguments' defaults",
+            )
+        self._wholes[module] = ast.unparse(tree) + "\n"
+        for name in _imported(tree):
+            if name in sys.modules and self.goes_along(name):
+                self.take_whole(name)
+
+
+class _Part:
+    """What is reached of one module, as statements.
+
+    Args:
+        module: its name.
+        reached: all that is reached.
+    """
+
+    def __init__(self, module: str, reached: _Reached) -> None:
+        self._module, self._reached = module, reached
+        self._globals = vars(sys.modules[module]) if module in sys.modules else {}
         self._imports: dict[str, str] = {}
         self._constants: dict[str, str] = {}
         self._definitions: dict[str, str] = {}
-        self._statements = _assignments(sys.modules.get(self._module))
-        self._define(function.__name__, function)
+        self._statements = _assignments(module)
 
     def source(self) -> str:
-        """Return the file: imports, constants, definitions, each in the order of their names or, where one needs another, after it."""
+        """Return the file: imports, constants, definitions, each after what it needs."""
         imports = sorted(set(self._imports.values()))
         return "\n".join([_FUTURE, *imports, *self._constants.values(), *self._definitions.values()]) + "\n"
 
@@ -106,34 +163,30 @@ class _Reached:
                 self._take(name, self._globals[name])
 
     def _take(self, name: str, value: object) -> None:
+        inner = inspect.unwrap(value) if callable(value) else value
         if isinstance(value, types.ModuleType):
-            self._import(name, value.__name__, f"import {value.__name__} as {name}")
-        elif isinstance(inner := inspect.unwrap(value) if callable(value) else value, types.FunctionType | type) and (
-            inner.__module__ == self._module
-        ):
-            self._define(inner.__name__, inner)
-            if inner.__name__ != name:
+            if self._reached.goes_along(value.__name__):
+                self._reached.take_whole(value.__name__)
+            self._imports[name] = f"import {value.__name__} as {name}"
+        elif isinstance(inner, types.FunctionType | type) and self._reached.goes_along(inner.__module__):
+            self._reached.part(inner.__module__).define(inner.__name__, inner)
+            if inner.__module__ != self._module:
+                file = self._reached.file(inner.__module__).removesuffix(".py")
+                self._imports[name] = f"from {file} import {inner.__name__} as {name}"
+            elif inner.__name__ != name:
                 self._definitions[name] = f"{name} = {inner.__name__}"
         elif (home := _home(value)) is not None:
-            self._import(name, home[0], f"from {home[0]} import {home[1]} as {name}")
+            self._imports[name] = f"from {home[0]} import {home[1]} as {name}"
         else:
             self._set(name, value)
 
-    def _import(self, name: str, module: str, statement: str) -> None:
-        """Have the host import something.
+    def define(self, name: str, value: types.FunctionType | type) -> None:
+        """Take a function or class along, and all that it reaches.
 
         Raises:
-            UsageError: it is a module of the user's own that is not shipped.
+            _Untold: its source is not known, or it cannot be told what it reaches.
+            UsageError: it reaches what cannot be sent.
         """
-        top = module.partition(".")[0]
-        file = getattr(sys.modules.get(top), "__file__", None)
-        if file and top not in self._shipped and _is_own(Path(file)):
-            raise UsageError(
-                f"{self._module} uses {file}, which hosts do not have", hint=f"ship it: shipped=[{file!r}]"
-            )
-        self._imports[name] = statement
-
-    def _define(self, name: str, value: types.FunctionType | type) -> None:
         if name in self._definitions:
             return
         try:
@@ -142,11 +195,12 @@ class _Reached:
             raise _Untold from None
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name != name:
             raise _Untold
-        if isinstance(value, types.FunctionType) and value.__closure__:
+        self._definitions[name] = ""
+        if isinstance(value, types.FunctionType):
+            self._globals = self._globals or value.__globals__
             self._close(value)
-        # first what has to be there when it is defined: decorators, bases, defaults
+        # what has to be there when it is defined: decorators, bases, defaults
         self._reach(_needed_first(node))
-        self._definitions.setdefault(name, "")
         self._reach(_looked_up(value))
         # last, so that it comes after all that it needs
         del self._definitions[name]
@@ -159,7 +213,7 @@ class _Reached:
             _Untold: the module has something else by such a name.
         """
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            if name == function.__name__ and cell.cell_contents is function:
+            if cell.cell_contents is function:
                 continue
             if self._globals.get(name, cell.cell_contents) is not cell.cell_contents:
                 raise _Untold
@@ -179,12 +233,27 @@ class _Reached:
         self._constants[name] = ast.unparse(statement)
 
 
-def _assignments(module: types.ModuleType | None) -> dict[str, ast.stmt]:
-    """Return the statements of a module that set one name each, of those names that only one statement sets."""
+def _tree(module: str) -> ast.Module | None:
+    """Return the source of a module; None if it has no file."""
     try:
-        body = ast.parse(inspect.getsource(module)).body if module else []
-    except (OSError, TypeError, SyntaxError):
-        return {}
+        return ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError, SyntaxError, KeyError):
+        return None
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Go through the modules that a file imports at its top."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def _assignments(module: str) -> dict[str, ast.stmt]:
+    """Return the statements of a module that set one name each, of those names that only one statement sets."""
+    tree = _tree(module)
+    body = tree.body if tree else []
     found: dict[str, list[ast.stmt]] = {}
     for node in body:
         for name in (

@@ -61,14 +61,14 @@ def bundled(load: Loader, text: str, name: str = "f", shipped: tuple[Path, ...] 
 
 def lines(load: Loader, text: str) -> list[str]:
     """Return the lines of a bundle but the first, which all have."""
-    first, *rest = bundled(load, text).content.decode().splitlines()
+    first, *rest = bundled(load, text).contents["steps.py"].decode().splitlines()
     assert first == "from __future__ import annotations"
     return rest
 
 
 def run(bundle: Bundle, call: str) -> str:
     """Run a bundle on its own, with nothing of ours imported, and return what a call gives."""
-    code = f"{bundle.content.decode()}\nprint({call})"
+    code = f"{bundle.contents[bundle.file].decode()}\nprint({call})"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -107,7 +107,7 @@ CASES = {
 def test_what_a_function_reaches_comes_along(load: Loader, case: str) -> None:
     text, expected, call, result = CASES[case]
     made = bundled(load, text)
-    content = made.content.decode().splitlines()
+    content = made.contents["steps.py"].decode().splitlines()
     assert [line for line in expected if line not in content] == []
     assert not any("app" in line for line in content)
     assert not call or run(made, call) == result
@@ -115,17 +115,17 @@ def test_what_a_function_reaches_comes_along(load: Loader, case: str) -> None:
 
 def test_what_it_does_not_reach_is_no_part_of_it(load: Loader) -> None:
     text = "def g(): return 1\ndef f(): return LIMIT\n"
-    before = bundled(load, text).content
-    assert bundled(load, text.replace("return 1", "return 2")).content == before
-    assert bundled(load, f"# a comment\n\n\n{text}").content == before
-    assert bundled(load, text.replace("return LIMIT", "return LIMIT + 1")).content != before
+    before = bundled(load, text).contents
+    assert bundled(load, text.replace("return 1", "return 2")).contents == before
+    assert bundled(load, f"# a comment\n\n\n{text}").contents == before
+    assert bundled(load, text.replace("return LIMIT", "return LIMIT + 1")).contents != before
 
 
 def test_changes_of_what_it_reaches_are_seen(load: Loader) -> None:
     text = "def g(): return LIMIT\ndef f(): return g()\n"
-    before = bundled(load, text).content
-    assert bundled(load, text.replace("LIMIT", "LIMIT + 1")).content != before
-    assert bundled(load, f"LIMIT = 6\n{text}").content != before
+    before = bundled(load, text).contents
+    assert bundled(load, text.replace("LIMIT", "LIMIT + 1")).contents != before
+    assert bundled(load, f"LIMIT = 6\n{text}").contents != before
 
 
 @pytest.mark.parametrize(
@@ -137,19 +137,72 @@ def test_changes_of_what_it_reaches_are_seen(load: Loader) -> None:
     ids=["global", "globals", "eval", "lambda", "set twice"],
 )  # fmt: skip
 def test_whole_file_goes_where_it_cannot_be_told(load: Loader, text: str) -> None:
-    content = bundled(load, text).content.decode()
+    content = bundled(load, text).contents["steps.py"].decode()
     assert "app = typer.Typer()" in content
     assert "def f():" in content
 
 
-def test_module_of_the_users_own_has_to_be_shipped(load: Loader, tmp_path: Path) -> None:
-    load("def help(): return 1\n", "helpers")
-    text = "import helpers\nfrom helpers import help\ndef f(): return helpers.help() + help()"
-    with pytest.raises(UsageError, match=r"helpers.py, which hosts do not have"):
-        bundled(load, text)
-    content = bundled(load, text, shipped=(tmp_path / "helpers.py",)).content.decode()
-    assert "import helpers as helpers\n" in content
-    assert "from helpers import help as help\n" in content
+HELPERS = """
+import json
+LIMIT = 9
+def unused(): return json
+def other(): return LIMIT
+def help(): return other()
+"""
+TEXT = "from helpers import help, LIMIT as MOST\ndef f(): return help() + LIMIT + MOST"
+
+
+def run_all(bundle: Bundle, folder: Path, call: str) -> str:
+    """Run a bundle with all its files."""
+    for name, content in bundle.contents.items():
+        (folder / name).write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {bundle.file.removesuffix('.py')} as it\nprint(it.{call})"],
+        capture_output=True, text=True, check=False, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_modules_beside_it_come_along_as_far_as_they_are_reached(load: Loader, tmp_path: Path) -> None:
+    load(HELPERS, "helpers")
+    made = bundled(load, TEXT)
+    assert made.contents["helpers.py"].decode().splitlines() == [
+        "from __future__ import annotations", "LIMIT = 9", "def other():", "    return LIMIT", "def help():", "    return other()",
+    ]  # fmt: skip
+    (tmp_path / "host").mkdir()
+    assert run_all(made, tmp_path / "host", "f()") == "23"
+    load(HELPERS.replace("unused", "renamed"), "helpers")
+    assert bundled(load, TEXT) == made
+    load(HELPERS.replace("return LIMIT", "return LIMIT + 1"), "helpers")
+    assert bundled(load, TEXT) != made
+
+
+def test_module_that_is_used_by_its_name_comes_as_a_whole(load: Loader, tmp_path: Path) -> None:
+    load("def deep(): return 1\n", "deeper")
+    load(f"import deeper\n{HELPERS}", "helpers")
+    made = bundled(load, "import helpers\ndef f(): return helpers.help() + helpers.deeper.deep()")
+    assert made.contents.keys() == {"steps.py", "helpers.py", "deeper.py"}
+    (tmp_path / "host").mkdir()
+    assert run_all(made, tmp_path / "host", "f()") == "10"
+
+
+def test_module_that_is_shipped_is_imported_as_it_is(load: Loader, tmp_path: Path) -> None:
+    load(HELPERS, "helpers")
+    made = bundled(load, TEXT, shipped=(tmp_path / "helpers.py",))
+    assert made.contents.keys() == {"steps.py"}
+    assert "from helpers import help as help\n" in made.contents["steps.py"].decode()
+
+
+def test_package_of_the_users_own_is_refused(load: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("def help(): return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        with pytest.raises(UsageError, match=r"uses mine of .*, which hosts do not have"):
+            bundled(load, "from mine import help\ndef f(): return help()")
+    finally:
+        sys.modules.pop("mine", None)
 
 
 @pytest.mark.parametrize("value", [len, "text".upper, lambda: 1, 3], ids=["builtin", "method", "lambda", "number"])
@@ -170,7 +223,7 @@ def test_function_of_a_notebook_is_told_by_what_was_typed() -> None:
             linecache.cache[name] = len(cell), None, cell.splitlines(keepends=True), name
             exec(compile(cell, name, "exec"), notebook.__dict__)
         made = bundle(notebook.f)
-        assert (made.file, made.name) == ("notebook.py", "f")
+        assert (made.file, made.name, list(made.contents)) == ("notebook.py", "f", ["notebook.py"])
         assert run(made, "f()") == "6"
     finally:
         del sys.modules["a_notebook"]
