@@ -172,13 +172,20 @@ class Recipe:
             running = Running(cluster, place, settings.printer(json=asked.json), settings.manner)
             running.run(flow, steps, sends=not asked.first)
             if isinstance(shown, Table) and shown.data.name in {step.name for step in steps}:
-                empty = None if asked.json else "-"
-                rows = [
-                    {name: empty if value is None else value for name, value in row.items()}
-                    for row in running.rows(shown)
-                ]
-                settings.printer(json=asked.json).table(rows)
+                self._show(shown, running.rows(shown), asked)
         return 0
+
+    @staticmethod
+    def _show(table: Table, rows: list[dict[str, object]], asked: _Asked) -> None:
+        """Show a table, and for a person its picture."""
+        empty = None if asked.json else "-"
+        shown = [{name: empty if value is None else value for name, value in row.items()} for row in rows]
+        settings.printer(json=asked.json).table(shown)
+        if table.drawn and not asked.json:
+            labels, lengths = table.drawn
+            values = [row[lengths] for row in rows]
+            numbers = [float(value) if isinstance(value, int | float) else 0.0 for value in values]
+            sys.stdout.write(f"\n{graphs.bars([str(row[labels]) for row in shown], numbers)}\n")
 
     @staticmethod
     def _show_plan(cluster: Cluster, flow: Flow, place: Place, steps: list[Step], asked: _Asked) -> None:

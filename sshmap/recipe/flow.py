@@ -23,8 +23,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 class How(TypedDict, total=False):
     """Options of a step."""
 
-    #: files to stand in every task directory
-    shipped: Iterable[Path | str]
+    #: Files to stand in every task directory; of other steps and files, the one key that they make, by the name of the step.
+    shipped: Iterable[Path | str | Data]
     #: what its run is allowed
     limits: Limits
 
@@ -57,6 +57,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     #: shell command, or Python function
     command: str | Callable[..., object]
     shipped: tuple[Path, ...] = ()
+    #: names of steps whose one key is shipped
+    needs: tuple[str, ...] = ()
     limits: Limits = Limits()
 
 
@@ -115,11 +117,11 @@ class Flow:
 
     def _above(self, name: str) -> set[str]:
         """Return the names of a step and of all that it is made from."""
-        sources = {step.name: step.source for step in self.steps}
-        found = {name}
-        while name in sources:
-            name = sources[name]
-            found.add(name)
+        sources = {step.name: (step.source, *step.needs) for step in self.steps}
+        found, left = set[str](), [name]
+        while left:
+            found.add(name := left.pop())
+            left += sources.get(name, ())
         return found
 
 
@@ -161,10 +163,12 @@ class Data:
         if not isinstance(name, str):
             name, command = name.__name__, name
         self._flow.add(name, "a step")
-        shipped = tuple(map(Path, how.get("shipped", ())))
+        shipped = tuple(how.get("shipped", ()))
         step = Step(
-            name=name, verb=verb, source=self.name, command=command, shipped=shipped, limits=how.get("limits", Limits())
-        )
+            name=name, verb=verb, source=self.name, command=command, limits=how.get("limits", Limits()),
+            shipped=tuple(Path(file) for file in shipped if not isinstance(file, Data)),
+            needs=tuple(data.name for data in shipped if isinstance(data, Data)),
+        )  # fmt: skip
         self._flow.steps.append(step)
         return Data(name, self._flow)
 
@@ -219,7 +223,7 @@ class Files(Data):
 
 
 class Table:
-    """Lines of keys as a table.
+    """Lines of keys as a table, with a picture if `bars` is called.
 
     Args:
         data: the keys.
@@ -229,6 +233,18 @@ class Table:
 
     def __init__(self, data: Data, columns: tuple[str, ...], separator: str | None) -> None:
         self.data, self.columns, self._separator = data, columns, separator
+        #: columns of labels and of lengths of bars, if any are to be drawn
+        self.drawn: tuple[str, str] | None = None
+
+    def bars(self, labels: str, lengths: str) -> Table:
+        """Draw a bar for each row below the table, where a person looks at it.
+
+        Args:
+            labels: column of what stands beside each bar.
+            lengths: column of how long each is.
+        """
+        self.drawn = labels, lengths
+        return self
 
     def row(self, line: str) -> dict[str, object]:
         """Read one line; whole numbers and decimal ones are numbers, and an empty value is None.

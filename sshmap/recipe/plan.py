@@ -6,12 +6,16 @@ as well; if that turns out to be equal content, it need not, so that what is sai
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 
 import msgspec
 
 from sshmap.client.cluster import Cluster
 from sshmap.client.listing import Placed
+from sshmap.errors import UsageError
 from sshmap.model import Verb
 from sshmap.placement import numeric_prefix
 from sshmap.recipe.flow import Place, Step
@@ -53,13 +57,26 @@ def plan(cluster: Cluster, place: Place, steps: Iterable[Step], changes: Mapping
     """
     known = dict(changes)
     for step in steps:
-        found = _plan_one(cluster, place, step, known.get(step.source, Change()))
+        others = [known.get(name, Change()) for name in step.needs]
+        anew = any(other.made or other.gone or other.more for other in others)
+        found = _plan_one(cluster, place, step, known.get(step.source, Change()), anew=anew)
         known[step.name] = found.change
         yield found
 
 
-def _plan_one(cluster: Cluster, place: Place, step: Step, source: Change) -> StepPlan:
+def _plan_one(cluster: Cluster, place: Place, step: Step, source: Change, *, anew: bool) -> StepPlan:
+    """Say what would be done about a step.
+
+    Args:
+        cluster: the cluster.
+        place: where keys lie.
+        step: the step.
+        source: what would become of its inputs.
+        anew: whether something that it ships would be made anew.
+    """
     runs, kept = _explained(cluster, place, step)
+    for name in sorted(kept if anew else ()):
+        runs.setdefault(name, "what is shipped with it is made anew")
     there = {mark(step.verb, name): name for name in (*kept, *runs)}
     for one in {mark(step.verb, name) for name in source.made}:
         runs.setdefault(there.get(one, one), "its input is made anew")
@@ -94,12 +111,34 @@ def _change(
     return Change(made=below(made), gone=below(gone), more=more or bool(made))
 
 
+@contextlib.contextmanager
+def fetched(cluster: Cluster, place: Place, step: Step) -> Iterator[list[Path]]:
+    """Fetch what other steps have made and a step needs in its tasks' directories, and yield all files to be shipped.
+
+    Raises:
+        UsageError: such a step has made more than one key.
+    """
+    with tempfile.TemporaryDirectory(prefix="sshmap-recipe-") as folder:
+        paths = list(step.shipped)
+        for name in step.needs:
+            keys = [row for row in cluster.ls(place.prefix(name), recursive=True) if isinstance(row, Placed)]
+            if len(keys) > 1:
+                raise UsageError(
+                    f"step {step.name} needs the one key of {name}, which has {len(keys)}", hint="merge them first"
+                )
+            path = Path(folder, name)
+            path.write_bytes(cluster.get(keys[0]) if keys else b"")
+            paths.append(path)
+        yield paths
+
+
 def _explained(cluster: Cluster, place: Place, step: Step) -> tuple[dict[str, str], set[str]]:
     """Ask the hosts what they would do; return what would be run with the reason, and what would be kept, by names below OUTDIR."""
     outdir = place.prefix(step.name)
-    plans = cluster.explain(
-        step.verb, place.prefix(step.source), outdir, step.command, replace=True, shipped=step.shipped
-    )
+    with fetched(cluster, place, step) as shipped:
+        plans = cluster.explain(
+            step.verb, place.prefix(step.source), outdir, step.command, replace=True, shipped=shipped
+        )
     tasks = [task for plan in plans.values() for task in plan.tasks]
     runs = {task.output.removeprefix(outdir): task.why for task in tasks if task.decision == "run"}
     return runs, {task.output.removeprefix(outdir) for task in tasks if task.decision == "keep"}

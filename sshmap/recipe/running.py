@@ -18,7 +18,7 @@ from sshmap.client.listing import Placed
 from sshmap.model import Verb
 from sshmap.recipe import files, inputs
 from sshmap.recipe.flow import Files, Flow, Place, Step, Table
-from sshmap.recipe.plan import mark
+from sshmap.recipe.plan import fetched, mark
 
 
 class Ran(msgspec.Struct, kw_only=True):
@@ -85,10 +85,10 @@ class Running:
 
     def _step(self, step: Step, ran: Ran) -> None:
         indir, outdir = self._place.prefix(step.source), self._place.prefix(step.name)
-        with following(step.name, self._manner) as report:
+        with fetched(self._cluster, self._place, step) as shipped, following(step.name, self._manner) as report:
             try:
                 result = self._cluster.submit(
-                    step.verb, indir, outdir, step.command, replace=True, shipped=step.shipped, limits=step.limits,
+                    step.verb, indir, outdir, step.command, replace=True, shipped=shipped, limits=step.limits,
                     report=report, note=self._printer.note,
                 )  # fmt: skip
             except JobFailed as exc:
