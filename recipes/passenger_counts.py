@@ -53,7 +53,7 @@ def passenger_counts(
     counts = column.map("counts", "sort | uniq -c")
     gathered = counts.fanout("gathered", "cat > passenger_count; echo passenger_count")
     merged = gathered.merge("merged", ADD_UP)
-    return merged.table("passenger_count", "trips", separator=" ")
+    return merged.table("passenger_count", "trips", separator=" ").bars("passenger_count", "trips")
 
 
 if __name__ == "__main__":

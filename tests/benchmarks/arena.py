@@ -38,7 +38,7 @@ class Cluster:
     """
 
     def __init__(self, options: tuple[str, ...], inventory: Inventory) -> None:
-        self._options = options
+        self.options = options
         self._held: set[str] = set()
         self.inventory = inventory
 
@@ -46,7 +46,7 @@ class Cluster:
         """Write out a command line."""
         script = Path(sys.executable).with_name("sshmap")
         start = [str(script)] if script.exists() else [sys.executable, "-m", "sshmap"]
-        return [*start, *self._options, *words]
+        return [*start, *self.options, *words]
 
     def __call__(self, *words: str) -> None:
         """Run a command line to its end."""

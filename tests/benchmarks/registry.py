@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from tests.benchmarks import (
     local_jobs,
     local_large,
+    local_recipes,
     local_service,
     local_small,
     local_start,
@@ -35,6 +36,8 @@ LOCAL: tuple[Work, ...] = (
     local_large.cp_trips,
     local_large.map_trips,
     local_large.shuffle,
+    local_recipes.function_tiny,
+    local_recipes.recipe_again,
     local_service.ls_many,
     local_service.ls_one,
     local_service.idle,

@@ -38,18 +38,30 @@ def _children_of_thread(pid: int, thread: str) -> list[bytes]:
         return []
 
 
-class OwnChildren:
-    """The children that the main thread of this process has started, or adopted; looked at often, so the file stays open."""
+class MainChildren:
+    """The children that the main thread of a process has started, or adopted; looked at often, so the file stays open.
 
-    def __init__(self) -> None:
+    Args:
+        pid: the process.
+    """
+
+    def __init__(self, pid: int) -> None:
         try:
-            self._fd = os.open(f"/proc/{os.getpid()}/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             self._fd = -1
 
     def pids(self) -> list[int]:
-        """Return them, those that wait to be reaped included; none where the system does not show them."""
-        return [int(word) for word in os.pread(self._fd, 1 << 20, 0).split()] if self._fd >= 0 else []
+        """Return them, those that wait to be reaped included; none where the system does not show them, or the process is gone."""
+        try:
+            return [int(word) for word in os.pread(self._fd, 1 << 20, 0).split()] if self._fd >= 0 else []
+        except OSError:
+            return []
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 def processes() -> list[int]:

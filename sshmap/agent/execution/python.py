@@ -7,7 +7,7 @@ import select
 import sys
 
 from sshmap.agent.execution.bash import Command, Ended, unnamed_file
-from sshmap.agent.execution.processes import RESET, kill
+from sshmap.agent.execution.processes import RESET, MainChildren, kill
 
 _RUNNER = os.path.join(os.path.dirname(__file__), "runner.py")
 
@@ -42,6 +42,8 @@ class Python:
             sys.executable, [sys.executable, "-B", _RUNNER], environment, file_actions=[*high, *low, *closed], setpgroup=0,
             setsigdef=RESET,
         )  # fmt: skip
+        #: what its calls have left running; one that has left a thread is replaced anyway
+        self.children = MainChildren(self.pid)
         if self.nice:
             os.setpriority(os.PRIO_PROCESS, self.pid, self.nice)
         for fd in (ring, reply, null):
@@ -80,5 +82,6 @@ class Python:
     def end(self) -> None:
         """Kill it and close its pipes and its file."""
         kill(self.pid)
+        self.children.close()
         for fd in (self._ring, self.reply, self._request):
             os.close(fd)

@@ -16,7 +16,7 @@ import threading
 import time
 
 from sshmap.agent.execution.bash import Bash, Command, Ended
-from sshmap.agent.execution.processes import RESET, OwnChildren, below, children, exit_code, kill, kill_below
+from sshmap.agent.execution.processes import RESET, MainChildren, below, exit_code, kill, kill_below
 from sshmap.agent.execution.python import Python
 
 #: exit code of a command whose shell was killed with it
@@ -51,7 +51,7 @@ class Server:
         self._woken, self._waking = os.pipe()
         for fd in (self._woken, self._waking):
             os.set_blocking(fd, False)
-        self._children = OwnChildren()
+        self._children = MainChildren(os.getpid())
         self._shell: Bash | None = None
         self._python: Python | None = None
         #: whether the interpreter runs the present command
@@ -220,7 +220,7 @@ class Server:
         if ended is None:
             ended = Ended(self._end_python(python))
             os.write(self._stderr, _CRASHED)
-        elif children(python.pid):
+        elif python.children.pids():
             # what the call has left running becomes this process's own children
             self._end_python(python)
         return ended
