@@ -18,12 +18,14 @@ A recipe is a function that says which step is made from what, marked by `recipe
 Its parameters are the options of a typer command line. Each step's keys lie below ``sm://ENVIRONMENT/RECIPE/DATASET/STEP/``.
 
 Reading order: `flow` (what a recipe's function makes: files, steps, tables), `files` (the files on this machine), `inputs`
-(sends them), `plan` (what would be done), `running` (does it), `graphs` (draws it), `command` (the command line).
+(sends them), `dates` (what data is about), `plan` (what would be done), `running` (does it), `graphs` (draws it), `asked`
+(what every recipe can be asked for), `doing` (does what was asked), `command` (the command line).
 """
 
 from __future__ import annotations
 
 from sshmap.recipe.command import Recipe, recipe
+from sshmap.recipe.dates import Day, Month
 from sshmap.recipe.flow import Data, Files, Pattern, Table
 
-__all__ = ["Data", "Files", "Pattern", "Recipe", "Table", "recipe"]
+__all__ = ["Data", "Day", "Files", "Month", "Pattern", "Recipe", "Table", "recipe"]

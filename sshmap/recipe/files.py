@@ -18,6 +18,10 @@ from sshmap.model import Digest
 from sshmap.recipe.flow import Files
 
 
+class NoFiles(UsageError):
+    """There are no files where the user said that they are."""
+
+
 def dataset_of(origin: str) -> str:
     """Name what a user has named: for people by its own last part, for certain by a digest of its whole path."""
     path = Path(origin).resolve()
@@ -52,7 +56,7 @@ def _listed(files: Files, origin: str) -> dict[str, Path]:
     hint = f"--{files.name} takes a directory with files named {files.pattern}, or a quoted glob"
     paths = sorted(path for path in paths if path.is_file())
     if not paths:
-        raise UsageError(f"no files {files.pattern} in {origin}", hint=hint)
+        raise NoFiles(f"no files {files.pattern} in {origin}", hint=hint)
     by_name = {path.name: path for path in paths}
     if len(by_name) < len(paths):
         double = next(path for path in paths if by_name[path.name] != path)

@@ -17,7 +17,7 @@ from sshmap.functions import FanoutFunction, MapFunction, MergeFunction
 from sshmap.limits import Limits
 from sshmap.model import Verb
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class How(TypedDict, total=False):
@@ -84,7 +84,7 @@ class Flow:
         Raises:
             UsageError: it cannot be part of a key's name, or is taken.
         """
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise UsageError(
                 f"{name!r} is no name for {of}",
                 hint="names have letters, digits and _ . - in them, and begin with neither . nor -",

@@ -341,6 +341,58 @@ def test_steps_may_be_functions_and_change_with_what_they_reach(script: Script) 
         assert script.succeed().err.splitlines()[-1] == ran
 
 
+def dated(script: Script) -> Script:
+    """Make the recipe one of a month, with files of some."""
+    text = TEXT.replace("Files, Pattern,", "Files, Month, Pattern,").replace(
+        'Pattern("*.txt", "Texts.")], ', 'Pattern("t-{date}*.txt")], month: Month, '
+    )
+    script.file.write_text(text)
+    for path in script.texts.iterdir():
+        path.unlink()
+    for month in ("01", "02", "04"):
+        (script.texts / f"t-2018-{month}.txt").write_text(f"one m{month}\n")
+    return script
+
+
+def test_each_date_has_data_and_results_of_its_own(script: Script) -> None:
+    dated(script)
+    assert script.succeed("--date", "2018-02").counts == {"one": 1, "m02": 1}
+    assert script.succeed("--date", "2018-04").counts == {"one": 1, "m04": 1}
+    assert {key.split("/")[5] for key in keys()} == {"2018-02", "2018-04"}
+    # what has come since does not change what a month gives
+    (script.texts / "t-2018-05.txt").write_text("more\n")
+    again = script.succeed("--date", "2018-02")
+    assert (again.counts, again.ran) == ({"one": 1, "m02": 1}, (0, 0, 0, 0))
+    refused = script.type("--date", "2018-03")
+    assert (refused.code, refused.out) == (2, "")
+    assert "no files t-2018-03*.txt" in refused.err
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+def test_backfill_runs_the_gaps_and_says_which(script: Script, order: str) -> None:
+    dated(script)
+    script.succeed("--date", "2018-02")
+    span = ("--start", "2018-01", "--stop", "2018-05", "--backfill", order)
+    gaps = ["2018-01", "2018-04"] if order == "oldest" else ["2018-04", "2018-01"]
+    before = keys()
+    planned = script.succeed(*span, "-n")
+    assert f"gaps: {', '.join(gaps)}" in planned.err.splitlines()
+    assert {row["date"] for row in json.loads(planned.out)} == set(gaps)
+    assert keys() == before
+    ended = script.succeed(*span)
+    assert "2018-03: no files" in ended.err.splitlines()
+    assert f"gaps: {', '.join(gaps)}" in ended.err.splitlines()
+    rows = [(row["date"], row["word"]) for row in json.loads(ended.out)]
+    assert rows == [(gap, word) for gap in gaps for word in (f"m{gap[-2:]}", "one")]
+    assert "gaps: none" in script.succeed(*span).err.splitlines()
+
+
+def test_date_has_to_be_said(script: Script) -> None:
+    dated(script)
+    refused = script.type()
+    assert (refused.code, refused.err.splitlines()[0]) == (2, "error: give either --date, or --start and --stop")
+
+
 def test_recipe_of_the_readme_runs_as_it_is_written(script: Script, tmp_path: Path) -> None:
     """Its commands too, on files with what they count in the fifth column."""
     text = (REPOSITORY / "recipes" / "README.md").read_text(encoding="utf-8")
