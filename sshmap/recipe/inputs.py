@@ -62,9 +62,12 @@ def send(
     """Make the keys below a prefix those of the files: delete what has changed or is gone, then send what is new or has changed.
 
     Stopped anywhere and begun again, it comes to the same end.
+
+    Raises:
+        TransferFailed: some could not be sent.
     """
     for name in (*difference.changed, *difference.gone):
         note(f"{name} {'has changed' if name in difference.changed else 'is gone'}")
         cluster.rm(f"{prefix}{name}")
-    for name in sorted(difference.pending):
-        report(1, cluster.put(found[name], f"{prefix}{name}").size)
+    if difference.pending:
+        cluster.put_files([found[name] for name in sorted(difference.pending)], prefix, report=report)

@@ -6,6 +6,7 @@ Keys below a step's directory that none of its inputs makes are deleted, so that
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import msgspec
@@ -15,6 +16,7 @@ from sshmap.cli.progress import Manner, counting, following
 from sshmap.client.cluster import Cluster
 from sshmap.client.job_results import JobFailed
 from sshmap.client.listing import Placed
+from sshmap.client.results import TransferFailed
 from sshmap.model import Verb
 from sshmap.recipe import files, inputs
 from sshmap.recipe.flow import Files, Flow, Place, Step, Table
@@ -70,18 +72,22 @@ class Running:
         return ran
 
     def _send(self, source: Files) -> None:
-        prefix = self._place.prefix(source.name)
+        prefix, began = self._place.prefix(source.name), time.monotonic()
         with files.found(source) as found, counting(source.name, self._manner) as report:
             difference = inputs.compare(self._cluster, prefix, found)
-            inputs.send(
-                self._cluster,
-                prefix,
-                found,
-                difference,
-                report,
-                lambda text: self._printer.note(f"{source.name}: {text}"),
-            )
-        self._printer.note(f"{source.name}: {len(difference.pending)} sent, {len(difference.same)} there already")
+            try:
+                inputs.send(self._cluster, prefix, found, difference, report, lambda text: self._note(source, text))
+            except TransferFailed as exc:
+                failed: TransferFailed | None = exc
+            else:
+                failed = None
+        if failed:
+            self._printer.transfer(failed.result, time.monotonic() - began)
+            raise failed
+        self._note(source, f"{len(difference.pending)} sent, {len(difference.same)} there already")
+
+    def _note(self, source: Files, text: str) -> None:
+        self._printer.note(f"{source.name}: {text}")
 
     def _step(self, step: Step, ran: Ran) -> None:
         indir, outdir = self._place.prefix(step.source), self._place.prefix(step.name)
@@ -108,8 +114,9 @@ class Running:
         """Delete the keys of a step that none of its inputs makes; return how many there were."""
         marks = {mark(step.verb, name) for name in self._names(step.source)}
         left = [name for name in self._names(step.name) if mark(step.verb, _output(step.verb, name)) not in marks]
-        for name in left:
-            self._cluster.rm(f"{self._place.prefix(step.name)}{name}")
+        # what a fan-out has left over are whole directories
+        for name in {_output(step.verb, name) for name in left}:
+            self._cluster.rm(f"{self._place.prefix(step.name)}{name}", recursive=step.verb is Verb.FANOUT)
         return len(left)
 
     def _names(self, name: str) -> list[str]:
@@ -131,4 +138,4 @@ class Running:
 
 def _output(verb: Verb, name: str) -> str:
     """Return which output of a step a key belongs to: of a fan-out, its directory."""
-    return name.rsplit("/", 1)[0] if verb is Verb.FANOUT else name
+    return f"{name.rsplit('/', 1)[0]}/" if verb is Verb.FANOUT else name

@@ -233,7 +233,9 @@ def test_a_directory_without_files_is_an_error_with_a_hint(tmp_path: Path) -> No
 def test_the_table_has_a_row_for_each_count_and_a_dash_for_the_empty_one(tmp_path: Path) -> None:
     data = make_trips(tmp_path / "trips", 2)
     done = execute(RECIPES / "passenger_counts.py", "--local", 2, "--data", data)
-    header, *rows = [line.split() for line in done.stdout.splitlines()]
+    table, picture = (part.splitlines() for part in done.stdout.split("\n\n"))
+    header, *rows = [line.split() for line in table]
     assert header == ["passenger_count", "trips"]
     expected = {"-" if count is None else str(count): str(trips) for count, trips in count_by_csv(data).items()}
     assert {row[0]: row[1] for row in rows} == expected
+    assert [line.split()[0] for line in picture] == [row[0] for row in rows]
