@@ -18,7 +18,7 @@ A recipe is a function that says which step is made from what, marked by `recipe
 Its parameters are the options of a typer command line. Each step's keys lie below ``sm://ENVIRONMENT/RECIPE/DATASET/STEP/``.
 
 Reading order: `flow` (what a recipe's function makes: files, steps, tables), `files` (the files on this machine), `inputs`
-(sends them), `dates` (what data is about), `plan` (what would be done), `running` (does it), `graphs` (draws it), `asked`
+(sends them), `dates` (what data is about), `plan` (what would be done), `running` (does it), `loading` (a table into SQLite), `graphs` (draws it), `asked`
 (what every recipe can be asked for), `doing` (does what was asked), `command` (the command line).
 """
 

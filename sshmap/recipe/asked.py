@@ -42,6 +42,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     start: str = ""
     stop: str = ""
     backfill: Order | None = None
+    database: str = ""
+    migrate: bool = False
 
 
 #: by name: type, default and option
@@ -60,5 +62,7 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
     "first": (str, "", typer.Option("--from", metavar="STEP", help="Run this step and what is made from it, nothing before.")),
     "last": (str, "", typer.Option("--until", metavar="STEP", help="Run this step and what it is made from, nothing after.")),
     "graph": (Graph | None, None, typer.Option("--graph", help="Draw files and steps; change nothing.")),
+    "database": (str, "", typer.Option("--database", metavar="FILE", help="Where its table is loaded; ENVIRONMENT.sqlite if not given.")),
+    "migrate": (bool, False, typer.Option("--migrate", help="Add columns that the table in the database does not have.")),
     "json": (bool, False, typer.Option("--json", help="Print JSON.")),
 }  # fmt: skip

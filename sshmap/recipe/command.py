@@ -107,7 +107,8 @@ class Recipe:
 
     def _app(self) -> typer.Typer:
         """Return the typer app, whose one command has the recipe's parameters and those of every recipe."""
-        options = {name: row for name, row in OPTIONS.items() if self._dated or name not in dates.OPTIONS}
+        left_out = () if self._dated else dates.OPTIONS
+        options = {name: row for name, row in OPTIONS.items() if name not in left_out}
 
         def command(**given: Any) -> int:  # noqa: ANN401  # as typed
             return self._command(Asked(**{name: given.pop(name) for name in options}), given)

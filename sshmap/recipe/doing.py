@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -14,6 +15,7 @@ from sshmap.recipe.asked import Asked, Order
 from sshmap.recipe.dates import Date
 from sshmap.recipe.files import NoFiles
 from sshmap.recipe.flow import Data, Flow, Place, Step, Table
+from sshmap.recipe.loading import load
 from sshmap.recipe.plan import Change, StepPlan, plan
 from sshmap.recipe.running import Running
 
@@ -72,8 +74,17 @@ class Doing:
             running.run(call.flow, call.steps, sends=not self._asked.first)
             if isinstance(call.shown, Table) and self._shows(call):
                 before: dict[str, object] = {"date": str(call.date)} if len(calls) > 1 else {}
-                rows += [before | row for row in running.rows(call.shown)]
+                found = running.rows(call.shown)
+                self._load(call.shown, found)
+                rows += [before | row for row in found]
         return rows
+
+    def _load(self, table: Table, rows: Rows) -> None:
+        """Load a table into the database, if it is to be."""
+        if table.into:
+            path = Path(self._asked.database or f"{self._asked.env}.sqlite")
+            count = load(path, table.into, rows, migrate=self._asked.migrate)
+            self._printer.note(f"{table.into.table}: {len(rows)} rows loaded into {path}, which has {count}")
 
     def _say_date(self, call: Call, calls: Sequence[Call]) -> None:
         if len(calls) > 1:

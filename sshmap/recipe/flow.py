@@ -16,6 +16,7 @@ from sshmap.errors import UsageError
 from sshmap.functions import FanoutFunction, MapFunction, MergeFunction
 from sshmap.limits import Limits
 from sshmap.model import Verb
+from sshmap.recipe.loading import Into
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -235,6 +236,22 @@ class Table:
         self.data, self.columns, self._separator = data, columns, separator
         #: columns of labels and of lengths of bars, if any are to be drawn
         self.drawn: tuple[str, str] | None = None
+        #: where it is loaded, if it is
+        self.into: Into | None = None
+
+    def load(self, table: str, keys: Iterable[str]) -> Table:
+        """Load the rows into a table of the database that the command line names, in one transaction.
+
+        Args:
+            table: its name there.
+            keys: columns that tell the rows apart: a row whose keys are there replaces that one.
+
+        Raises:
+            UsageError: a name cannot be one of a table or column, or a key is no column.
+        """
+        self.into = Into(table=table, keys=tuple(keys))
+        self.into.check(self.columns)
+        return self
 
     def bars(self, labels: str, lengths: str) -> Table:
         """Draw a bar for each row below the table, where a person looks at it.

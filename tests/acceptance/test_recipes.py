@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import random
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -339,6 +341,33 @@ def test_steps_may_be_functions_and_change_with_what_they_reach(script: Script) 
     ):
         script.file.write_text(text)
         assert script.succeed().err.splitlines()[-1] == ran
+
+
+def test_table_is_loaded_once_however_often_it_is_run(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each environment has a database of its own, unless one is named."""
+    script.file.write_text(
+        TEXT.replace('.table("word", "count")', '.table("word", "count").load("words", keys=["word"])')
+    )
+    monkeypatch.chdir(script.file.parent)
+
+    def loaded(name: str) -> dict[str, int]:
+        with contextlib.closing(sqlite3.connect(script.file.parent / name)) as db:
+            return dict(db.execute("SELECT word, count FROM words").fetchall())
+
+    for _ in range(2):
+        assert "words: 3 rows loaded into dev.sqlite, which has 3" in script.succeed().err.splitlines()
+    assert loaded("dev.sqlite") == script.expected
+    script.write(1, "four")
+    script.succeed("--env", "prod")
+    script.succeed("--database", "other.sqlite")
+    assert loaded("dev.sqlite") != script.expected
+    assert loaded("prod.sqlite") == loaded("other.sqlite") == script.expected
+    # what does not fit is refused, and the results are there
+    script.file.write_text(script.file.read_text().replace('keys=["word"]', 'keys=["count"]'))
+    refused = script.type("--env", "prod")
+    assert (refused.code, refused.out) == (4, "")
+    assert "table words does not fit: the keys are word" in refused.err
+    assert "nothing ran" in refused.err
 
 
 def dated(script: Script) -> Script:
