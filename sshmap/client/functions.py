@@ -159,7 +159,7 @@ class _Part:
     def _reach(self, names: Iterable[str]) -> None:
         for name in sorted(set(names)):
             known = name in self._imports or name in self._constants or name in self._definitions
-            if not known and name in self._globals:
+            if not known and name.isidentifier() and name in self._globals:
                 self._take(name, self._globals[name])
 
     def _take(self, name: str, value: object) -> None:

@@ -208,6 +208,69 @@ def test_function_that_misbehaves_fails_alone(
     assert results(shared, f"sm://{filled}/out/x/") == expected
 
 
+def write_late(rows: Input, out: Output) -> None:
+    def write() -> None:
+        while not output.closed:
+            time.sleep(0.001)
+        while True:
+            os.write(1, b"late")
+            time.sleep(0.01)
+
+    output = sys.stdout
+    threading.Thread(target=write, daemon=True).start()
+    out.write(rows.name)
+
+
+def fork(rows: Input, out: Output) -> None:
+    out.write("begin ")
+    if os.fork() == 0:
+        sys.exit(0)
+    os.wait()
+    out.write(rows.name)
+
+
+def fork_and_leave(rows: Input, out: Output) -> None:
+    out.write(rows.name)
+    if os.fork() == 0:
+        time.sleep(0.2)
+
+
+def close_streams(rows: Input, out: Output) -> None:
+    with open(0, "rb") as file:
+        assert file.read()
+    out.write(rows.name)
+    sys.stdout.flush()
+    subprocess.run(["true"], check=True)
+
+
+def write_below(rows: Input, out: Output) -> None:
+    ctypes.CDLL(None).printf(b"%s", rows.name.encode())
+    print(" below ", end="", file=sys.__stdout__)
+    os.umask(0o777)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def start_program(rows: Input, out: Output) -> None:
+    os.close(0)
+    subprocess.run(["cat"], stdin=subprocess.DEVNULL, check=True)
+    subprocess.run(["echo", rows.name], check=True)
+
+
+LEFT: dict[Callable[[Input, Output], object], str] = {
+    write_late: "{}", fork: "begin {}", fork_and_leave: "{}", close_streams: "{}", write_below: " below {}", start_program: "{}\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", LEFT, ids=lambda function: str(function.__name__))
+def test_what_a_task_leaves_behind_reaches_no_other(
+    shared: Cluster, filled: str, function: Callable[[Input, Output], object]
+) -> None:
+    made = run(shared, filled, function, limits=Limits(jobs="1"))
+    assert made == {f"k{number}": LEFT[function].format(f"k{number}").encode() for number in range(KEYS)}
+    assert not any(host.damages for host in shared.verify(f"sm://{filled}/out/").values())
+
+
 def test_time_limit_ends_it_with_what_it_has_started(shared: Cluster, filled: str) -> None:
     def wait(rows: Input, out: Output) -> None:
         subprocess.Popen(["sleep", MARK], start_new_session=True)

@@ -28,7 +28,7 @@ class Python:
         self.identity, self.nice = command.identity, command.nice
         #: begins the answer to the present request: no earlier call can have known it and answered in advance
         self._token = b""
-        #: whether it wants to be replaced
+        #: whether it wants to be replaced, before another one is called
         self.worn = False
         #: wait status, if it has ended or stopped
         self.ended: int | None = None
@@ -53,7 +53,7 @@ class Python:
 
     def serves(self, command: Command) -> bool:
         """Say whether it can run a command, too."""
-        return self.ended is None and not self.worn and (self.identity, self.nice) == (command.identity, command.nice)
+        return self.ended is None and (self.identity, self.nice) == (command.identity, command.nice)
 
     def begin(self, command: Command) -> None:
         """Hand over a call.

@@ -9,11 +9,13 @@ tasks, when it has grown, or when a task has left a thread running, which could 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import linecache
 import os
 import re
 import resource
+import signal
 import sys
 import threading
 import traceback
@@ -21,16 +23,22 @@ import types
 from collections.abc import Callable
 
 if __name__ == "__main__":
-    # this is sshmap/agent/execution/runner.py; the host's own packages come first
-    sys.path[0] = ""
-    sys.path.append(os.path.abspath(os.path.join(__file__, *[os.pardir] * 4)))
+    # this is sshmap/agent/execution/runner.py; first, so that no other package of that name is taken for it
+    sys.path[0] = os.path.abspath(os.path.join(__file__, *[os.pardir] * 4))
 
 from sshmap.functions import Input, Inputs, Output, Outputs
+
+if __name__ == "__main__":
+    # from now on the host's own packages come first, and before them the directory of the present task
+    sys.path.append(sys.path[0])
+    sys.path[0] = ""
 
 RING, REPLY, REQUEST = 3, 4, 6
 #: tasks, and bytes of memory more than after the first one, after which an interpreter is replaced
 MOST_TASKS, MOST_GROWTH = 2000, 512 << 20
 _FIGURE = re.compile(rb"Vm(HWM|RSS):\s*(\d+) kB")
+#: writes out what programs of C have in their buffers
+_FLUSH_ALL = ctypes.CDLL(None).fflush
 _PER_KIB = 1024 if sys.platform == "darwin" else 1
 
 
@@ -42,8 +50,12 @@ class Runner:
         self._memory = _Memory()
         self._module: types.ModuleType | None = None
         self._tasks, self._size, self._children = 0, 0, 0
+        self._pid, self._umask = os.getpid(), os.umask(0o022)
+        os.umask(self._umask)
+        self._out: io.BufferedWriter | None = None
+        os.register_at_fork(before=self._flush)
         # what a task does to the standard streams must not reach the next one
-        self._stderr = os.dup(2)
+        self._stderr, self._null = os.dup(2), os.open(os.devnull, os.O_RDWR)
 
     def serve(self) -> None:
         """Answer requests until there are no more."""
@@ -86,26 +98,56 @@ class Runner:
         _redirect(stdout, os.O_WRONLY, 1)
         os.dup2(self._stderr, 2)
         out: io.BufferedWriter = io.BufferedWriter(io.FileIO(1, "w", closefd=False), 1 << 16)
-        streams = sys.stdin, sys.stdout, sys.stderr
-        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", "surrogateescape")
-        sys.stdout = io.TextIOWrapper(out, "utf-8", "surrogateescape", write_through=True)
-        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
+        streams: dict[str, io.TextIOWrapper] = {
+            "stdin": io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", "surrogateescape"),
+            "stdout": io.TextIOWrapper(out, "utf-8", "surrogateescape", write_through=True),
+            "stderr": io.TextIOWrapper(
+                io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True
+            ),
+        }
+        for name, stream in streams.items():
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+        code = self._code(call, out)
+        if os.getpid() != self._pid:
+            # a child that the task has forked: it answers for nobody
+            os._exit(code)
+        self._clean_up(out)
+        return code
+
+    def _code(self, call: list[bytes], out: io.BufferedWriter) -> int:
+        """Call the function, and return the exit code of the task; 0 only if all of its output is written."""
+        path, file, name, verb = call
+        self._out = out
         try:
-            path, file, name, verb = call
-            self._call(self._function(os.fsdecode(path), os.fsdecode(file), name.decode()), verb, out)
+            try:
+                self._call(self._function(os.fsdecode(path), os.fsdecode(file), name.decode()), verb, out)
+            except SystemExit as exc:
+                if code := _code_of(exc):
+                    return code
             out.flush()
-        except SystemExit as exc:
-            return _code(exc)
         except BaseException as exc:  # noqa: BLE001  # whatever it is, it is the task's
             _say(exc)
             return 1
-        else:
-            return 0
-        finally:
-            # else what is left in it would be written when it is collected, into what is the next task's output then
-            with contextlib.suppress(OSError, ValueError):
-                out.close()
-            sys.stdin, sys.stdout, sys.stderr = streams
+        return 0
+
+    def _flush(self) -> None:
+        """Write out what a task has written so far, so that a child that it forks does not write it again."""
+        if self._out and not self._out.closed:
+            self._out.flush()
+
+    def _clean_up(self, out: io.BufferedWriter) -> None:
+        """Take back what a task may have left that would reach the next one."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number in (signal.SIGALRM, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        os.umask(self._umask)
+        # what is left in buffers would be written later, into what is the next task's output then
+        _FLUSH_ALL(None)
+        for fd in (0, 1):
+            os.dup2(self._null, fd)
+        with contextlib.suppress(OSError, ValueError):
+            out.close()
 
     def _set_environment(self, variables: list[bytes]) -> None:
         """Give a task the environment that every one gets, with its own variables, whatever the one before did to it."""
@@ -134,7 +176,7 @@ class Runner:
     def _call(function: Callable[..., object], verb: bytes, out: io.BufferedWriter) -> None:
         key = os.environ["SSHMAP_KEY"]
         if verb == b"merge":
-            paths = sys.stdin.read().splitlines()
+            paths = sys.stdin.read().split("\n")[:-1]
             function(Inputs([Input(path, key) for path in paths], key), Output(out))
             return
         source = Input(os.environ["SSHMAP_FILE"], key)
@@ -151,11 +193,15 @@ class Runner:
 
 def _redirect(path: bytes, flags: int, to: int) -> None:
     fd = os.open(path, flags)
-    os.dup2(fd, to)
-    os.close(fd)
+    if fd == to:
+        # the task before had closed it
+        os.set_inheritable(fd, True)  # noqa: FBT003  # takes no name
+    else:
+        os.dup2(fd, to)
+        os.close(fd)
 
 
-def _code(exc: SystemExit) -> int:
+def _code_of(exc: SystemExit) -> int:
     if exc.code is None or isinstance(exc.code, int):
         return (exc.code or 0) & 0xFF
     sys.stderr.write(f"{exc.code}\n")

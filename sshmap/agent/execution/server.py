@@ -9,6 +9,7 @@ processes, SIGKILL after `GRACE` seconds; SIGUSR2 kills them at once. Standard l
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import sys
@@ -56,6 +57,8 @@ class Server:
         self._python: Python | None = None
         #: whether the interpreter runs the present command
         self._calls = False
+        #: by process id, how children have ended since the present command began
+        self._reaped: dict[int, Ended] = {}
         #: whether the shell's last command was quick
         self._quick = False
         signal.signal(signal.SIGTERM, _on_term)
@@ -72,6 +75,7 @@ class Server:
             command = Command(request[:-1].split(b"\0"))
             # a signal that was meant for the command before may have come after its end
             self._spare_present()
+            self._reaped.clear()
             ended = self._run(command)
             self._end_leftovers(thorough=ended.code >= 128)
             self._spare_present()
@@ -147,13 +151,9 @@ class Server:
         return b""
 
     def _await_program(self, pid: int) -> Ended:
-        while True:
-            ended, status, usage = os.wait4(-1, os.WUNTRACED)
-            if ended == pid:
-                return Ended(
-                    exit_code(status), int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss // _PER_KIB
-                )
-            self._note(ended, status)
+        while pid not in self._reaped:
+            self._note(*os.wait4(-1, os.WUNTRACED))
+        return self._reaped[pid]
 
     def _run_in_shell(self, command: Command) -> Ended:
         self._reap()
@@ -220,8 +220,8 @@ class Server:
         if ended is None:
             ended = Ended(self._end_python(python))
             os.write(self._stderr, _CRASHED)
-        elif python.children.pids():
-            # what the call has left running becomes this process's own children
+        elif python.worn or python.children.pids():
+            # now, as a thread that the call has left could still write to its output; processes become this one's children
             self._end_python(python)
         return ended
 
@@ -264,14 +264,18 @@ class Server:
         """Reap children that have ended, among them orphans of commands; say whether a child is left."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+                pid, status, usage = os.wait4(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return False
             if not pid:
                 return True
-            self._note(pid, status)
+            self._note(pid, status, usage)
 
-    def _note(self, pid: int, status: int) -> None:
+    def _note(self, pid: int, status: int, usage: resource.struct_rusage) -> None:
+        """Remember how a child has ended or was stopped: one of the present command's may be reaped before it is waited for."""
+        self._reaped[pid] = Ended(
+            exit_code(status), int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss // _PER_KIB
+        )
         for process in (self._shell, self._python):
             if process and pid == process.pid:
                 process.ended = status
