@@ -9,7 +9,7 @@ what the calls return, `job_results` what those about jobs do.
   `choosing` (what of a tree takes part); `listing`; `reading` (contents to a stream); `removal`;
   `verifying` (all hosts read their keys).
 - Commands: `jobs`, with `described` (a job as it is asked for), `attachments` (the files shipped with one), `functions` (a Python
-  function as such a file), `job_answers`
+  function as such files) with `reaching` (what a function looks up), `job_answers`
   (what hosts answer about one),
   `relay` (fan-out files that go through the client) and `sweeping` (outputs that it leaves behind); `following` a run on
   all hosts; `runs`, the part of the front that is about runs submitted before, `summaries` of them; `report`, a page about some of them

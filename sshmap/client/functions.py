@@ -3,25 +3,35 @@
 What it reaches is told by its compiled code: the names that it and what it reaches look up in their modules, followed from one
 definition to the next. Functions and classes of its module, and of the user's modules beside it, come along as they are written,
 constants by their values or by the statement that makes them; what is installed is imported on the host. Where that cannot be
-told, the whole file goes.
+told, the whole file goes, if it is one that may be run there.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
-import dis
 import inspect
 import sys
-import sysconfig
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, MutableMapping, MutableSequence, MutableSet
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from sshmap.client.reaching import (
+    Definition,
+    Statements,
+    Untold,
+    file_of,
+    home_of,
+    imported,
+    is_own,
+    looked_up,
+    names_in,
+    needed_first,
+    tree_of,
+    written,
+)  # fmt: skip
 from sshmap.errors import UsageError
 
 _FUTURE = "from __future__ import annotations"
@@ -38,10 +48,6 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     contents: dict[str, bytes]
 
 
-class _Untold(Exception):
-    """It cannot be told what a function reaches."""
-
-
 def bundle(function: Callable[..., object], shipped: Iterable[Path] = ()) -> Bundle:
     """Make files of a function.
 
@@ -56,13 +62,21 @@ def bundle(function: Callable[..., object], shipped: Iterable[Path] = ()) -> Bun
         raise UsageError(
             f"{function!r} is no function with a name", hint="write it with def; wrap a method or lambda in one"
         )
-    reached = _Reached(function.__module__, {path.stem for path in shipped})
+    name = function.__name__
+    if (
+        inspect.isgeneratorfunction(function)
+        or inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+    ):
+        raise UsageError(f"{name} yields or awaits, and nobody would run it", hint="write to the output instead")
+    stems = {path.stem for path in shipped}
+    reached = _Reached(function.__module__, stems)
     try:
-        reached.part(function.__module__).define(function.__name__, function)
-    except _Untold:
-        reached = _Reached(function.__module__, {path.stem for path in shipped})
-        reached.take_whole(function.__module__, function.__name__)
-    return Bundle(file=reached.file(function.__module__), name=function.__name__, contents=reached.contents())
+        reached.part(function.__module__).define(name, function)
+    except Untold as exc:
+        reached = _Reached(function.__module__, stems)
+        reached.take_whole(function.__module__, f"it cannot be told what {name} reaches: {exc.reason}", needed=name)
+    return Bundle(file=reached.file(function.__module__), name=name, contents=reached.contents())
 
 
 class _Reached:
@@ -81,8 +95,8 @@ class _Reached:
 
     def file(self, module: str) -> str:
         """Return the name of the file that a module is on the hosts."""
-        path = getattr(sys.modules.get(module), "__file__", None) if module == self._main else f"{module}.py"
-        return f"{Path(path or 'notebook').stem}.py"
+        path = file_of(module) if module == self._main else Path(f"{module}.py")
+        return f"{(path or Path('notebook')).stem}.py"
 
     def contents(self) -> dict[str, bytes]:
         """Return all files."""
@@ -104,35 +118,43 @@ class _Reached:
         if module == self._main:
             return True
         top = module.partition(".")[0]
-        file = getattr(sys.modules.get(top), "__file__", None)
-        if not file or top in self._shipped or not _is_own(Path(file)):
+        file = file_of(top)
+        if not file or top in self._shipped or not is_own(file):
             return False
-        if top != module or Path(file).name != f"{module}.py":
+        if top != module or file.name != f"{module}.py":
             raise UsageError(
-                f"{self._main} uses {module} of {Path(file).parent}, which hosts do not have",
+                f"{self._main} uses {module} of {file.parent}, which hosts do not have",
                 hint="install it there, or move what is used into a module beside the function",
             )
         return True
 
-    def take_whole(self, module: str, needed: str = "") -> None:
+    def take_whole(self, module: str, why: str, *, needed: str = "") -> None:
         """Have a module go as a whole, with those of the user's that it imports.
 
+        Args:
+            module: the module.
+            why: what to say if it cannot.
+            needed: a function that has to be at its top level.
+
         Raises:
-            UsageError: it has no file, or a function that is needed is not at its top level.
+            UsageError: it has no file, is one that starts jobs itself, or does not have the function at its top.
         """
         if module in self._wholes:
             return
-        tree = _tree(module)
-        names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)} if tree else set()
-        if tree is None or (needed and needed not in names):
+        tree = tree_of(module)
+        body = tree.body if tree else []
+        modules = {row[0] for node in body for row in imported(node)}
+        runs = any(name.partition(".")[0] == "sshmap" and name != "sshmap.functions" for name in modules)
+        names = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+        if tree is None or runs or (needed and needed not in names):
             raise UsageError(
-                f"it cannot be told what {needed or module} reaches, and there is no whole file to send",
-                hint="define it at the top of a file, with all that it needs there or in arguments' defaults",
+                why,
+                hint="put it into a file of its own, at its top, that imports nothing of sshmap but sshmap.functions",
             )
         self._wholes[module] = ast.unparse(tree) + "\n"
-        for name in _imported(tree):
-            if name in sys.modules and self.goes_along(name):
-                self.take_whole(name)
+        for name in sorted(modules):
+            if self.goes_along(name):
+                self.take_whole(name, f"{module} uses {name}, which cannot be sent as a whole")
 
 
 class _Part:
@@ -146,215 +168,171 @@ class _Part:
     def __init__(self, module: str, reached: _Reached) -> None:
         self._module, self._reached = module, reached
         self._globals = vars(sys.modules[module]) if module in sys.modules else {}
-        self._imports: dict[str, str] = {}
-        self._constants: dict[str, str] = {}
-        self._definitions: dict[str, str] = {}
-        self._statements = _assignments(module)
+        self._imports: dict[str, list[str]] = {}
+        #: by name, what sets it, each after what it needs; and what it is here
+        self._lines: dict[str, str] = {}
+        self._values: dict[str, object] = {}
+        self._statements = Statements(tree_of(module))
 
     def source(self) -> str:
-        """Return the file: imports, constants, definitions, each after what it needs."""
-        imports = sorted(set(self._imports.values()))
-        return "\n".join([_FUTURE, *imports, *self._constants.values(), *self._definitions.values()]) + "\n"
+        """Return the file."""
+        imports = sorted({line for lines in self._imports.values() for line in lines})
+        return "\n".join([_FUTURE, *imports, *filter(None, self._lines.values())]) + "\n"
 
     def _reach(self, names: Iterable[str]) -> None:
         for name in sorted(set(names)):
-            known = name in self._imports or name in self._constants or name in self._definitions
-            if not known and name.isidentifier() and name in self._globals:
-                self._take(name, self._globals[name])
+            if name.isidentifier() and name in self._globals:
+                self.take(name, self._globals[name])
 
-    def _take(self, name: str, value: object) -> None:
+    def _is_taken(self, name: str, value: object) -> bool:
+        """Say whether a name stands for a value already; from now on it does.
+
+        Raises:
+            Untold: it stands for something else.
+        """
+        if name in self._values:
+            there = self._values[name]
+            if there is not value and (written(there) is None or written(there) != written(value)):
+                raise Untold(f"two things are called {name}")
+            return True
+        self._values[name] = value
+        return False
+
+    def take(self, name: str, value: object) -> None:
+        """Take along what a name stands for, and all that it reaches.
+
+        Raises:
+            Untold: it cannot be told what that is.
+            UsageError: it cannot be sent.
+        """
+        if self._is_taken(name, value):
+            return
         inner = inspect.unwrap(value) if callable(value) else value
         if isinstance(value, types.ModuleType):
-            if self._reached.goes_along(value.__name__):
-                self._reached.take_whole(value.__name__)
-            self._imports[name] = f"import {value.__name__} as {name}"
+            self._import_module(name, value.__name__)
+        elif hasattr(value, "registry"):
+            raise Untold(f"{name} is put together from several functions")
         elif isinstance(inner, types.FunctionType | type) and self._reached.goes_along(inner.__module__):
-            self._reached.part(inner.__module__).define(inner.__name__, inner)
-            if inner.__module__ != self._module:
-                file = self._reached.file(inner.__module__).removesuffix(".py")
-                self._imports[name] = f"from {file} import {inner.__name__} as {name}"
-            elif inner.__name__ != name:
-                self._definitions[name] = f"{name} = {inner.__name__}"
-        elif (home := _home(value)) is not None:
-            self._imports[name] = f"from {home[0]} import {home[1]} as {name}"
+            self._take_definition(name, inner)
+        elif rows := self._statements.imports.get(name):
+            self._import_from(name, value, *rows[-1])
+        elif (home := home_of(value)) is not None:
+            self._imports[name] = [f"from {home[0]} import {home[1]} as {name}"]
         else:
             self._set(name, value)
 
-    def define(self, name: str, value: types.FunctionType | type) -> None:
-        """Take a function or class along, and all that it reaches.
+    def _import_module(self, name: str, module: str) -> None:
+        if self._reached.goes_along(module):
+            self._reached.take_whole(module, f"{self._module} uses {module}, which cannot be sent as a whole")
+        # of a package also the modules in it that are imported here
+        lines = [line for _, there, line in self._statements.imports.get(name, []) if not there]
+        self._imports[name] = lines or [f"import {module} as {name}"]
 
-        Raises:
-            _Untold: its source is not known, or it cannot be told what it reaches.
-            UsageError: it reaches what cannot be sent.
-        """
-        if name in self._definitions:
+    def _import_from(self, name: str, value: object, module: str, there: str, line: str) -> None:
+        if self._reached.goes_along(module):
+            self._reached.part(module).take(there, value)
+        self._imports[name] = [line]
+
+    def _take_definition(self, name: str, value: types.FunctionType | type) -> None:
+        there = value.__name__
+        if value.__module__ != self._module:
+            self._reached.part(value.__module__).define(there, value)
+            file = self._reached.file(value.__module__).removesuffix(".py")
+            self._imports[name] = [f"from {file} import {there} as {name}"]
+        elif there == "<lambda>":
+            self._set(name, value)
+        elif there == name:
+            self._define(name, value)
+        else:
+            self.define(there, value)
+            self._lines[name] = f"{name} = {there}"
+
+    def define(self, name: str, value: types.FunctionType | type) -> None:
+        """Take a function or class along, and all that it reaches; as `take`."""
+        inner = inspect.unwrap(value) if isinstance(value, types.FunctionType) else value
+        if not self._is_taken(name, inner):
+            self._define(name, inner)
+
+    def _define(self, name: str, value: types.FunctionType | type) -> None:
+        node = _node_of(name, value)
+        if node is None:
+            self._set(name, value)
             return
-        try:
-            (node,) = ast.parse(textwrap.dedent(inspect.getsource(value))).body
-        except (OSError, TypeError, SyntaxError, ValueError):
-            raise _Untold from None
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name != name:
-            raise _Untold
-        self._definitions[name] = ""
         if isinstance(value, types.FunctionType):
             self._globals = self._globals or value.__globals__
             self._close(value)
+            _fix_defaults(node, value, self._globals)
         # what has to be there when it is defined: decorators, bases, defaults
-        self._reach(_needed_first(node))
-        self._reach(_looked_up(value))
+        self._reach(needed_first(node))
+        self._lines[name] = ""
+        self._reach_into(value)
         # last, so that it comes after all that it needs
-        del self._definitions[name]
-        self._definitions[name] = ast.unparse(node)
+        del self._lines[name]
+        self._lines[name] = ast.unparse(node)
+
+    def _reach_into(self, value: types.FunctionType | type) -> None:
+        names, modules = looked_up(value)
+        self._reach(names)
+        for module in sorted(modules):
+            if self._reached.goes_along(module):
+                self._reached.take_whole(module, f"{self._module} uses {module}, which cannot be sent as a whole")
 
     def _close(self, function: types.FunctionType) -> None:
         """Take along what a function has from around it, under the same names.
 
         Raises:
-            _Untold: the module has something else by such a name.
+            Untold: the module has something else by such a name.
         """
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            if cell.cell_contents is function:
-                continue
-            if self._globals.get(name, cell.cell_contents) is not cell.cell_contents:
-                raise _Untold
-            self._take(name, cell.cell_contents)
+            value = cell.cell_contents
+            if self._globals.get(name, value) is not value:
+                raise Untold(f"{name} around it and {name} in its module are not the same")
+            if value is not function:
+                self.take(name, value)
 
     def _set(self, name: str, value: object) -> None:
         """Have the host set a constant."""
-        if (text := _literal(value)) is not None:
-            self._constants[name] = f"{name} = {text}"
+        if (text := written(value)) is not None:
+            self._lines[name] = f"{name} = {text}"
             return
-        statement = self._statements.get(name)
+        statement = self._statements.setting(name)
         if statement is None:
-            raise _Untold
-        self._constants[name] = ""
-        self._reach(_names(statement))
-        del self._constants[name]
-        self._constants[name] = ast.unparse(statement)
+            raise Untold(f"{name} is set in no statement of its own")
+        if isinstance(value, MutableMapping | MutableSequence | MutableSet):
+            raise Untold(f"{name} may have been changed since it was set")
+        self._reach(names_in(statement))
+        if isinstance(value, types.FunctionType):
+            self._reach_into(value)
+        self._lines[name] = ast.unparse(statement)
 
 
-def _tree(module: str) -> ast.Module | None:
-    """Return the source of a module; None if it has no file."""
+def _node_of(name: str, value: types.FunctionType | type) -> Definition | None:
+    """Return the source of a function or class; None if it was not defined by a statement."""
     try:
-        return ast.parse(inspect.getsource(sys.modules[module]))
-    except (OSError, TypeError, SyntaxError, KeyError):
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(value))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
         return None
+    return node if isinstance(node, Definition) and node.name == name else None
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
-    """Go through the modules that a file imports at its top."""
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-
-
-def _assignments(module: str) -> dict[str, ast.stmt]:
-    """Return the statements of a module that set one name each, of those names that only one statement sets."""
-    tree = _tree(module)
-    body = tree.body if tree else []
-    found: dict[str, list[ast.stmt]] = {}
-    for node in body:
-        for name in (
-            each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
-        ):
-            found.setdefault(name, []).append(node)
-    return {name: nodes[0] for name, nodes in found.items() if len(nodes) == 1 and _sets_one(nodes[0])}
-
-
-def _sets_one(node: ast.stmt) -> bool:
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return len(targets) == 1 and isinstance(targets[0], ast.Name)
-
-
-def _names(node: ast.AST) -> Iterator[str]:
-    return (each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load))
-
-
-def _needed_first(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> set[str]:
-    """Return the names that are looked up when a function or class is defined, but for annotations."""
-    if isinstance(node, ast.ClassDef):
-        parts: list[ast.AST] = [*node.decorator_list, *node.bases, *node.keywords]
-        parts += [part for part in node.body if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
-        inner = [part for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
-        return {name for part in parts for name in _names(part)} | {
-            name for part in inner for name in _needed_first(part)
-        }
-    defaults = [default for default in (*node.args.defaults, *node.args.kw_defaults) if default]
-    return {name for part in (*node.decorator_list, *defaults) for name in _names(part)}
-
-
-def _looked_up(value: types.FunctionType | type) -> set[str]:
-    """Return the names that a function, or the methods of a class, look up in their module when they are called.
+def _fix_defaults(node: Definition, function: types.FunctionType, present: dict[str, object]) -> None:
+    """Write the values of defaults that can be written into a definition: their names may mean something else by now.
 
     Raises:
-        _Untold: they look names up by themselves.
+        Untold: one cannot, and its name means something else.
     """
-    codes: list[types.CodeType] = []
-    if isinstance(value, types.FunctionType):
-        codes.append(value.__code__)
-    else:
-        codes += [method.__code__ for each in vars(value).values() if (method := _function_in(each))]
-    found: set[str] = set()
-    while codes:
-        code = codes.pop()
-        codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-        for step in dis.get_instructions(code):
-            if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
-                found.add(step.argval)
-            elif step.opname in {"STORE_GLOBAL", "DELETE_GLOBAL"}:
-                raise _Untold
-    if found & {"globals", "eval", "exec", "__import__"}:
-        raise _Untold
-    return found
+    assert not isinstance(node, ast.ClassDef), "it is a function"
+    args = node.args
+    for index, value in enumerate(function.__defaults__ or ()):
+        args.defaults[index] = _fixed(args.defaults[index], value, present)
+    for index, (arg, default) in enumerate(zip(args.kwonlyargs, args.kw_defaults, strict=True)):
+        if default is not None:
+            args.kw_defaults[index] = _fixed(default, (function.__kwdefaults__ or {})[arg.arg], present)
 
 
-def _function_in(value: Any) -> types.FunctionType | None:  # noqa: ANN401  # what a class may hold
-    """Return the function that a member of a class is, or wraps."""
-    for name in ("__func__", "fget", "func"):
-        value = getattr(value, name, value)
-    return value if isinstance(value, types.FunctionType) else None
-
-
-def _home(value: object) -> tuple[str, str] | None:
-    """Return the module and name under which something can be imported; None if there is none."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__name__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or module == "builtins":
-        return ("builtins", name) if isinstance(name, str) and getattr(builtins, name, None) is value else None
-    return (module, name) if getattr(sys.modules.get(module), name, None) is value else None
-
-
-def _literal(value: object) -> str | None:
-    """Write a value as Python would read it, always in the same way; None if it is not made of numbers, text and their collections."""
-    if any(isinstance(part, set | frozenset) for part in _parts(value)):
-        return None
-    text = repr(value)
-    try:
-        return text if ast.literal_eval(text) == value else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-
-
-def _parts(value: object) -> Iterator[object]:
-    """Go through a value and all that is in it."""
-    yield value
-    inner = (
-        (*value.keys(), *value.values())
-        if isinstance(value, dict)
-        else value
-        if isinstance(value, list | tuple)
-        else ()
-    )
-    for part in inner:
-        yield from _parts(part)
-
-
-def _is_own(file: Path) -> bool:
-    """Say whether a module belongs to the user: neither Python's own nor an installed one, nor a part of sshmap."""
-    places = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    installed = [
-        Path(place) for place in (*places, *(path for path in sys.path if path.endswith("-packages"))) if place
-    ]
-    ours = Path(__file__).parents[1]
-    return not any(file.is_relative_to(place) for place in (*installed, ours))
+def _fixed(default: ast.expr, value: object, present: dict[str, object]) -> ast.expr:
+    if (text := written(value)) is not None:
+        return ast.parse(text, mode="eval").body
+    if isinstance(default, ast.Name) and present.get(default.id, default) is not value:
+        raise Untold(f"the default {default.id} is not what its module calls so")
+    return default

@@ -84,21 +84,42 @@ CASES = {
     "constant": ("def f(): return LIMIT", ["LIMIT = 5"], "f()", "5"),
     "constant with structure": ("def f(): return NAMES['b']", ["NAMES = {'a': [1, 2], 'b': (3, None)}"], "f()", "(3, None)"),
     "constant filled later": ("def f(): return FILLED[2]", ["FILLED = {0: 0, 1: 2, 2: 4}"], "f()", "4"),
-    "constant made by a call": ("def f(): return WORD.findall('a b')", ["import re as re", "WORD = re.compile('\\\\w+')"], "f()", "['a', 'b']"),
-    "set": ("def f(): return sorted(SET)", ["SET = {'x', 'y'}"], "f()", "['x', 'y']"),
-    "module": ("def f(): return json.dumps(1)", ["import json as json"], "f()", "1"),
-    "name of a module": ("def f(): return typer.__name__", ["import typer as typer"], "", ""),
+    "constant made by a call": ("def f(): return WORD.findall('a b')", ["import re", "WORD = re.compile('\\\\w+')"], "f()", "['a', 'b']"),
+    "set": ("def f(): return sorted(SET)", ["SET = set(['x', 'y'])"], "f()", "['x', 'y']"),
+    "module": ("def f(): return json.dumps(1)", ["import json"], "f()", "1"),
+    "name of a module": ("def f(): return typer.__name__", ["import typer"], "", ""),
     "other function": ("def g(x): return x + LIMIT\ndef f(): return g(1)", ["LIMIT = 5", "def g(x):"], "f()", "6"),
     "each other": ("def g(n): return f(n - 1) if n else 7\ndef f(n): return g(n)", ["def g(n):"], "f(3)", "7"),
     "within a comprehension": ("def g(x): return x\ndef f(): return [g(x) for x in range(2)]", ["def g(x):"], "f()", "[0, 1]"),
     "within an inner function": ("def f():\n    def g(): return LIMIT\n    return g()", ["LIMIT = 5"], "f()", "5"),
-    "default": ("def f(x=LIMIT): return x", ["LIMIT = 5"], "f()", "5"),
-    "decorator": ("@functools.lru_cache\ndef g(): return LIMIT\ndef f(): return g()", ["import functools as functools", "LIMIT = 5"], "f()", "5"),
+    "default": ("def f(x=LIMIT, *, y=NAMES): return x", ["def f(x=5, *, y={'a': [1, 2], 'b': (3, None)}):"], "f()", "5"),
+    "decorator": ("@functools.lru_cache\ndef g(): return LIMIT\ndef f(): return g()", ["import functools", "LIMIT = 5"], "f()", "5"),
     "class": (
         "@dataclass\nclass P:\n    x: int = LIMIT\n    def double(self): return self.x * len(NAMES)\ndef f(): return P().double()",
         ["from dataclasses import dataclass as dataclass", "LIMIT = 5", "@dataclass", "NAMES = {'a': [1, 2], 'b': (3, None)}"], "f()", "10",
     ),
     "base class": ("class A:\n    x = 1\nclass B(A):\n    pass\ndef f(): return B.x", ["class A:", "class B(A):"], "f()", "1"),
+    "default of a loop": ("n = 100\ndef make():\n    for n in range(2):\n        def f(n=n): return n\n    return f\nf = make()", [], "f()", "1"),
+    "set filled later": ("STOP = set()\nSTOP.add('the')\ndef f(): return STOP", ["STOP = set(['the'])"], "f()", "{'the'}"),
+    "constant of a class": ("@dataclass\nclass C:\n    n: int\nCONF = C(7)\ndef f(): return CONF.n", ["CONF = C(7)"], "f()", "7"),
+    "member of an enumeration": ("import enum\nclass E(enum.Enum):\n    A = 1\nA = E.A\ndef f(): return A.value", ["A = E.A"], "f()", "1"),
+    "made by a function": ("def make(): return re.compile('a')\nPAT = make()\ndef f(): return PAT.pattern", ["PAT = make()"], "f()", "a"),
+    "module of a package": (
+        "import xml.etree.ElementTree\nimport xml.dom\ndef f(): return xml.etree.ElementTree.fromstring('<a/>').tag",
+        ["import xml.etree.ElementTree"], "f()", "a",
+    ),
+    "wrapped": (
+        "def twice(fn):\n    @functools.wraps(fn)\n    def g(): return 2 * fn()\n    return g\n@twice\ndef f(): return LIMIT",
+        ["@twice", "LIMIT = 5"], "f()", "10",
+    ),
+    "named tuple": ("P = collections.namedtuple('P', 'x')\ndef f(): return P(1).x", ["P = collections.namedtuple('P', 'x')"], "f()", "1"),
+    "lambda": ("g = lambda: LIMIT\ndef f(): return g()", ["LIMIT = 5", "g = lambda: LIMIT"], "f()", "5"),
+    "instance of another module": ("from os import environ\ndef f(): return len(environ) > 0", ["from os import environ as environ"], "f()", "True"),
+    "alias": ("def g(): return 1\nh = g\ndef f(): return h()", ["h = g"], "f()", "1"),
+    "numbers that are none": (
+        "X = [float('inf'), -0.5, (1,), frozenset()]\ndef f(): return X",
+        ["X = [float('inf'), -0.5, (1,), frozenset()]"], "f()", "[inf, -0.5, (1,), frozenset()]",
+    ),
     "closure": ("def make(n):\n    def f(): return n + LIMIT\n    return f\nf = make(2)", ["n = 2", "LIMIT = 5"], "f()", "7"),
 }  # fmt: skip
 
@@ -128,18 +149,64 @@ def test_changes_of_what_it_reaches_are_seen(load: Loader) -> None:
     assert bundled(load, f"LIMIT = 6\n{text}").contents != before
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "def f():\n    global LIMIT\n    LIMIT = 1", "def f(): return globals()['LIMIT']", "def f(): return eval('LIMIT')",
-        "g = lambda: 1\ndef f(): return g()", "import sys as app2\nX = app2.stdin\nX = app2.stdout\ndef f(): return X",
-    ],
-    ids=["global", "globals", "eval", "lambda", "set twice"],
-)  # fmt: skip
-def test_whole_file_goes_where_it_cannot_be_told(load: Loader, text: str) -> None:
+UNTOLD = {
+    "global": ("def f():\n    global LIMIT\n    LIMIT = 1", "it sets LIMIT in its module"),
+    "globals": ("def f(): return globals()['LIMIT']", "it calls globals"),
+    "eval": ("def f(): return eval('LIMIT')", "it calls eval"),
+    "set twice": ("X = re.compile('a')\nX = re.compile('b')\ndef f(): return X", "X is set in no statement of its own"),
+    "filled by decorators": (
+        "REG = {}\ndef reg(g):\n    REG[g.__name__] = g\n    return g\n@reg\ndef h(): pass\ndef f(): return REG",
+        "REG may have been changed",
+    ),
+    "counter filled later": ("C = collections.Counter()\nC['a'] += 1\ndef f(): return C", "C may have been changed"),
+    "single dispatch": (
+        "@functools.singledispatch\ndef k(x): return 'other'\n@k.register\ndef _(x: int): return 'int'\ndef f(): return k(1)",
+        "k is put together",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNTOLD)
+def test_whole_file_goes_where_it_cannot_be_told(load: Loader, case: str) -> None:
+    text, _ = UNTOLD[case]
     content = bundled(load, text).contents["steps.py"].decode()
     assert "app = typer.Typer()" in content
     assert "def f():" in content
+
+
+@pytest.mark.parametrize("case", UNTOLD)
+@pytest.mark.parametrize("line", ["from sshmap import Cluster", "import sshmap", "from sshmap.recipe import recipe"])
+def test_whole_file_that_runs_jobs_itself_is_refused_with_the_reason(load: Loader, case: str, line: str) -> None:
+    """On the hosts it would run them again."""
+    text, reason = UNTOLD[case]
+    with pytest.raises(UsageError, match=f"cannot be told what f reaches: {reason}"):
+        bundled(load, f"{line}\n{text}")
+
+
+def test_two_closures_of_one_function_are_not_taken_for_each_other(load: Loader) -> None:
+    text = "from sshmap import Cluster\ndef make(n):\n    def add(x): return x + n\n    return add\n"
+    text += "add1, add2 = make(1), make(2)\ndef f(): return add1(0), add2(0)"
+    with pytest.raises(UsageError, match="two things are called add"):
+        bundled(load, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["def f(rows, out):\n    yield 1", "async def f(rows, out): pass"], ids=["generator", "coroutine"]
+)
+def test_function_that_nobody_would_run_is_refused(load: Loader, text: str) -> None:
+    with pytest.raises(UsageError, match="f yields or awaits"):
+        bundled(load, text)
+
+
+def test_module_that_is_imported_within_a_function_comes_along(
+    load: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "late_helpers.py").write_text("def help(): return 4\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = bundled(load, "def f():\n    import late_helpers\n    return late_helpers.help()")
+    assert made.contents.keys() == {"steps.py", "late_helpers.py"}
+    (tmp_path / "host").mkdir()
+    assert run_all(made, tmp_path / "host", "f()") == "4"
 
 
 HELPERS = """
