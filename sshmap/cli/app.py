@@ -59,6 +59,12 @@ class Settings(msgspec.Struct, kw_only=True):
         self.inventory, self.local = chosen_cluster(inventory, local)
         self.quiet, self.verbose = quiet, verbose
 
+    def named(self) -> tuple[str, ...]:
+        """Return the options that name the cluster, as they are typed."""
+        if self.inventory is not None:
+            return "-i", str(self.inventory)
+        return () if self.local is None else ("--local", str(self.local))
+
     @property
     def manner(self) -> Manner:
         """How to show progress."""

@@ -22,6 +22,7 @@ import msgspec
 from sshmap.client.commands import OUTPUT_LIMIT, Heard, collect, listen, stream_command
 from sshmap.client.conversations import Conversations
 from sshmap.client.described import Options, again, described
+from sshmap.client.functions import Bundle
 from sshmap.client.holding import Holding, holding
 from sshmap.client.job_results import HostPlan, JobResult
 from sshmap.client.jobs import JobRun
@@ -140,7 +141,12 @@ class Cluster(KeyCalls, RunCalls):
         return self.submit(Verb.MERGE, indir, outdir, command, **options)
 
     def submit(
-        self, verb: Verb, indir: str, outdir: str, command: str | Callable[..., object], **options: Unpack[Options]
+        self,
+        verb: Verb,
+        indir: str,
+        outdir: str,
+        command: str | Callable[..., object] | Bundle,
+        **options: Unpack[Options],
     ) -> JobResult:
         """Run a job of any shape; see `map`."""
         return JobRun(self._conversations, described(verb, indir, outdir, command, options), options).run()
@@ -158,7 +164,12 @@ class Cluster(KeyCalls, RunCalls):
         return holding(self._conversations, name, purpose)
 
     def explain(
-        self, verb: Verb, indir: str, outdir: str, command: str | Callable[..., object], **options: Unpack[Options]
+        self,
+        verb: Verb,
+        indir: str,
+        outdir: str,
+        command: str | Callable[..., object] | Bundle,
+        **options: Unpack[Options],
     ) -> dict[str, HostPlan]:
         """Say what each host would do about a job, and why, changing nothing.
 

@@ -11,7 +11,7 @@ import msgspec
 from sshmap.client.attachments import Attachment, attach
 from sshmap.client.conversations import Conversations
 from sshmap.client.following import JobProgress
-from sshmap.client.functions import bundle
+from sshmap.client.functions import Bundle, bundle
 from sshmap.client.results import raise_failures
 from sshmap.client.summaries import RunSummary
 from sshmap.errors import Refused, SshmapError, UsageError, is_silent
@@ -61,28 +61,30 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     absent: dict[str, SshmapError] = {}
 
 
-def described(verb: Verb, indir: str, outdir: str, command: str | Callable[..., object], options: Options) -> Job:
+def described(
+    verb: Verb, indir: str, outdir: str, command: str | Callable[..., object] | Bundle, options: Options
+) -> Job:
     """Describe a job as a user does.
 
     Args:
         verb: its shape.
         indir: INDIR as typed.
         outdir: OUTDIR as typed.
-        command: shell command, or a Python function.
+        command: shell command, or a Python function, which may be bundled already.
         options: see `Options`.
 
     Raises:
         UsageError: the job makes no sense.
     """
     paths = [Path(path) for path in options.get("shipped", ())]
-    function = None if isinstance(command, str) else bundle(command, paths)
+    function = command if isinstance(command, Bundle) else None if isinstance(command, str) else bundle(command, paths)
     attachments = tuple(attach(paths, function))
     spec = JobSpec(
         indir=f"sm://{parse_name(indir)}",
         outdir=f"sm://{parse_name(outdir)}",
         maker=Maker(
             verb=verb,
-            command=command if isinstance(command, str) else f"{command.__name__}()",
+            command=f"{function.name}()" if function else str(command),
             shipped=tuple(attachment.file for attachment in attachments),
             function=f"{function.file}:{function.name}" if function else "",
         ),

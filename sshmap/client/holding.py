@@ -75,21 +75,34 @@ class Holding:
             del self._sessions[host]
             session.close()
             raise
+        if self._over.is_set():
+            # nobody may be left to close it
+            session.close()
 
     def keep(self) -> None:
         """Read what the hosts send until `let_go`, and take the name again where a session broke."""
+        threads = [
+            threading.Thread(target=self._keep_on, args=(host.name,), name=f"holding-{host.name}", daemon=True)
+            for host in self._conversations.hosts
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _keep_on(self, host: str) -> None:
+        """Do so on one host, for whose silence no other one waits."""
         while not self._over.wait(_LOOK):
-            for host in self._conversations.hosts:
-                try:
-                    if session := self._sessions.get(host.name):
-                        session.ask(Ping(), Served)
-                    else:
-                        self._take_on(host.name)
-                except LockHeld as exc:
-                    self._error = exc
-                except SshmapError:
-                    if broken := self._sessions.pop(host.name, None):
-                        broken.close()
+            try:
+                if session := self._sessions.get(host):
+                    session.ask(Ping(), Served)
+                else:
+                    self._take_on(host)
+            except LockHeld as exc:
+                self._error = exc
+            except SshmapError:
+                if broken := self._sessions.pop(host, None):
+                    broken.close()
 
     def let_go(self) -> None:
         """End it."""
@@ -97,7 +110,7 @@ class Holding:
 
     def close(self) -> None:
         """Close the sessions."""
-        for session in self._sessions.values():
+        for session in list(self._sessions.values()):
             session.close()
 
 
@@ -117,5 +130,6 @@ def holding(conversations: Conversations, name: str, purpose: str) -> Iterator[H
     finally:
         held.let_go()
         if looking.is_alive():
-            looking.join()
+            # a host that is silent is not waited for
+            looking.join(_LOOK)
         held.close()

@@ -70,6 +70,11 @@ class Recipe:
         Raises:
             SshmapError: what went wrong.
         """
+        if unknown := parameters.keys() - self._parameters.keys():
+            raise UsageError(
+                f"recipe {self.name} has no parameter {min(unknown)!r}",
+                hint=f"its parameters: {', '.join(self._parameters)}",
+            )
         date = self._kind.parse(str(parameters.pop(self._dated, ""))) if self._dated else None
         asked = Asked(env=env, dataset=dataset, quiet=settings.quiet)
         return Doing(cluster, asked).run([self._call(asked, parameters, date)])
@@ -137,6 +142,7 @@ class Recipe:
     def _command(self, asked: Asked, given: dict[str, Any]) -> int:
         """Do what was typed."""
         settings.choose(asked.inventory, asked.local, quiet=asked.quiet)
+        settings.words = settings.named()
         wanted = dates.chosen(self._kind, asked.date, asked.start, asked.stop) if self._dated else [None]
         calls = [self._call(asked, given, date) for date in wanted]
         if asked.graph:

@@ -5,6 +5,7 @@ Where keys lie follows from four names, each of which is written once: ``sm://EN
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TypedDict, Unpack
 
 import msgspec
 
+from sshmap.client.functions import Bundle, bundle
 from sshmap.errors import UsageError
 from sshmap.functions import FanoutFunction, MapFunction, MergeFunction
 from sshmap.limits import Limits
@@ -56,7 +58,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     #: name of the step or files that it is made from
     source: str
     #: shell command, or Python function
-    command: str | Callable[..., object]
+    command: str | Bundle
     shipped: tuple[Path, ...] = ()
     #: names of steps whose one key is shipped
     needs: tuple[str, ...] = ()
@@ -162,12 +164,14 @@ class Data:
         self, verb: Verb, name: str | Callable[..., object], command: str | Callable[..., object], how: How
     ) -> Data:
         if not isinstance(name, str):
-            name, command = name.__name__, name
+            name, command = getattr(name, "__name__", repr(name)), name
         self._flow.add(name, "a step")
         shipped = tuple(how.get("shipped", ()))
+        paths = tuple(Path(file) for file in shipped if not isinstance(file, Data))
         step = Step(
-            name=name, verb=verb, source=self.name, command=command, limits=how.get("limits", Limits()),
-            shipped=tuple(Path(file) for file in shipped if not isinstance(file, Data)),
+            name=name, verb=verb, source=self.name, limits=how.get("limits", Limits()), shipped=paths,
+            # now, as the file may be written to while earlier steps run
+            command=command if isinstance(command, str) else bundle(command, paths),
             needs=tuple(data.name for data in shipped if isinstance(data, Data)),
         )  # fmt: skip
         self._flow.steps.append(step)
@@ -178,7 +182,7 @@ class Data:
 
         Args:
             columns: names of the columns.
-            separator: what stands between two values; any blanks if None, which no value may be empty for.
+            separator: what stands between two values, as `csv` has it with quotes; any blanks if None, and then no value is empty.
         """
         return Table(self, columns, separator)
 
@@ -259,28 +263,39 @@ class Table:
         Args:
             labels: column of what stands beside each bar.
             lengths: column of how long each is.
+
+        Raises:
+            UsageError: it has no such column.
         """
+        for column in (labels, lengths):
+            if column not in self.columns:
+                raise UsageError(f"the table has no column {column!r}", hint=f"its columns: {', '.join(self.columns)}")
         self.drawn = labels, lengths
         return self
 
-    def row(self, line: str) -> dict[str, object]:
-        """Read one line; whole numbers and decimal ones are numbers, and an empty value is None.
+    def rows(self, content: str) -> list[dict[str, object]]:
+        """Read the lines of a key; numbers are numbers, but where they have leading zeros, and an empty value is None.
 
         Raises:
-            UsageError: it has not as many values as there are columns.
+            UsageError: a line has not as many values as there are columns.
         """
-        values = line.split(self._separator)
+        lines = content.removesuffix("\n").split("\n") if content else []
+        if self._separator is None:
+            return [self._row(line.split()) for line in lines]
+        return [self._row(row) for row in csv.reader(lines, delimiter=self._separator)]
+
+    def _row(self, values: list[str]) -> dict[str, object]:
         if len(values) != len(self.columns):
             raise UsageError(
-                f"{self.data.name} has a line of {len(values)} values, the table {len(self.columns)} columns: {line!r}",
+                f"{self.data.name} has a line of {len(values)} values, the table {len(self.columns)} columns: {values}",
                 hint="see what the step's command prints",
             )
         return dict(zip(self.columns, map(_value, values), strict=True))
 
 
 def _value(text: str) -> object:
-    if re.fullmatch(r"-?\d{1,18}", text):
+    if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text, re.ASCII):
         return int(text)
-    if re.fullmatch(r"-?\d+\.\d+(e[+-]?\d+)?", text):
+    if re.fullmatch(r"-?(0|[1-9]\d*)\.\d+(e[+-]?\d+)?", text, re.ASCII):
         return float(text)
     return text or None

@@ -90,8 +90,15 @@ class Running:
         self._printer.note(f"{source.name}: {text}")
 
     def _step(self, step: Step, ran: Ran) -> None:
+        if not self._names(step.source):
+            left = self._delete_left_over(step)
+            self._printer.note(f"{step.name}: nothing to run{f', {left} deleted whose input is gone' if left else ''}")
+            return
         indir, outdir = self._place.prefix(step.source), self._place.prefix(step.name)
-        with fetched(self._cluster, self._place, step) as shipped, following(step.name, self._manner) as report:
+        with (
+            fetched(self._cluster, self._place, step, needed=True) as shipped,
+            following(step.name, self._manner) as report,
+        ):
             try:
                 result = self._cluster.submit(
                     step.verb, indir, outdir, step.command, replace=True, shipped=shipped, limits=step.limits,
@@ -131,9 +138,8 @@ class Running:
             SshmapError: a host does not answer, or a line has not as many values as there are columns.
         """
         prefix = self._place.prefix(table.data.name)
-        contents = [self._cluster.get(f"{prefix}{name}") for name in self._names(table.data.name)]
-        lines = [line for content in contents for line in content.decode(errors="replace").splitlines()]
-        return [table.row(line) for line in lines]
+        contents = [self._cluster.get(f"{prefix}{name}") for name in sorted(self._names(table.data.name))]
+        return [row for content in contents for row in table.rows(content.decode(errors="replace"))]
 
 
 def _output(verb: Verb, name: str) -> str:

@@ -183,6 +183,35 @@ def test_picture_has_a_bar_for_each_row(local_cluster: tuple[str, ...], made_up:
     assert max(line.count("█") for line in picture) == 60
 
 
+@pytest.mark.parametrize("recipe", ["passengers_by_year", "sorted_by_distance"])
+def test_files_without_trips_leave_nothing_of_the_trips_before(
+    recipe: str, local_cluster: tuple[str, ...], made_up: Path
+) -> None:
+    run(recipe, *local_cluster, "--trips", made_up)
+    for path in made_up.iterdir():
+        path.write_text(path.read_text().splitlines()[0] + "\n")
+    out, said = run(recipe, *local_cluster, "--trips", made_up, "--json")
+    assert out in {"[]\n", ""}
+    assert "deleted whose input is gone" in said
+    with Cluster(local=HOSTS) as cluster:
+        left = {row.name.split("/")[5] for row in cluster.where(f"sm://dev/{recipe}/")}
+    assert left <= {"trips", "sample", "samples", "bounds"}
+
+
+def test_step_whose_needs_are_missing_is_refused(local_cluster: tuple[str, ...], made_up: Path) -> None:
+    run("sorted_by_distance", *local_cluster, "--trips", made_up)
+    with Cluster(local=HOSTS) as cluster:
+        (bounds,) = [row for row in cluster.where("sm://dev/") if "/bounds/" in row.name]
+        cluster.rm(bounds.name)
+        before = {row.name: row.digest for row in cluster.where("sm://dev/")}
+        argv: list[str | Path] = [sys.executable, REPOSITORY / "recipes" / "sorted_by_distance.py", *local_cluster]
+        argv += ["--trips", made_up, "--from", "split"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT, check=False)
+        assert done.returncode == 2
+        assert "step split needs the one key of bounds, which has 0" in done.stderr
+        assert {row.name: row.digest for row in cluster.where("sm://dev/")} == before
+
+
 def test_file_without_a_column_is_named_with_what_it_has(local_cluster: tuple[str, ...], made_up: Path) -> None:
     (made_up / "weather.csv").write_text("day,rain\n1,2\n")
     argv: list[str | Path] = [

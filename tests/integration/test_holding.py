@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +17,9 @@ from sshmap import Cluster
 from sshmap.agent.session.holds import Holds
 from sshmap.client import holding as holding_module
 from sshmap.errors import LockHeld, Refused
+from sshmap.protocol import messages as m
 from sshmap.store.layout import Root
+from sshmap.transport.session import Session
 from tests.conftest import wait_until
 from tests.integration import fleet
 
@@ -105,6 +109,34 @@ def test_name_is_taken_again_where_a_session_broke(
         with pytest.raises(LockHeld, match="in use by quick"):
             held.check()
         quick.close()
+
+
+def test_host_that_stands_still_does_not_make_the_others_let_go(
+    roots: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hear of the client meanwhile."""
+    monkeypatch.setattr(holding_module, "_LOOK", 0.05)
+    asked: collections.Counter[str] = collections.Counter()
+    ask = Session.ask
+
+    def counted(session: Session, request: m.Message, kind: type[m.Message]) -> m.Message:
+        answer = ask(session, request, kind)
+        asked[session.host] += isinstance(request, m.Ping)
+        return answer
+
+    with Cluster(fleet.local_inventory(roots, hosts=2)) as cluster:
+        cluster.up()
+        with cluster.holding(bucket, "first"):
+            still = fleet.process_of(fleet.root_of(cluster.inventory, "h0"), "listener")
+            assert still
+            fleet.freeze(still)
+            monkeypatch.setattr(Session, "ask", counted)
+            try:
+                wait_until(lambda: asked["h1"] > 20)
+                assert asked["h0"] <= 1
+            finally:
+                fleet.kill(still, signal.SIGCONT)
+        cluster.down(purge=True)
 
 
 def test_client_that_is_silent_for_too_long_lets_go_and_is_told(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from sshmap.errors import Refused
 from sshmap.store import locks
 from sshmap.store.layout import Root
 
-#: seconds of silence after which a client is taken for lost: it asks for a sign of life every 2 seconds
-PATIENCE = 12.0
+#: seconds of silence after which a client is taken for lost: it asks for a sign of life every 2 seconds, and one that
+#: connects to many hosts before may take longer once
+PATIENCE = 40.0
 
 
 class Holds:
