@@ -63,18 +63,23 @@ def try_lock(root: Root, name: str, seconds: float = 0.0) -> bool:
         return False
 
 
+def hold_file(name: str) -> str:
+    """Return the name of the lock that `hold` takes for a name."""
+    return f"hold-{digest_of(name.encode()).hex()}"
+
+
 def hold(root: Root, name: str, who: str) -> Path:
     """Take a lock on a name for a session, which `let_go` ends; return the lock's file.
 
     Args:
         root: the host's root.
         name: what is held; any text.
-        who: who holds it, for people.
+        who: who holds it, for people; nothing is written to the disk for nobody.
 
     Raises:
         LockHeld: another session holds it; the message says whose.
     """
-    path = root.locks / f"hold-{digest_of(name.encode()).hex()}"
+    path = root.locks / hold_file(name)
     with _guard:
         if path in _holds:
             raise _in_use(name, _holds[path][1])
@@ -83,9 +88,10 @@ def hold(root: Root, name: str, who: str) -> Path:
             # nobody in this process holds it, whose lock would be dropped when the file is closed
             raise _in_use(name, path.read_text(encoding="utf-8", errors="replace"))
         said = who[:_MOST_SAID]
-        lock.lockfile.truncate(0)
-        lock.lockfile.write(said)
-        lock.lockfile.flush()
+        if said:
+            lock.lockfile.truncate(0)
+            lock.lockfile.write(said)
+            lock.lockfile.flush()
         _holds[path] = lock, said
     return path
 
@@ -114,7 +120,7 @@ def holder_of(root: Root, name: str) -> int | None:
     """
     path = root.locks / name
     with _guard:
-        if path in _held:
+        if path in _held or path in _holds:
             return os.getpid()
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

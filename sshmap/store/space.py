@@ -12,6 +12,11 @@ RESERVE, RESERVE_SHARE = 2 << 30, 0.05
 _HINT = "delete keys that are not needed with sshmap rm -r, or old runs with sshmap gc; then the same command goes on"
 
 
+def waiting_for_space(slot: int) -> str:
+    """Return the name that a worker holds while it waits for space for the ledger itself; see `locks.hold`."""
+    return f"worker {slot} waits for space"
+
+
 class Space:
     """The disk that a root lies on.
 

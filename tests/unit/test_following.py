@@ -14,13 +14,16 @@ import pytest
 from sshmap.agent.session import following as module
 from sshmap.agent.session.following import Following
 from sshmap.client.relay import _settle
-from sshmap.errors import HostLost, HostNotReady
+from sshmap.errors import HostLost, HostNotReady, NoSpace
 from sshmap.limits import Limits
 from sshmap.model import JobSpec, Maker, RunId, Verb
 from sshmap.protocol import messages as m
+from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.jobs import Jobs
-from sshmap.store.layout import Root
+from sshmap.store.layout import ClusterFile, Root
+from sshmap.store.space import waiting_for_space
+from sshmap.store.tasks import NewTask, Tasks
 
 SPEC = JobSpec(indir="sm://in/", outdir="sm://out/", maker=Maker(verb=Verb.FANOUT, command="ls"))
 LIMIT = 0.5
@@ -56,6 +59,27 @@ def test_peer_that_takes_files_is_not_given_up(store: Store, monkeypatch: pytest
     moving = (m.Progress(sending=1, done=number, stuck={"h1": 1}) for number in itertools.count())
     with pytest.raises(HostLost, match="the client left"):
         follow(store, monkeypatch, moving)
+
+
+@pytest.mark.parametrize("waiting", [(), (0,), (0, 1)], ids=["none", "one", "all"])
+def test_workers_that_cannot_give_their_tasks_back_wait_for_space(
+    store: Store, monkeypatch: pytest.MonkeyPatch, waiting: tuple[int, ...]
+) -> None:
+    """A disk without room for the ledger itself: their tasks stand as running, and no command does run."""
+    monkeypatch.setattr(module, "_SPACE_LIMIT", 0.1)
+    store.root.write_cluster(ClusterFile(root_id="1", host="h0", ring=(("h0", 1.0),), fingerprint=""))
+    tasks, run = Tasks(store.ledger), Jobs(store.ledger).open(SPEC, RunId("run"))
+    with store.ledger.change():
+        tasks.enqueue(run, [NewTask(output=f"out/k{n}/", members=(f"in/k{n}",), inputs=b"") for n in range(3)])
+    for slot in (0, 1):
+        assert len(tasks.claim(slot, 1, fanouts=True)) == 1
+    held = [locks.hold(store.root, waiting_for_space(slot), "") for slot in waiting]
+    try:
+        with pytest.raises(NoSpace if len(waiting) == 2 else HostLost):
+            follow(store, monkeypatch, itertools.repeat(m.Progress(queued=1, running=2)))
+    finally:
+        for path in held:
+            locks.let_go(path)
 
 
 class Answering:

@@ -18,11 +18,12 @@ from sshmap.agent.execution.shell import task_environment
 from sshmap.agent.host.wake import Sleeper, wake
 from sshmap.agent.shuffle import FULL_OUTBOX
 from sshmap.errors import NoSpace, SshmapError
+from sshmap.store import locks
 from sshmap.store.commit import Store
 from sshmap.store.endings import Endings
 from sshmap.store.layout import Root
 from sshmap.store.outbox import Outbox
-from sshmap.store.space import Space
+from sshmap.store.space import Space, waiting_for_space
 from sshmap.store.tasks import Task, Tasks
 
 #: seconds after which an idle worker ends its supervisor and looks into the ledger without being woken
@@ -64,6 +65,8 @@ class Worker:
 
     def run_forever(self) -> None:
         """Work until the process is ended."""
+        # made now, as there may be no room for it when it is needed
+        locks.let_go(locks.hold(self.root, waiting_for_space(self.slot), ""))
         self.store.insist(lambda: self.tasks.requeue([self.slot]))
         while True:
             try:
@@ -86,13 +89,17 @@ class Worker:
         return min(WAITING_LOOK, max(0.01, due)) if due > 0 else WAITING_LOOK
 
     def _start_over(self) -> None:
-        """Wait until the disk has room for a change of the ledger, then give back the claimed tasks."""
+        """Wait until the disk has room for a change of the ledger, then give back the claimed tasks; who follows their run sees that."""
         self._commits.drop()
-        while True:
-            self._sleeper.wait(FULL_LOOK)
-            with contextlib.suppress(NoSpace):
-                self.store.insist(lambda: self.tasks.give_back(self.slot))
-                return
+        held = locks.hold(self.root, waiting_for_space(self.slot), "")
+        try:
+            while True:
+                self._sleeper.wait(FULL_LOOK)
+                with contextlib.suppress(NoSpace):
+                    self.store.insist(lambda: self.tasks.give_back(self.slot))
+                    return
+        finally:
+            locks.let_go(held)
 
     def work_once(self) -> bool:
         """Claim some tasks and run them; say whether there were any.

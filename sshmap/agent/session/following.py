@@ -21,7 +21,7 @@ from sshmap.store.jobs import Jobs, Run
 from sshmap.store.layout import Root
 from sshmap.store.outbox import Outbox
 from sshmap.store.paces import FEWEST, Paces
-from sshmap.store.space import Space
+from sshmap.store.space import Space, waiting_for_space
 from sshmap.store.tasks import Failed, Tasks
 
 _MOST_FAILURES = 1000
@@ -178,9 +178,12 @@ class Following:
         return is_over
 
     def _check_space(self, progress: Progress, moved: float) -> None:
-        """Raise NoSpace if all that happens is that tasks wait for space."""
-        waits = not (progress.running or progress.sending) and time.monotonic() - moved > _SPACE_LIMIT
-        if waits and self._space.is_short():
+        """Raise NoSpace if all that happens is that tasks wait for space: those that are queued, and those that workers cannot give back."""
+        if progress.sending or time.monotonic() - moved <= _SPACE_LIMIT:
+            return
+        slots = self._endings.running_slots(self._run.id) if progress.running else []
+        waiting = [locks.hold_file(waiting_for_space(slot)) for slot in slots]
+        if all(locks.is_held(self._store.root, name) for name in waiting) and (waiting or self._space.is_short()):
             raise self._space.error()
 
     def ended(self) -> RunEnded:
