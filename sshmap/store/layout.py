@@ -96,8 +96,13 @@ class Root:
         return (self.data, self.tmp, self.outbox, self.shipped, self.locks, self.wake, self.logs, self.ssh)
 
     def load_ballast(self) -> None:
-        """Make the ballast file, unless the disk lacks the space for it."""
+        """Make the ballast file, unless it is there or the disk lacks the space for it and as much again."""
         try:
+            if self.ballast.exists():
+                return
+            disk = os.statvfs(self.path)
+            if disk.f_bavail * disk.f_frsize < 2 * BALLAST:
+                return
             with self.ballast.open("ab") as file:
                 os.posix_fallocate(file.fileno(), 0, BALLAST)
         except OSError:

@@ -389,3 +389,11 @@ def test_list_of_processes_says_what_each_is_and_whose_root(inventory: Inventory
         others = said - wanted
         assert all(f"supervisor.py serve {root.path} " in line or line.startswith("bash ") for line in others), others
         cluster.down()
+
+
+def test_ballast_that_was_used_up_is_there_again_for_the_next_session(shared: Cluster) -> None:
+    root = fleet.root_of(shared.inventory, "h0")
+    root.ballast.unlink()
+    with Cluster(shared.inventory) as other:
+        other.statuses()
+    assert root.ballast.exists()

@@ -12,7 +12,7 @@ from sshmap.errors import NoSpace
 from sshmap.placement import Ring
 from sshmap.store import memory
 from sshmap.store import space as module
-from sshmap.store.layout import ClusterFile, Root
+from sshmap.store.layout import BALLAST, ClusterFile, Root
 from sshmap.store.space import Space
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -102,3 +102,20 @@ def test_memory_of_a_system_that_does_not_say_is_no_limit(tmp_path: Path, monkey
     assert memory.available() == 7 << 10
     text.unlink()
     assert memory.available() == 1 << 62
+
+
+@pytest.mark.parametrize(("free", "made"), [(BALLAST, False), (2 * BALLAST - 1, False), (2 * BALLAST, True)])
+def test_ballast_is_made_again_where_there_is_room_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, made: bool
+) -> None:
+    root = Root(tmp_path / "root")
+    root.create()
+    root.ballast.unlink()
+    disk = os.statvfs(tmp_path)
+    values = {"f_bavail": free, "f_frsize": 1}
+    told = SimpleNamespace(
+        **{name: values.get(name, getattr(disk, name)) for name in ("f_bavail", "f_frsize", "f_blocks")}
+    )
+    monkeypatch.setattr(os, "statvfs", lambda _: told)
+    root.load_ballast()
+    assert root.ballast.exists() is made

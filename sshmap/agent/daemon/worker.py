@@ -138,6 +138,8 @@ class Worker:
         now = time.monotonic()
         if now - self._space_seen > _SPACE_LOOK:
             self._short, self._space_seen = self._space.is_short(), now
+            # it was used up when the disk was full, and whoever has made room since does not know of it
+            self.root.load_ballast()
         return self._short
 
     def _is_outbox_full(self) -> bool:

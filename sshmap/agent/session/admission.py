@@ -56,6 +56,8 @@ def _admit(store: Store, cluster: ClusterFile | None, hello: m.Hello, *, peer: b
         raise other
     if not peer:
         _update_cluster(store, cluster, hello, ring)
+        # used up when the disk was full, it is made again once there is room
+        store.root.load_ballast()
 
 
 def admit_end(root: Root, hello: m.Hello) -> None:
@@ -106,5 +108,4 @@ def _update_cluster(store: Store, cluster: ClusterFile | None, hello: m.Hello, r
     )  # fmt: skip
     if wanted != cluster:
         root.write_cluster(wanted)
-        root.load_ballast()
         wake(root, "courier")
