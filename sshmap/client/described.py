@@ -76,18 +76,11 @@ def described(
     Raises:
         UsageError: the job makes no sense.
     """
-    paths = [Path(path) for path in options.get("shipped", ())]
-    function = command if isinstance(command, Bundle) else None if isinstance(command, str) else bundle(command, paths)
-    attachments = tuple(attach(paths, function))
+    maker, attachments = _made_by(verb, command, [Path(path) for path in options.get("shipped", ())])
     spec = JobSpec(
         indir=f"sm://{parse_name(indir)}",
         outdir=f"sm://{parse_name(outdir)}",
-        maker=Maker(
-            verb=verb,
-            command=f"{function.name}()" if function else str(command),
-            shipped=tuple(attachment.file for attachment in attachments),
-            function=f"{function.file}:{function.name}" if function else "",
-        ),
+        maker=maker,
         replace=options.get("replace", False),
         partial=options.get("partial", False),
         keep_done=options.get("keep_done", False),
@@ -99,6 +92,26 @@ def described(
             hint="leave --detach away",
         )
     return Job(spec=spec, attachments=attachments)
+
+
+def _made_by(
+    verb: Verb, command: str | Callable[..., object] | Bundle, shipped: list[Path]
+) -> tuple[Maker, tuple[Attachment, ...]]:
+    """Return what is to be done, and the files that are shipped for it.
+
+    Raises:
+        UsageError: a file cannot be read, or a function cannot be sent.
+    """
+    if isinstance(command, str):
+        attachments = tuple(attach(shipped))
+        return Maker(verb=verb, command=command, shipped=tuple(one.file for one in attachments)), attachments
+    function = command if isinstance(command, Bundle) else bundle(command, shipped)
+    attachments = tuple(attach(shipped, function))
+    maker = Maker(
+        verb=verb, command=f"{function.name}()", function=f"{function.file}:{function.name}",
+        shipped=tuple(one.file for one in attachments),
+    )  # fmt: skip
+    return maker, attachments
 
 
 def again(conversations: Conversations, run: RunSummary) -> tuple[Job, Limits]:

@@ -142,19 +142,15 @@ class _Reached:
         if module in self._wholes:
             return
         tree = tree_of(module)
-        body = tree.body if tree else []
-        modules = {row[0] for node in body for row in imported(node)}
-        runs = any(name.partition(".")[0] == "sshmap" and name != "sshmap.functions" for name in modules)
-        names = {node.name for node in body if isinstance(node, ast.FunctionDef)}
-        if tree is None or runs or (needed and needed not in names):
+        modules = {row[0] for node in tree.body for row in imported(node)} if tree else set[str]()
+        if tree is None or any(map(_runs_jobs, modules)) or (needed and not _has_function(tree, needed)):
             raise UsageError(
                 why,
                 hint="put it into a file of its own, at its top, that imports nothing of sshmap but sshmap.functions",
             )
         self._wholes[module] = ast.unparse(tree) + "\n"
-        for name in sorted(modules):
-            if self.goes_along(name):
-                self.take_whole(name, f"{module} uses {name}, which cannot be sent as a whole")
+        for name in filter(self.goes_along, sorted(modules)):
+            self.take_whole(name, f"{module} uses {name}, which cannot be sent as a whole")
 
 
 class _Part:
@@ -304,6 +300,15 @@ class _Part:
         if isinstance(value, types.FunctionType):
             self._reach_into(value)
         self._lines[name] = ast.unparse(statement)
+
+
+def _runs_jobs(module: str) -> bool:
+    """Say whether a file that imports a module may start jobs itself."""
+    return module.partition(".")[0] == "sshmap" and module != "sshmap.functions"
+
+
+def _has_function(tree: ast.Module, name: str) -> bool:
+    return any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body)
 
 
 def _node_of(name: str, value: types.FunctionType | type) -> Definition | None:

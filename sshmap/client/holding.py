@@ -100,7 +100,7 @@ class Holding:
                     self._take_on(host)
             except LockHeld as exc:
                 self._error = exc
-            except SshmapError:
+            except (SshmapError, OSError):
                 if broken := self._sessions.pop(host, None):
                     broken.close()
 

@@ -11,7 +11,7 @@ import math
 import sys
 import sysconfig
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,25 +138,25 @@ def looked_up(value: types.FunctionType | type) -> tuple[set[str], set[str]]:
     Raises:
         Untold: they look names up by themselves, or set some.
     """
-    functions = (
-        [value] if isinstance(value, types.FunctionType) else [_function_in(each) for each in vars(value).values()]
-    )
+    found: dict[str, set[str]] = {}
+    for step in (step for code in _codes_of(value) for step in dis.get_instructions(code)):
+        found.setdefault(step.opname, set()).add(step.argval if isinstance(step.argval, str) else "")
+    if changed := found.get("STORE_GLOBAL", set()) | found.get("DELETE_GLOBAL", set()):
+        raise Untold(f"it sets {min(changed)} in its module")
+    names = found.get("LOAD_GLOBAL", set()) | found.get("LOAD_NAME", set())
+    if calls := names & _BY_THEMSELVES:
+        raise Untold(f"it calls {min(calls)}")
+    return names, found.get("IMPORT_NAME", set())
+
+
+def _codes_of(value: types.FunctionType | type) -> Iterator[types.CodeType]:
+    """Go through the code of a function, or of a class's own methods, and of all functions within."""
+    functions = [value] if isinstance(value, types.FunctionType) else map(_function_in, vars(value).values())
     # a class has functions of others too, such as what enum and dataclasses put into it
-    codes = [function.__code__ for function in functions if function and function.__module__ == value.__module__]
-    names, modules = set[str](), set[str]()
-    while codes:
-        code = codes.pop()
-        codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-        for step in dis.get_instructions(code):
-            if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
-                names.add(step.argval)
-            elif step.opname in {"STORE_GLOBAL", "DELETE_GLOBAL"}:
-                raise Untold(f"it sets {step.argval} in its module")
-            elif step.opname == "IMPORT_NAME":
-                modules.add(step.argval)
-    if found := names & _BY_THEMSELVES:
-        raise Untold(f"it calls {min(found)}")
-    return names, modules
+    left = [function.__code__ for function in functions if function and function.__module__ == value.__module__]
+    while left:
+        yield (code := left.pop())
+        left += [const for const in code.co_consts if isinstance(const, types.CodeType)]
 
 
 def _function_in(value: Any) -> types.FunctionType | None:  # noqa: ANN401  # what a class may hold
@@ -175,29 +175,35 @@ def home_of(value: object) -> tuple[str, str] | None:
     return (module, name) if getattr(sys.modules.get(module), name, None) is value else None
 
 
+class _UnwrittenError(Exception):
+    """A value is not made of numbers, text and their collections."""
+
+
 def written(value: object) -> str | None:
     """Write a value as Python would read it, always in the same way; None if it is not made of numbers, text and their collections."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"float({str(value)!r})" if type(value) is float else None
-    if value is None or type(value) in {bool, int, float, str, bytes}:
-        return repr(value)
-    if type(value) is dict:
-        keys, values = _all_written(value), _all_written(value.values())
-        return (
-            None
-            if keys is None or values is None
-            else f"{{{', '.join(map(': '.join, zip(keys, values, strict=True)))}}}"
-        )
-    if type(value) not in {list, tuple, set, frozenset} or (parts := _all_written(value)) is None:  # type: ignore[arg-type]  # iterable
+    try:
+        return _written(value)
+    except (_UnwrittenError, RecursionError):
         return None
-    if type(value) is list:
-        return f"[{', '.join(parts)}]"
-    if type(value) is tuple:
-        return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
-    inner = f"[{', '.join(sorted(parts))}]" if parts else ""
-    return f"{type(value).__name__}({inner})"
 
 
-def _all_written(values: Iterable[object]) -> list[str] | None:
-    texts = [written(value) for value in values]
-    return None if None in texts else [text for text in texts if text is not None]
+def _written(value: object) -> str:
+    kind = type(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float({str(value)!r})"
+    if kind in {types.NoneType, bool, int, float, str, bytes}:
+        return repr(value)
+    if isinstance(value, dict) and kind is dict:
+        return "{" + ", ".join(f"{_written(key)}: {_written(part)}" for key, part in value.items()) + "}"
+    if kind in _WRITERS and isinstance(value, Iterable):
+        return _WRITERS[kind]([_written(part) for part in value])
+    raise _UnwrittenError
+
+
+#: by type of collection: writes it, given what its parts are written as
+_WRITERS: dict[type, Callable[[list[str]], str]] = {
+    list: lambda parts: f"[{', '.join(parts)}]",
+    tuple: lambda parts: f"({', '.join(parts)}{',' * (len(parts) == 1)})",
+    set: lambda parts: f"set([{', '.join(sorted(parts))}])",
+    frozenset: lambda parts: f"frozenset([{', '.join(sorted(parts))}])",
+}

@@ -52,14 +52,15 @@ class Doing:
         Raises:
             SshmapError: what went wrong.
         """
+        shown = calls[0].shown if any(map(self._shows, calls)) else None
         if self._asked.backfill:
             calls = self._gaps(calls)
         if self._asked.dry_run or self._asked.explain:
             self._show_plans(calls)
             return
         rows = self.run(calls)
-        if any(self._shows(call) for call in calls):
-            self._show(calls[0].shown, rows)
+        if isinstance(shown, Table):
+            self._show(shown, rows)
 
     def run(self, calls: Sequence[Call]) -> Rows:
         """Run the recipe, and return the rows of its table; with their date in front if there are several.
@@ -95,19 +96,20 @@ class Doing:
 
     def _gaps(self, calls: Sequence[Call]) -> list[Call]:
         """Return those for whose date something is missing or has changed, in the order that is wanted, and say which they are."""
-        found = []
-        for call in calls:
-            try:
-                plans, differences = self._plans(call)
-            except NoFiles:
-                self._printer.note(f"{call.date}: no files")
-                continue
-            if any(one.run for one in plans) or any(one.pending or one.gone for one in differences.values()):
-                found.append(call)
+        found = list(filter(self._is_gap, calls))
         if self._asked.backfill is Order.NEWEST:
             found.reverse()
         self._printer.note(f"gaps: {', '.join(str(call.date) for call in found) or 'none'}")
         return found
+
+    def _is_gap(self, call: Call) -> bool:
+        """Say whether something of a date is missing or has changed; where there are no files for it, that is said."""
+        try:
+            plans, differences = self._plans(call)
+        except NoFiles:
+            self._printer.note(f"{call.date}: no files")
+            return False
+        return any(one.run for one in plans) or any(one.pending or one.gone for one in differences.values())
 
     def _plans(self, call: Call) -> tuple[list[StepPlan], dict[str, inputs.Difference]]:
         """Say what would be done; return that, and what would be sent, by the name of files."""
@@ -146,13 +148,17 @@ class Doing:
             return {**row, "run": len(one.run), "more": one.grows}
         return {**row, "run": f"{len(one.run)}{'+' if one.grows else ''}"}
 
-    def _show(self, table: Table | Data | None, rows: Rows) -> None:
+    def _show(self, table: Table, rows: Rows) -> None:
         """Show a table, and for a person its picture."""
         empty = None if self._asked.json else "-"
         shown = [{name: empty if value is None else value for name, value in row.items()} for row in rows]
         self._printer.table(shown)
-        if isinstance(table, Table) and table.drawn and not self._asked.json:
+        if table.drawn and not self._asked.json:
             labels, lengths = table.drawn
-            values = [row[lengths] for row in rows]
-            numbers = [float(value) if isinstance(value, int | float) else 0.0 for value in values]
-            sys.stdout.write(f"\n{graphs.bars([str(row[labels]) for row in shown], numbers)}\n")
+            picture = graphs.bars([str(row[labels]) for row in shown], [_number(row[lengths]) for row in rows])
+            sys.stdout.write(f"\n{picture}\n")
+
+
+def _number(value: object) -> float:
+    """Return the length of a bar; what is no number has none."""
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from sshmap.errors import Refused, UsageError
 
 Rows = Sequence[dict[str, object]]
+_TEXT = "TEXT"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
@@ -89,38 +90,44 @@ def _check_keys(into: Into, rows: Rows) -> None:
 
 
 def _loaded(db: sqlite3.Connection, into: Into, rows: Rows, *, migrate: bool) -> int:
+    """Load rows within a transaction, and return how many the table has then."""
     present = {name: (kind, bool(key)) for _, name, kind, _, _, key in db.execute(f'PRAGMA table_info("{into.table}")')}
+    if not rows and not present:
+        return 0
     if rows:
         wanted = {name: _kind([row[name] for row in rows]) for name in rows[0]}
         if present:
             _fit(db, into, wanted, present, migrate=migrate)
         else:
             db.execute(_create(into, wanted))
-        names = ", ".join(f'"{name}"' for name in wanted)
-        others = [name for name in wanted if name not in into.keys]
-        change = ", ".join(f'"{name}" = excluded."{name}"' for name in others)
-        keys = ", ".join(f'"{key}"' for key in into.keys)
-        db.executemany(
-            f'INSERT INTO "{into.table}" ({names}) VALUES ({", ".join("?" * len(wanted))}) '  # noqa: S608  # names were checked
-            f"ON CONFLICT ({keys}) DO {f'UPDATE SET {change}' if change else 'NOTHING'}",
-            (tuple(row.values()) for row in rows),
-        )
-        present = wanted  # type: ignore[assignment]  # only whether there is a table counts
-    return int(db.execute(f'SELECT count(*) FROM "{into.table}"').fetchone()[0]) if present else 0  # noqa: S608
+        db.executemany(_upsert(into, list(wanted)), (tuple(row.values()) for row in rows))
+    return int(db.execute(f'SELECT count(*) FROM "{into.table}"').fetchone()[0])  # noqa: S608  # the name was checked
+
+
+def _upsert(into: Into, columns: list[str]) -> str:
+    others = [f'"{name}" = excluded."{name}"' for name in columns if name not in into.keys]
+    what = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
+    places = ", ".join("?" * len(columns))
+    return f'INSERT INTO "{into.table}" ({_listed(columns)}) VALUES ({places}) ON CONFLICT ({_listed(into.keys)}) DO {what}'  # noqa: S608
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def _create(into: Into, wanted: dict[str, str]) -> str:
-    columns = [f'"{name}" {kind}{" NOT NULL" * (name in into.keys)}' for name, kind in wanted.items()]
-    keys = ", ".join(f'"{key}"' for key in into.keys)
-    return f'CREATE TABLE "{into.table}" ({", ".join(columns)}, PRIMARY KEY ({keys}))'
+    columns = [f'"{name}" {kind or _TEXT}{" NOT NULL" * (name in into.keys)}' for name, kind in wanted.items()]
+    return f'CREATE TABLE "{into.table}" ({", ".join(columns)}, PRIMARY KEY ({_listed(into.keys)}))'
 
 
 def _kind(values: list[object]) -> str:
-    """Return the type of a column with some values."""
+    """Return the type of a column with some values; nothing if there are none."""
     kinds = {type(value) for value in values if value is not None}
+    if not kinds:
+        return ""
     if kinds == {int}:
         return "INTEGER"
-    return "REAL" if kinds and kinds <= {int, float} else "TEXT"
+    return "REAL" if kinds <= {int, float} else _TEXT
 
 
 def _fit(
@@ -132,24 +139,30 @@ def _fit(
         Refused: it is not.
     """
     new = [name for name in wanted if name not in present]
-    differences = [f"new column {name}" for name in new if not migrate or name in into.keys]
-    differences += [f"column {name} is gone" for name in present if name not in wanted]
-    differences += [
-        f"column {name} is {kind}, its values are {wanted[name]}"
-        for name, (kind, _) in present.items()
-        if name in wanted and not _holds(kind, wanted[name])
-    ]
-    if {name for name, (_, key) in present.items() if key} != set(into.keys):
-        differences.append(f"the keys are {', '.join(name for name, (_, key) in present.items() if key)}")
-    if differences:
+    if differences := [
+        *_differences(into, wanted, present),
+        *([] if migrate else [f"new column {name}" for name in new]),
+    ]:
         raise Refused(
             f"table {into.table} does not fit: {'; '.join(differences)}",
             hint="--migrate adds new columns; for all else choose another table, or change this one by hand",
         )
     for name in new:
-        db.execute(f'ALTER TABLE "{into.table}" ADD COLUMN "{name}" {wanted[name]}')
+        db.execute(f'ALTER TABLE "{into.table}" ADD COLUMN "{name}" {wanted[name] or _TEXT}')
+
+
+def _differences(into: Into, wanted: dict[str, str], present: dict[str, tuple[str, bool]]) -> Iterator[str]:
+    """Say what is not as it is wanted, but for new columns."""
+    for name, (kind, _) in present.items():
+        if name not in wanted:
+            yield f"column {name} is gone"
+        elif not _holds(kind, wanted[name]):
+            yield f"column {name} is {kind}, its values are {wanted[name]}"
+    keys = [name for name, (_, key) in present.items() if key]
+    if set(keys) != set(into.keys):
+        yield f"the keys are {', '.join(keys)}"
 
 
 def _holds(kind: str, values: str) -> bool:
-    """Say whether a column of one type holds values of another one unchanged."""
-    return kind == values or (kind, values) in {("REAL", "INTEGER"), ("TEXT", "TEXT")}
+    """Say whether a column of one type holds values of another one unchanged, or as text where it is one of text."""
+    return values in {"", kind} or kind == _TEXT or (kind, values) == ("REAL", "INTEGER")

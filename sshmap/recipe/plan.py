@@ -78,17 +78,20 @@ def _plan_one(cluster: Cluster, place: Place, step: Step, source: Change, *, ane
     for name in sorted(kept if anew else ()):
         runs.setdefault(name, "what is shipped with it is made anew")
     there = {mark(step.verb, name): name for name in (*kept, *runs)}
-    for one in {mark(step.verb, name) for name in source.made}:
+    for one in _marks(step.verb, source.made):
         runs.setdefault(there.get(one, one), "its input is made anew")
-    gone = {there[one] for one in {mark(step.verb, name) for name in source.gone} if one in there}
+    gone = {there[one] for one in _marks(step.verb, source.gone) & there.keys()}
     if step.verb is Verb.MERGE:
         # a group is smaller then, and other files may come to it
-        for name in sorted(gone):
-            runs.setdefault(name, "an input is gone")
-        for name in sorted(kept if source.more else ()):
-            runs.setdefault(name, "files that an earlier step makes may come to it")
+        coming = kept if source.more else set[str]()
+        runs = (
+            dict.fromkeys(coming, "files that an earlier step makes may come to it")
+            | dict.fromkeys(gone, "an input is gone")
+            | runs
+        )
         gone = set()
-    runs = {name: why for name, why in runs.items() if name not in gone}
+    for name in gone:
+        runs.pop(name, None)
     return StepPlan(
         name=step.name, verb=step.verb, run=runs, keep=len(kept - runs.keys() - gone), grows=source.more,
         change=_change(cluster, place, step, runs.keys(), gone, more=source.more),
@@ -149,6 +152,10 @@ def _explained(cluster: Cluster, place: Place, step: Step) -> tuple[dict[str, st
     tasks = [task for plan in plans.values() for task in plan.tasks]
     runs = {task.output.removeprefix(outdir): task.why for task in tasks if task.decision == "run"}
     return runs, {task.output.removeprefix(outdir) for task in tasks if task.decision == "keep"}
+
+
+def _marks(verb: Verb, names: Iterable[str]) -> set[str]:
+    return {mark(verb, name) for name in names}
 
 
 def mark(verb: Verb, name: str) -> str:

@@ -118,7 +118,7 @@ CASES = {
     "alias": ("def g(): return 1\nh = g\ndef f(): return h()", ["h = g"], "f()", "1"),
     "numbers that are none": (
         "X = [float('inf'), -0.5, (1,), frozenset()]\ndef f(): return X",
-        ["X = [float('inf'), -0.5, (1,), frozenset()]"], "f()", "[inf, -0.5, (1,), frozenset()]",
+        ["X = [float('inf'), -0.5, (1,), frozenset([])]"], "f()", "[inf, -0.5, (1,), frozenset()]",
     ),
     "closure": ("def make(n):\n    def f(): return n + LIMIT\n    return f\nf = make(2)", ["n = 2", "LIMIT = 5"], "f()", "7"),
 }  # fmt: skip
@@ -158,6 +158,7 @@ UNTOLD = {
         "REG = {}\ndef reg(g):\n    REG[g.__name__] = g\n    return g\n@reg\ndef h(): pass\ndef f(): return REG",
         "REG may have been changed",
     ),
+    "list in itself": ("X = []\nX.append(X)\ndef f(): return X", "X may have been changed"),
     "counter filled later": ("C = collections.Counter()\nC['a'] += 1\ndef f(): return C", "C may have been changed"),
     "single dispatch": (
         "@functools.singledispatch\ndef k(x): return 'other'\n@k.register\ndef _(x: int): return 'int'\ndef f(): return k(1)",

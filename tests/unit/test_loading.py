@@ -81,6 +81,14 @@ def test_other_columns_are_refused_with_the_difference(path: Path, rows: list[di
     assert there(path) == before
 
 
+def test_columns_without_values_and_columns_of_text_take_what_comes(path: Path) -> None:
+    """What a row happens to hold does not change what a column is."""
+    load(path, INTO, [{"month": "a", "trips": 1, "zip": "007"}, {"month": "b", "trips": None, "zip": None}])
+    load(path, INTO, [{"month": "c", "trips": None, "zip": 12}])
+    load(path, Into(table="empty", keys=("key",)), [{"key": 1, "value": None}])
+    assert there(path) == [("a", 1, "007"), ("b", None, None), ("c", None, "12")]
+
+
 def test_other_keys_are_refused(path: Path) -> None:
     load(path, INTO, ROWS)
     with pytest.raises(Refused, match="the keys are month"):
