@@ -155,7 +155,8 @@ class Doing:
         self._printer.table(shown)
         if table.drawn and not self._asked.json:
             labels, lengths = table.drawn
-            picture = graphs.bars([str(row[labels]) for row in shown], [_number(row[lengths]) for row in rows])
+            lengths_shown = [_number(row[lengths]) for row in rows]
+            picture = graphs.bars([str(row[labels]) for row in shown], lengths_shown, encoding=sys.stdout.encoding)
             sys.stdout.write(f"\n{picture}\n")
 
 

@@ -116,6 +116,8 @@ class Flow:
             chosen = [step for step in chosen if step.name in above]
         if first:
             chosen = [step for step in chosen if first in self._above(step.name)]
+        if self.steps and not chosen:
+            raise UsageError(f"step {last} is not made from {first}", hint="see --graph text")
         return chosen
 
     def _above(self, name: str) -> set[str]:

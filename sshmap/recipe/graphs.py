@@ -34,11 +34,26 @@ def mermaid(flow: Flow) -> str:
     return "\n".join(["flowchart TD", *lines])
 
 
-def bars(labels: list[str], lengths: list[float], width: int = 60) -> str:
-    """Draw a bar for each length, the longest as wide as there is room; what is negative has none."""
+def bars(labels: list[str], lengths: list[float], width: int = 60, encoding: str = "utf-8") -> str:
+    """Draw a bar for each length, the longest as wide as there is room; what is negative has none.
+
+    Args:
+        labels: what stands before the bars.
+        lengths: how long they are.
+        width: characters of the longest.
+        encoding: of the output; bars are of # where it has no blocks.
+    """
     most, wide = max([*lengths, 0.0]), max([len(label) for label in labels], default=0)
     eighths = [round(8 * width * max(length, 0.0) / most) if most else 0 for length in lengths]
     return "\n".join(
-        f"{label:>{wide}} {'█' * (count // 8)}{_EIGHTHS[count % 8]}".rstrip()
-        for label, count in zip(labels, eighths, strict=True)
+        f"{label:>{wide}} {_bar(count, encoding)}".rstrip() for label, count in zip(labels, eighths, strict=True)
     )
+
+
+def _bar(eighths: int, encoding: str) -> str:
+    bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+    try:
+        bar.encode(encoding)
+    except UnicodeEncodeError:
+        return "#" * round(eighths / 8)
+    return bar

@@ -63,6 +63,8 @@ def test_part_of_the_steps_is_what_leads_to_one_or_comes_of_it(files: Files) -> 
     assert [step.name for step in flow.needed(last="split")] == ["first", "bounds", "split"]
     assert [step.name for step in flow.needed(first="bounds")] == ["bounds", "split", "last"]
     assert [step.name for step in flow.needed(first="bounds", last="split")] == ["bounds", "split"]
+    with pytest.raises(UsageError, match="step first is not made from last"):
+        flow.needed(first="last", last="first")
     with pytest.raises(UsageError, match="has no step 'nothing'"):
         flow.needed(first="nothing")
     assert "    bounds -.-> split" in mermaid(flow).splitlines()
@@ -100,6 +102,7 @@ def test_picture_is_of_columns_that_are_there(files: Files) -> None:
 def test_bars_are_as_long_as_their_values() -> None:
     assert bars(["a", "bb", "c"], [8.0, 4.0, -1.0], width=8).splitlines() == [" a ████████", "bb ████", " c"]
     assert bars(["a"], [0.0]) == "a"
+    assert bars(["a", "b"], [2.0, 1.0], width=3, encoding="latin-1").splitlines() == ["a ###", "b ##"]
     assert bars([], []) == ""
     assert bars(["a", "b"], [16.0, 1.0], width=2).splitlines()[1] == "b ▏"
 
