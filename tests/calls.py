@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from sshmap import Cluster
 from sshmap.client.listing import Folder, Placed
 from sshmap.errors import NothingMatched, SshmapError
+from sshmap.functions import Input, MapFunction, Output
 from sshmap.inventory import Inventory
 from sshmap.model import Verb as Shape
 from tests.conftest import files_below
@@ -169,7 +170,11 @@ def verify(cluster: Cluster, place: Place, *, quarantine: bool = False) -> objec
     return [(host.keys, host.size, host.damaged, host.missing) for host in found.values()], named
 
 
-def job(verb: str, command: str, **options: object) -> Callable[[Cluster, Place], object]:
+def letters(rows: Input, out: Output) -> None:
+    out.write(rows.text().translate(str.maketrans("0123456789", "abcdefghij")))
+
+
+def job(verb: str, command: str | MapFunction, **options: object) -> Callable[[Cluster, Place], object]:
     """Return a call that runs a job over the place's keys."""
 
     def call(cluster: Cluster, place: Place) -> object:
@@ -336,6 +341,7 @@ VERBS = {
     "eval": Verb(evaluate),
     "exec": Verb(execute),
     "map": Verb(job("map", "tr 0-9 a-j"), put_all(JOB), outputs),
+    "map of a function": Verb(job("map", letters), put_all(JOB), outputs),
     "map --keep-done": Verb(job("map", "tr 0-9 a-j", keep_done=True), some_done, outputs),
     "map --prune": Verb(job("map", "cat", prune=True), one_input_gone("map", "cat"), outputs),
     "fanout": Verb(job("fanout", SHUFFLE), put_all(JOB), outputs),

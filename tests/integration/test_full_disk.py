@@ -11,6 +11,7 @@ import pytest
 
 from sshmap import Cluster
 from sshmap.client.job_results import JobFailed
+from sshmap.functions import Input, Output
 from sshmap.inventory import Inventory
 from sshmap.model import Verb
 from tests.integration import fleet
@@ -55,4 +56,22 @@ def test_disk_that_gets_full_in_a_job_is_said_at_once_and_freed_by_rm(small: Inv
             verb, "sm://in/k10*", "sm://small/", COMMANDS[verb].format(size=10).replace("1 2 3", "1")
         )
         assert result.done == 11
+        cluster.down()
+
+
+def fill(rows: Input, out: Output) -> None:
+    out.write(bytes(600_000))
+
+
+def test_disk_that_a_function_fills_is_said_and_freed_by_rm(small: Inventory) -> None:
+    with Cluster(small) as cluster:
+        cluster.up()
+        for number in range(KEYS):
+            cluster.put(b"%d" % number, f"sm://in/k{number}")
+        with pytest.raises(JobFailed) as caught:
+            cluster.map("sm://in/", "sm://out/", fill)
+        assert (caught.value.exit_code, {failure.kind for failure in caught.value.result.failures}) == (6, {"NoSpace"})
+        assert all(row.size == 600_000 for row in cluster.where("sm://out/"))
+        cluster.rm("sm://out/", recursive=True)
+        assert cluster.map("sm://in/k10*", "sm://small/", fill).done == 11
         cluster.down()

@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from sshmap import Cluster
+from sshmap.agent.execution.processes import below
 from sshmap.client.job_results import JobFailed
 from sshmap.errors import OtherReceipt
 from sshmap.functions import Input, Inputs, Output, Outputs
@@ -282,6 +284,70 @@ def test_time_limit_ends_it_with_what_it_has_started(shared: Cluster, filled: st
     (failure,) = failed.value.result.failures
     assert (failure.key, failure.kind) == (f"sm://{filled}/in/x/k1", "TimeLimit")
     wait_until(lambda: not fleet.processes_marked(f"sleep {MARK}"))
+
+
+def hold_on(rows: Input, out: Output) -> None:
+    """Tell who it is, and neither end nor be asked to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() == 0:
+        os.setsid()
+    Path(rows.text().split()[0], f"{rows.name}.{os.getpid()}").touch()
+    for _ in range(600):
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def told(shared: Cluster, bucket: str, tmp_path: Path) -> Path:
+    """Where `hold_on` tells who it is."""
+    told = tmp_path / "told"
+    told.mkdir()
+    for number in range(KEYS):
+        shared.put(f"{told} {number}".encode(), f"sm://{bucket}/in/x/k{number}")
+    return told
+
+
+def pids_in(told: Path) -> list[int]:
+    return [int(path.name.rsplit(".", 1)[1]) for path in told.iterdir()]
+
+
+def test_cancel_ends_functions_that_ignore_it_and_what_they_have_forked(
+    shared: Cluster, bucket: str, told: Path
+) -> None:
+    shared.map(f"sm://{bucket}/in/", f"sm://{bucket}/out/", hold_on, detach=True)
+    wait_until(lambda: len(pids_in(told)) >= 4, what="functions run")
+    shared.cancel("last")
+    assert not [pid for pid in pids_in(told) if fleet.is_alive(pid)]
+    assert run(shared, bucket, words, "after").keys() == {f"k{number}" for number in range(KEYS)}
+
+
+@pytest.mark.parametrize("role", ["worker", "supervisor", "daemon"])
+def test_no_function_outlives_what_watches_over_it(shared: Cluster, bucket: str, told: Path, role: str) -> None:
+    """New attempts may run; those of the killed one do not."""
+    shared.map(f"sm://{bucket}/in/", f"sm://{bucket}/out/", hold_on, detach=True)
+    wait_until(lambda: len(pids_in(told)) >= 2 * 3, what="functions run on all hosts")
+    root = fleet.root_of(shared.inventory, "h0")
+    victim = fleet.process_of(root, role)
+    mine = set(pids_in(told)) & set(below(victim))
+    assert mine
+    fleet.kill(victim)
+    wait_until(lambda: not any(map(fleet.is_alive, mine)), limit=10.0)
+    shared.cancel("last")
+    wait_until(lambda: not [pid for pid in pids_in(told) if fleet.is_alive(pid)], limit=10.0)
+
+
+def test_threads_that_share_a_cluster_call_their_own_functions(shared: Cluster, filled: str) -> None:
+    def make(number: int) -> Callable[[Input, Output], None]:
+        def call(rows: Input, out: Output) -> None:
+            out.write(f"{number} {rows.name}")
+
+        return call
+
+    def submit(number: int) -> None:
+        made = run(shared, filled, make(number), f"out{number}")
+        assert made == {f"k{key}": f"{number} k{key}".encode() for key in range(KEYS)}
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(submit, range(8)))
 
 
 def test_same_function_is_kept_and_a_changed_one_runs(shared: Cluster, filled: str) -> None:
