@@ -1,6 +1,8 @@
 """How many columns the rows have: what a look at unknown files begins with.
 
-python recipes/columns_per_row.py --trips DIR
+    python recipes/columns_per_row.py --trips DIR
+
+The header counts as a row.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The longest trips.
 
-python recipes/longest_trips.py --trips DIR --top 10
+    python recipes/longest_trips.py --trips DIR --top 10
+
+Only the longest of each file leave their host.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """How passengers paid, by year: trips by payment type.
 
-python recipes/payment_types_by_year.py --trips DIR
+    python recipes/payment_types_by_year.py --trips DIR
+
+Until 2009 the type was a word, since then it is a number.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """What passengers paid in all, by the month in which they were picked up.
 
-python recipes/total_amount_by_month.py --trips DIR
+    python recipes/total_amount_by_month.py --trips DIR
+
+The amounts are added as decimals, so that cents come out exactly.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from sshmap.errors import BY_NAME, Cancelled, CommandsFailed, SshmapError
 from sshmap.model import Ending, typed
 from sshmap.protocol import messages
 
+#: the last step after commands have failed, for those who type jobs
+MENDED = "a mended command with --keep-done does so too and keeps what is done, with --replace it makes all anew"
 #: tasks of a plan that are listed one by one
 MOST_TASKS = 1_000_000
 
@@ -187,7 +189,7 @@ def _next_steps(result: JobResult) -> str:
     )
     steps += [f"sshmap logs {which} --failed shows all they said"]
     steps += ["the same command runs what failed again"]
-    steps += ["a mended command with --keep-done does so too and keeps what is done, with --replace it makes all anew"]
+    steps += [MENDED]
     return "; ".join(steps)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Callable
 from inspect import Parameter, Signature, cleandoc, signature
@@ -15,7 +16,7 @@ import typer
 from sshmap.cli import main, start
 from sshmap.cli.app import settings
 from sshmap.client.cluster import Cluster
-from sshmap.errors import UsageError
+from sshmap.errors import SshmapError, UsageError
 from sshmap.recipe import dates, files, graphs
 from sshmap.recipe.asked import OPTIONS, Asked, Graph
 from sshmap.recipe.dates import Date
@@ -95,9 +96,24 @@ class Recipe:
             elif value is Parameter.empty:
                 raise UsageError(f"recipe {self.name} needs a value for {name}")
             values[name] = value
-        shown = self._function(**values)
+        shown = self._made(values)
         place = self._place(flow, asked, date)
         return Call(flow=flow, shown=shown, place=place, steps=flow.needed(asked.first, asked.last), date=date)
+
+    def _made(self, values: dict[str, Any]) -> Table | Data | None:
+        """Call the function.
+
+        Raises:
+            UsageError: it raises an exception of its own; the message says where.
+        """
+        try:
+            return self._function(**values)
+        except SshmapError:
+            raise
+        except Exception as exc:
+            frame = traceback.extract_tb(exc.__traceback__)[-1]
+            where = f"{frame.filename}, line {frame.lineno}"
+            raise UsageError(f"recipe {self.name}: {type(exc).__name__}: {exc} ({where})") from exc
 
     def _place(self, flow: Flow, asked: Asked, date: Date | None) -> Place:
         if not _ENVIRONMENT.fullmatch(asked.env):

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 
 import msgspec
 
+from sshmap.cli.app import settings
 from sshmap.cli.printers import Printer
 from sshmap.cli.progress import Manner, counting, following
 from sshmap.client.cluster import Cluster
-from sshmap.client.job_results import JobFailed
+from sshmap.client.job_results import MENDED, JobFailed
 from sshmap.client.listing import Placed
 from sshmap.client.results import TransferFailed
 from sshmap.model import Verb
@@ -109,7 +110,7 @@ class Running:
             else:
                 failed = None
         if failed:
-            self._printer.job(failed.result, failed.hint)
+            self._printer.job(failed.result, settings.typed(failed.hint.removesuffix(f"; {MENDED}")))
             raise failed
         left = self._delete_left_over(step)
         self._printer.note(

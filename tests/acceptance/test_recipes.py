@@ -227,6 +227,28 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
     assert not keys()
 
 
+def test_exception_of_the_recipe_itself_is_said_in_one_line(script: Script) -> None:
+    script.file.write_text(TEXT.replace('    """Count words."""', "    {}['least']"))
+    ended = script.type()
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == f"error: recipe words: KeyError: 'least' ({script.file}, line 7)\n"
+
+
+def test_failed_step_is_said_with_what_to_type_on_the_same_cluster(script: Script) -> None:
+    script.file.write_text(TEXT.replace("sort | uniq -c", "echo odd >&2; exit 3"))
+    ended = script.type()
+    assert (ended.code, json.loads(ended.out)["failed"]) == (1, TEXTS)
+    argv: list[str | Path] = [sys.executable, script.file, "--local", str(HOSTS), "--texts", script.texts]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    error, hint = (
+        next(line for line in done.stderr.splitlines() if line.startswith(start)) for start in ("error:", "hint:")
+    )
+    assert f"{TEXTS} keys on local[0-1]: exit 3: odd" in error
+    assert f"sshmap --local {HOSTS} shell sm://dev/words/" in hint
+    assert hint.endswith("the same command runs what failed again")
+
+
 def test_second_run_on_the_same_data_is_refused_and_names_the_first(script: Script) -> None:
     with script.start("--pause", 1) as first:
         wait_until(lambda: any("/texts/" in key for key in keys()), what="the first run begins")
@@ -441,3 +463,16 @@ def test_recipe_of_the_readme_runs_as_it_is_written(script: Script, tmp_path: Pa
         assert done.returncode == 0, done.stderr
         if "--top" in arguments:
             assert done.stdout.split() == ["distance", "2.35", "2.25", "2.15"], done.stderr
+
+
+def test_python_of_the_main_readme_runs_as_it_is_written(script: Script, tmp_path: Path) -> None:
+    """All blocks in one file, one after the other."""
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    look = 'with Cluster() as cluster:\n    print(cluster.get("sm://counted/x"))\n'
+    (tmp_path / "readme.py").write_text("\n".join([*blocks, look]))
+    argv: list[str | Path] = [sys.executable, tmp_path / "readme.py"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert (first, rest[-1]) == (r"1 0 b'a\nb\n'", r"b'a,1\nb,1\n'")
