@@ -193,6 +193,8 @@ class Maker(msgspec.Struct, frozen=True, kw_only=True):
     shipped: tuple[Shipped, ...] = ()
     #: a Python function instead of the command: the shipped file that defines it, a colon, its name
     function: str = ""
+    #: packages of others that the function imports, as requirements (PEP 508), in order
+    packages: tuple[str, ...] = ()
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):

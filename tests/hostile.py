@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from sshmap.client.runtime import here
+from sshmap.client.wheels import here
 from sshmap.errors import HostLost
 from sshmap.inventory import Host
 from sshmap.limits import Limits

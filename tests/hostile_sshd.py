@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from sshmap.client.runtime import here
+from sshmap.client.wheels import here
 from sshmap.errors import HostLost
 from sshmap.inventory import Host, Inventory
 from sshmap.transport.channel import FdChannel

@@ -17,7 +17,8 @@ from typing import TypeVar
 
 import msgspec
 
-from sshmap.client.runtime import Platform, Runtime, build
+from sshmap.client.runtime import Runtime, build
+from sshmap.client.wheels import Platform
 from sshmap.errors import HostNotReady, ProtocolError
 from sshmap.inventory import Host
 from sshmap.protocol.handshake import MAX_NOISE, quote

@@ -27,6 +27,9 @@ class Options(TypedDict, total=False):
 
     #: files to stand in every task directory
     shipped: Iterable[Path]
+    #: packages of others that a Python function imports, as pip names them, such as ``polars>=1.20``; what a host's own Python
+    #: has need not be named
+    packages: Iterable[str]
     #: swap outputs that other work made
     replace: bool
     #: for a merge: go on where outputs of fan-outs are missing
@@ -76,7 +79,7 @@ def described(
     Raises:
         UsageError: the job makes no sense.
     """
-    maker, attachments = _made_by(verb, command, [Path(path) for path in options.get("shipped", ())])
+    maker, attachments = _made_by(verb, command, options)
     spec = JobSpec(
         indir=f"sm://{parse_name(indir)}",
         outdir=f"sm://{parse_name(outdir)}",
@@ -95,23 +98,41 @@ def described(
 
 
 def _made_by(
-    verb: Verb, command: str | Callable[..., object] | Bundle, shipped: list[Path]
+    verb: Verb, command: str | Callable[..., object] | Bundle, options: Options
 ) -> tuple[Maker, tuple[Attachment, ...]]:
     """Return what is to be done, and the files that are shipped for it.
 
     Raises:
         UsageError: a file cannot be read, or a function cannot be sent.
     """
+    shipped, packages = [Path(path) for path in options.get("shipped", ())], options.get("packages", ())
     if isinstance(command, str):
+        if packages:
+            raise UsageError(
+                "packages are for Python functions", hint="a shell command takes what its host has, or --with FILE"
+            )
         attachments = tuple(attach(shipped))
         return Maker(verb=verb, command=command, shipped=tuple(one.file for one in attachments)), attachments
     function = command if isinstance(command, Bundle) else bundle(command, shipped)
     attachments = tuple(attach(shipped, function))
     maker = Maker(
         verb=verb, command=f"{function.name}()", function=f"{function.file}:{function.name}",
-        shipped=tuple(one.file for one in attachments),
+        shipped=tuple(one.file for one in attachments), packages=_packages(packages),
     )  # fmt: skip
     return maker, attachments
+
+
+def _packages(requirements: Iterable[str]) -> tuple[str, ...]:
+    """Return requirements as they stand in a receipt.
+
+    Raises:
+        UsageError: one is none.
+    """
+    if not requirements:
+        return ()
+    from sshmap.client.packages import checked  # imports what few jobs need
+
+    return checked(requirements)
 
 
 def again(conversations: Conversations, run: RunSummary) -> tuple[Job, Limits]:

@@ -199,6 +199,8 @@ class JobRun:
             self._counts, more = self._count_outputs(self._runs)
             lost |= more
         names = [name for name in self._runs if name not in lost]
+        lost |= self._equip(names)
+        names = [name for name in names if name not in lost]
         plans, failures = self._conversations.gather(
             lambda name: self._conversations.ask(name, lambda session: self._plan_one(session, name)), names
         )
@@ -209,6 +211,14 @@ class JobRun:
             raise_failures(lost, {})
         self._check(plans, lost)
         return lost
+
+    def _equip(self, names: Iterable[str]) -> dict[str, SshmapError]:
+        """Have hosts have the packages that the job's function imports; return what failed, by host."""
+        if not self.spec.maker.packages:
+            return {}
+        from sshmap.client.packages import equip  # imports what few jobs need
+
+        return equip(self._conversations, names, self.spec.maker.packages)
 
     def _plan_one(self, session: Session, name: str) -> m.Planned:
         here = {attachment.file: attachment for attachment in self._attachments}

@@ -10,10 +10,6 @@ import functools
 import gzip
 import importlib.metadata
 import io
-import platform
-import re
-import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -23,7 +19,8 @@ import msgspec
 import xxhash
 
 import sshmap
-from sshmap.errors import HostNotReady, ProtocolError
+from sshmap.client.wheels import Platform, fetch, here, told
+from sshmap.errors import HostNotReady
 
 #: packages that agents import; setproctitle, which cotyledon would use, is left out
 PACKAGES = ("cachetools", "cotyledon", "fasteners", "msgspec", "uhashring", "xxhash")
@@ -43,25 +40,6 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     def archive(self) -> bytes:
         """Pack the files; the same files give the same archive."""
         return _archive(self.files)
-
-
-class Platform(msgspec.Struct, frozen=True, kw_only=True):
-    """What compiled code depends on."""
-
-    version: tuple[int, int]
-    machine: str
-    #: kind of C library, as glibc
-    libc: str
-
-    @property
-    def tag(self) -> str:
-        """The platform's name in wheels."""
-        return f"manylinux2014_{self.machine}"
-
-
-def here() -> Platform:
-    """Return the platform of this process."""
-    return Platform(version=sys.version_info[:2], machine=platform.machine(), libc=platform.libc_ver()[0])
 
 
 @functools.lru_cache(maxsize=8)
@@ -100,19 +78,16 @@ def _fetched(wanted: Platform) -> dict[str, bytes]:
     Raises:
         HostNotReady: there is no wheel for the platform, or one whose digest is not among them.
     """
-    version = ".".join(str(number) for number in wanted.version)
     with tempfile.TemporaryDirectory() as folder:
-        argv = [
-            sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder,
-            "--require-hashes", "--requirement", str(_WHEELS), "--platform", wanted.tag, "--python-version", version,
-        ]  # fmt: skip
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False)
-        if done.returncode:
-            why = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")][-1:] or ["pip failed"]
-            raise HostNotReady(
-                f"no wheels that sshmap trusts for Python {version} on {wanted.tag}: {why[0].removeprefix('ERROR: ')}",
-                hint="install a Python of this machine's version on the host",
+        try:
+            fetch(
+                wanted, folder, "--no-deps", "--require-hashes", "--requirement", str(_WHEELS), seconds=_FETCH_SECONDS
             )
+        except HostNotReady as exc:
+            raise HostNotReady(
+                f"no wheels that sshmap trusts for Python {wanted.python} on {wanted.tags[-1]}: {exc.message}",
+                hint="install a Python of this machine's version on the host",
+            ) from exc
         found: dict[str, bytes] = {}
         for wheel in Path(folder).glob("*.whl"):
             with zipfile.ZipFile(wheel) as content:
@@ -137,8 +112,4 @@ def wanted(platform: tuple[str, str, str]) -> str:
         ProtocolError: what it tells is no version.
         HostNotReady: the wheels for it cannot be had.
     """
-    version, machine, libc = platform
-    if not re.fullmatch("[0-9]{1,4}[.][0-9]{1,4}", version):
-        raise ProtocolError(f"its Python is of version {version[:100]!r}, which is none")
-    major, minor = version.split(".")
-    return build(Platform(version=(int(major), int(minor)), machine=machine, libc=libc)).id
+    return build(told(platform)).id

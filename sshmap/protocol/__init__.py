@@ -37,7 +37,8 @@ which is spoken from then on.
     RunOver{run, done, failed, cancelled}      Served{count}
     Verify{prefix, after, rate, quarantine}, PutAside{}*
                                                (Damages{rows}; Verified{name, keys, size, reading, aside})* Served{count}
-    Ship{file}                                 Wanted{wanted}; if so: data*, End{size, digest} → Synced{}
+    Ship{file, packages}                       Wanted{wanted}; if so: data*, End{size, digest} → Synced{}
+    NeedPackages{requirements}                 Wanted{wanted}
     Open{job, run, agreed}                     Opened{run, epoch, number, highest}
     CountOutputs{outdir}                       OutputCounts{rows}* Served{count}
     Plan{job, run, epoch, sample}, OutputCounts{rows}*, Counted{}

@@ -39,10 +39,18 @@ class Ship(Message, frozen=True, kw_only=True):
     """Offers a file for a job."""
 
     file: Shipped
+    #: it is an archive of wheels, which are unpacked as the packages for requirements of this digest
+    packages: DigestBytes | None = None
+
+
+class NeedPackages(Message, frozen=True, kw_only=True):
+    """Asks whether the packages for requirements have to be sent."""
+
+    requirements: DigestBytes
 
 
 class Wanted(Message, frozen=True, kw_only=True):
-    """Says whether the file has to be sent."""
+    """Says whether the file, or the packages, have to be sent."""
 
     wanted: bool
 

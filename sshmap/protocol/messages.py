@@ -38,6 +38,7 @@ from sshmap.protocol.jobs import (
     Exited,
     Explain,
     Explained,
+    NeedPackages,
     Open,
     Opened,
     OutputCount,
@@ -158,6 +159,7 @@ __all__ = [
     "Look",
     "Ls",
     "Message",
+    "NeedPackages",
     "Open",
     "Opened",
     "OutputCount",
@@ -244,6 +246,7 @@ AnyMessage = (
     | CountOutputs
     | OutputCounts
     | Ship
+    | NeedPackages
     | Wanted
     | Open
     | Opened

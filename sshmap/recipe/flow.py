@@ -28,6 +28,8 @@ class How(TypedDict, total=False):
 
     #: Files to stand in every task directory; of other steps and files, the one key that they make, by the name of the step.
     shipped: Iterable[Path | str | Data]
+    #: packages of others that its function imports, as pip names them, such as ``polars>=1.20``
+    packages: Iterable[str]
     #: what its run is allowed
     limits: Limits
 
@@ -62,6 +64,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     shipped: tuple[Path, ...] = ()
     #: names of steps whose one key is shipped
     needs: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     limits: Limits = Limits()
 
 
@@ -174,7 +177,7 @@ class Data:
             name=name, verb=verb, source=self.name, limits=how.get("limits", Limits()), shipped=paths,
             # now, as the file may be written to while earlier steps run
             command=command if isinstance(command, str) else bundle(command, paths),
-            needs=tuple(data.name for data in shipped if isinstance(data, Data)),
+            needs=tuple(data.name for data in shipped if isinstance(data, Data)), packages=tuple(how.get("packages", ())),
         )  # fmt: skip
         self._flow.steps.append(step)
         return Data(name, self._flow)

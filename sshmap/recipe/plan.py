@@ -147,7 +147,13 @@ def _explained(cluster: Cluster, place: Place, step: Step) -> tuple[dict[str, st
     outdir = place.prefix(step.name)
     with fetched(cluster, place, step) as shipped:
         plans = cluster.explain(
-            step.verb, place.prefix(step.source), outdir, step.command, replace=True, shipped=shipped
+            step.verb,
+            place.prefix(step.source),
+            outdir,
+            step.command,
+            replace=True,
+            shipped=shipped,
+            packages=step.packages,
         )
     tasks = [task for plan in plans.values() for task in plan.tasks]
     runs = {task.output.removeprefix(outdir): task.why for task in tasks if task.decision == "run"}

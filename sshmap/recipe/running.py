@@ -102,7 +102,7 @@ class Running:
         ):
             try:
                 result = self._cluster.submit(
-                    step.verb, indir, outdir, step.command, replace=True, shipped=shipped, limits=step.limits,
+                    step.verb, indir, outdir, step.command, replace=True, shipped=shipped, packages=step.packages, limits=step.limits,
                     report=report, note=self._printer.note,
                 )  # fmt: skip
             except JobFailed as exc:

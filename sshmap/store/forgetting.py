@@ -6,13 +6,15 @@ Receipts and lineage are not history: they stay as long as their keys. A run wit
 from __future__ import annotations
 
 import contextlib
-import os
 import time
+from pathlib import Path
 
 import msgspec
 
 from sshmap.store.commit import Store
 from sshmap.store.jobs import UNFINISHED
+from sshmap.store.layout import remove_tree
+from sshmap.store.packages import shipped_paths
 
 #: runs are kept until one of these is reached: so many newer ones, their age in seconds, and on a host attempts and bytes
 KEEP_RUNS, KEEP_AGE, KEEP_ATTEMPTS, KEEP_SIZE = 200, 7 * 86400.0, 1_000_000, 512 << 20
@@ -103,13 +105,19 @@ class Forgetting:
         with self._ledger.change() as db:
             makers = [maker for (maker,) in db.execute("SELECT DISTINCT maker FROM jobs")]
             needed = {
-                file.digest.hex()
+                path
                 for maker in filter(None, map(self._store.keys.maker, makers))
-                for file in maker.shipped
+                for path in shipped_paths(self._store.root, maker)
             }
             with contextlib.suppress(FileNotFoundError):
-                for entry in os.scandir(self._store.root.shipped):
-                    if entry.name not in needed:
-                        self.freed.size += entry.stat().st_size
-                        self.freed.files += 1
-                        os.unlink(entry.path)
+                for path in self._store.root.shipped.iterdir():
+                    if path not in needed:
+                        self._drop(path)
+
+    def _drop(self, path: Path) -> None:
+        self.freed.files += 1
+        self.freed.size += sum(file.lstat().st_size for file in (path, *path.rglob("*")))
+        if path.is_dir():
+            remove_tree(path)
+        else:
+            path.unlink()

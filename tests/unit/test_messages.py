@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import types
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
@@ -35,7 +35,7 @@ def anything(hint: object) -> st.SearchStrategy[Any]:
             return limited(*arguments)
         case None if isinstance(hint, type):
             return LEAVES[hint] if hint in LEAVES else anything_of(hint)
-        case types.UnionType:
+        case origin if origin in {types.UnionType, Union}:
             return st.one_of(*map(anything, arguments))
         case origin if origin is Literal:
             return st.sampled_from(arguments)

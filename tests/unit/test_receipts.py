@@ -21,6 +21,11 @@ MAKERS = [
     (Maker(verb=Verb.FANOUT, command="split -n 3; ls"), "c4db65d16ab6f48befe421b1cd990c2e"),
     (Maker(verb=Verb.MERGE, command="tr 'ä' '\t' | xargs cat"), "1e4b52a05937a1714f97db1358984670"),
     (Maker(verb=Verb.MAP, command="python3 a.py", shipped=SHIPPED), "b333740142b969f9500603994a723bd2"),
+    (Maker(verb=Verb.MAP, command="f()", shipped=SHIPPED, function="a.py:f"), "1d035736ea2df72904b923f2453aabbb"),
+    (
+        Maker(verb=Verb.MAP, command="f()", shipped=SHIPPED, function="a.py:f", packages=("polars>=1.2",)),
+        "669d8fee414081cbd9a9ff9c15292212",
+    ),
 ]
 INPUTS = [
     ([("in/a", EMPTY)], "71d684eda2143605db09ad0e933517e2"),

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from sshmap.client import runtime
+from sshmap.client.wheels import Platform
 from sshmap.errors import HostNotReady
 
-OTHER = runtime.Platform(version=(3, 12), machine="aarch64", libc="glibc")
+OTHER = Platform(version=(3, 12), machine="aarch64", libc="glibc")
 PINNED = runtime._WHEELS.read_text(encoding="ascii")
 
 

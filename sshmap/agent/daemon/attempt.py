@@ -19,6 +19,7 @@ from sshmap.store.commit import Store
 from sshmap.store.kept_failures import KeptFailures
 from sshmap.store.keys import Row
 from sshmap.store.layout import BALLAST
+from sshmap.store.packages import digest_packages, packages_path
 from sshmap.store.receipts import digest_inputs
 from sshmap.store.task_ends import Usage
 from sshmap.store.tasks import Task
@@ -139,7 +140,15 @@ class Attempts:
             return None
         file, _, name = maker.function.partition(":")
         path = next(self._shipped.own(shipped) for shipped in maker.shipped if shipped.name == file)
-        return Call(path=path, file=file, name=name, verb=task.verb.value, identity=task.receipt.maker.hex())
+        return Call(
+            path=path, file=file, name=name, verb=task.verb.value, packages=self._packages(maker),
+            identity=task.receipt.maker.hex(),
+        )  # fmt: skip
+
+    def _packages(self, maker: Maker) -> str:
+        """Return the directory of a maker's packages; nothing if there is none, as the interpreter has them itself."""
+        path = packages_path(self._store.root, digest_packages(maker.packages)) if maker.packages else None
+        return str(path) if path and path.is_dir() else ""
 
     def _request(self, task: Task, maker: Maker, call: Call | None, work: str) -> Request:
         # neither the names that a fan-out prints nor the list of a merge's inputs become keys, so their files are used again

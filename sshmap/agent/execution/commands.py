@@ -208,7 +208,7 @@ def _encode(request: Request, number: int) -> bytes:
     mark = str(number)
     variables = [f"{name}={value}" for name, value in request.variables.items()]
     call = request.call
-    words = (call.path, call.file, call.name, call.verb) if call else plain_words(request.command)
+    words = (call.path, call.file, call.name, call.verb, call.packages) if call else plain_words(request.command)
     fields = (
         mark, request.folder, request.stdin, request.stdout, request.command, str(request.nice),
         call.identity if call else "", str(len(variables)), *variables, *words, mark,

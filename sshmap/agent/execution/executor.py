@@ -17,6 +17,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     file: str
     name: str
+    #: directory of the packages of others that it imports; empty if there is none
+    packages: str = ""
     #: shape of what it takes, see `sshmap.functions`
     verb: str
     #: equal for calls that one interpreter may make, one after the other

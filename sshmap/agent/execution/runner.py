@@ -69,7 +69,7 @@ class Runner:
 
     def _answer(self, fields: list[bytes]) -> bytes:
         before = _used()
-        code = self._run(*fields[1:4], call=fields[4:8], variables=fields[8:-1])
+        code = self._run(*fields[1:4], call=fields[4:9], variables=fields[9:-1])
         after = _used()
         self._tasks += 1
         size, peak = self._memory.look()
@@ -117,11 +117,11 @@ class Runner:
 
     def _code(self, call: list[bytes], out: io.BufferedWriter) -> int:
         """Call the function, and return the exit code of the task; 0 only if all of its output is written."""
-        path, file, name, verb = call
+        path, file, name, verb, packages = call
         self._out = out
         try:
             try:
-                self._call(self._function(os.fsdecode(path), os.fsdecode(file), name.decode()), verb, out)
+                self._call(self._function(*map(os.fsdecode, (path, file, name, packages))), verb, out)
             except SystemExit as exc:
                 if code := _code_of(exc):
                     return code
@@ -159,8 +159,10 @@ class Runner:
             if present.get(name) != value:
                 os.environb[name] = value
 
-    def _function(self, path: str, file: str, name: str) -> Callable[..., object]:
+    def _function(self, path: str, file: str, name: str, packages: str) -> Callable[..., object]:
         if self._module is None:
+            # the same for all tasks of this process; before what the host's own Python has
+            sys.path[1:1] = [packages] * bool(packages)
             with open(path, encoding="utf-8") as opened:
                 source = opened.read()
             module = types.ModuleType(file.removesuffix(".py"))

@@ -19,6 +19,7 @@ from sshmap.store import locks
 from sshmap.store.commit import Outcome, Staged, Store
 from sshmap.store.files import mapped_error
 from sshmap.store.layout import host_error, remove_tree
+from sshmap.store.packages import unpack
 
 #: received keys that wait for a common transaction
 GATHER = 200
@@ -56,8 +57,14 @@ class Receiver:
             return self._commit()
         return None
 
-    def receive_file(self, path: Path, digest: bytes, reader: FrameReader) -> None:
+    def receive_file(self, path: Path, digest: bytes, reader: FrameReader, *, unpacked: bool = False) -> None:
         """Receive a file that is not a key; its content is read to the end also if it cannot be written.
+
+        Args:
+            path: where to; a directory if it is unpacked.
+            digest: of its content.
+            reader: reads the client's frames.
+            unpacked: whether it is an archive of wheels.
 
         Raises:
             DigestMismatch: it is not what was announced.
@@ -68,7 +75,10 @@ class Receiver:
             fresh = self._fresh_path()
             if incoming.save(fresh).digest != digest:
                 raise DigestMismatch("a shipped file arrived damaged", hint="run the command again")
-            os.replace(fresh, path)
+            if unpacked:
+                self._unpack(fresh, path)
+            else:
+                os.replace(fresh, path)
         except SshmapError:
             if not incoming.broken:
                 incoming.drain()
@@ -76,6 +86,15 @@ class Receiver:
         except OSError as exc:
             incoming.drain()
             raise host_error(exc, path) from exc
+
+    def _unpack(self, archive: str, path: Path) -> None:
+        folder = Path(self._fresh_path())
+        unpack(Path(archive), folder, path)
+        try:
+            os.rename(folder, path)
+        except OSError:
+            if not path.is_dir():  # else another client was first
+                raise
 
     def flush(self) -> Iterator[Stored]:
         """Commit the keys that wait, if any, and go through the results."""

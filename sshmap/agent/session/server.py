@@ -39,6 +39,7 @@ from sshmap.protocol.handshake import read_marker
 from sshmap.store.endings import Endings
 from sshmap.store.layout import Root, check_root, host_error
 from sshmap.store.notices import Counts, Notices
+from sshmap.store.packages import packages_path
 from sshmap.transport.channel import Channel
 
 #: seconds of silence after which a sign of life is sent
@@ -248,12 +249,17 @@ class ServedSession:
 
     def ship(self, request: m.Ship) -> None:
         """Receive a file for a job, unless it is here already; also if another client sends the same file at the same time."""
-        path = self._root.shipped / request.file.digest.hex()
+        file = self._root.shipped / request.file.digest.hex()
+        path = packages_path(self._root, request.packages) if request.packages is not None else file
         wanted = not path.exists()
         self.writer.message(m.Wanted(wanted=wanted))
         if wanted:
-            self.receiver.receive_file(path, request.file.digest, self.reader)
+            self.receiver.receive_file(path, request.file.digest, self.reader, unpacked=request.packages is not None)
             self.writer.message(m.Synced())
+
+    def need_packages(self, request: m.NeedPackages) -> None:
+        """Say whether packages have to be sent."""
+        self.writer.message(m.Wanted(wanted=not packages_path(self._root, request.requirements).is_dir()))
 
     def eval(self, request: m.Eval) -> None:
         """Run a command on a key."""
@@ -339,7 +345,8 @@ def _bug() -> m.Problem:
 
 _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Ls: ServedSession.ls, m.ListBuckets: ServedSession.list_buckets, m.Put: ServedSession.put, m.Sync: ServedSession.sync,
-    m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship, m.Eval: ServedSession.eval,
+    m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship,
+    m.NeedPackages: ServedSession.need_packages, m.Eval: ServedSession.eval,
     m.Exec: ServedSession.exec, m.Shell: ServedSession.shell, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose,
     m.CountLineage: ServedSession.count_lineage,
     m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has,
