@@ -17,15 +17,18 @@ A recipe is a function that says which step is made from what, marked by `recipe
 
 Its parameters are the options of a typer command line. Each step's keys lie below ``sm://ENVIRONMENT/RECIPE/DATASET/STEP/``.
 
-Reading order: `flow` (what a recipe's function makes: files, steps, tables), `files` (the files on this machine), `inputs`
-(sends them), `dates` (what data is about), `plan` (what would be done), `running` (does it), `loading` (a table into SQLite), `graphs` (draws it), `asked`
-(what every recipe can be asked for), `doing` (does what was asked), `command` (the command line).
+Reading order: `flow` (what a recipe's function makes: files and steps), `tables` (what is shown of them), `dates` (what data is
+about), `files` (those on this machine), `inputs` (makes keys of them) and `fetching` (of what addresses have), `needs` (what a step
+ships of others), `notes` (what is remembered beside the keys), `collecting` (deletes temporary keys), `plan` (what would be done),
+`running` (does it), `finishing` (what is done with tables: `loading` them into a database, telling somebody), `showing` them,
+`graphs` (drawings of text), `asked` (what every recipe can be asked for), `doing` (does what was asked), `command` (the command line).
 """
 
 from __future__ import annotations
 
 from sshmap.recipe.command import Recipe, recipe
 from sshmap.recipe.dates import Day, Month
-from sshmap.recipe.flow import Data, Files, Pattern, Table
+from sshmap.recipe.flow import Data, Files, Pattern
+from sshmap.recipe.tables import Table
 
 __all__ = ["Data", "Day", "Files", "Month", "Pattern", "Recipe", "Table", "recipe"]

@@ -44,6 +44,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     backfill: Order | None = None
     database: str = ""
     migrate: bool = False
+    refetch: bool = False
+    plot: str = ""
 
 
 #: by name: type, default and option
@@ -64,5 +66,7 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
     "graph": (Graph | None, None, typer.Option("--graph", help="Draw files and steps; change nothing.")),
     "database": (str, "", typer.Option("--database", metavar="FILE", help="Where its table is loaded; ENVIRONMENT.sqlite if not given.")),
     "migrate": (bool, False, typer.Option("--migrate", help="Add columns that the table in the database does not have.")),
+    "refetch": (bool, False, typer.Option("--refetch", help="Fetch raw inputs again, where the server says that they have changed.")),
+    "plot": (str, "", typer.Option("--plot", metavar="FILE", help="Draw its bars into a file such as bars.png.")),
     "json": (bool, False, typer.Option("--json", help="Print JSON.")),
 }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import traceback
 import typing
@@ -21,9 +20,12 @@ from sshmap.recipe import dates, files, graphs
 from sshmap.recipe.asked import OPTIONS, Asked, Graph
 from sshmap.recipe.dates import Date
 from sshmap.recipe.doing import Call, Doing
-from sshmap.recipe.flow import NAME, Data, Files, Flow, Pattern, Place, Table
+from sshmap.recipe.flow import ENVIRONMENT, NAME, Data, Files, Flow, Pattern, Place
+from sshmap.recipe.showing import joined
+from sshmap.recipe.tables import Table
 
-_ENVIRONMENT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+#: what a recipe's function returns
+Shown = Table | tuple[Table, ...] | Data | None
 
 
 class Recipe:
@@ -33,7 +35,7 @@ class Recipe:
         function: takes what its signature says, files as `Files`; returns what is shown, or nothing.
     """
 
-    def __init__(self, function: Callable[..., Table | Data | None]) -> None:
+    def __init__(self, function: Callable[..., Shown]) -> None:
         self.name = function.__name__
         self.__doc__ = cleandoc(function.__doc__ or "")
         self._function = function
@@ -58,14 +60,15 @@ class Recipe:
         start.run(lambda: main.run(sys.argv[1:], self._app(), Path(sys.argv[0]).name))
 
     def run(
-        self, cluster: Cluster, *, env: str = "dev", dataset: str = "", **parameters: object
+        self, cluster: Cluster, *, env: str = "dev", dataset: str = "", refetch: bool = False, **parameters: object
     ) -> list[dict[str, object]]:
-        """Run it on a cluster, and return the rows of its table.
+        """Run it on a cluster, and return the rows of its table; of several, each row begins with the name of its table.
 
         Args:
             cluster: the cluster.
             env: the environment.
             dataset: name of the data, instead of one made of where its files lie.
+            refetch: fetch raw inputs again, where the server says that they have changed.
             parameters: the recipe's own; files as a directory or glob, its date as text.
 
         Raises:
@@ -77,8 +80,10 @@ class Recipe:
                 hint=f"its parameters: {', '.join(self._parameters)}",
             )
         date = self._kind.parse(str(parameters.pop(self._dated, ""))) if self._dated else None
-        asked = Asked(env=env, dataset=dataset, quiet=settings.quiet)
-        return Doing(cluster, asked).run([self._call(asked, parameters, date)])
+        asked = Asked(env=env, dataset=dataset, refetch=refetch, quiet=settings.quiet)
+        call = self._call(asked, parameters, date)
+        found = Doing(cluster, asked).run([call])
+        return joined(call.shown, found) if call.shown else []
 
     def _call(self, asked: Asked, given: dict[str, Any], date: Date | None = None) -> Call:
         """Call the function for a date, if it has one."""
@@ -96,27 +101,28 @@ class Recipe:
             elif value is Parameter.empty:
                 raise UsageError(f"recipe {self.name} needs a value for {name}")
             values[name] = value
-        shown = self._made(values)
+        tables = self._tables(values)
         place = self._place(flow, asked, date)
-        return Call(flow=flow, shown=shown, place=place, steps=flow.needed(asked.first, asked.last), date=date)
+        return Call(flow=flow, tables=tables, place=place, steps=flow.needed(asked.first, asked.last), date=date)
 
-    def _made(self, values: dict[str, Any]) -> Table | Data | None:
-        """Call the function.
+    def _tables(self, values: dict[str, Any]) -> tuple[Table, ...]:
+        """Call the function, and return the tables that are shown.
 
         Raises:
             UsageError: it raises an exception of its own; the message says where.
         """
         try:
-            return self._function(**values)
+            shown = self._function(**values)
         except SshmapError:
             raise
         except Exception as exc:
             frame = traceback.extract_tb(exc.__traceback__)[-1]
             where = f"{frame.filename}, line {frame.lineno}"
             raise UsageError(f"recipe {self.name}: {type(exc).__name__}: {exc} ({where})") from exc
+        return tuple(one for one in (shown if isinstance(shown, tuple) else (shown,)) if isinstance(one, Table))
 
     def _place(self, flow: Flow, asked: Asked, date: Date | None) -> Place:
-        if not _ENVIRONMENT.fullmatch(asked.env):
+        if not ENVIRONMENT.fullmatch(asked.env):
             raise UsageError(
                 f"--env {asked.env!r}: no name for an environment",
                 hint="it has a-z, 0-9, _ and - in it, such as dev-anna",
@@ -151,7 +157,7 @@ class Recipe:
         pattern = _pattern(parameter)
         if pattern is None:
             return parameter
-        words = f"{pattern.text} ({pattern.pattern}): a directory, or a quoted glob."
+        words = f"{pattern.text} ({pattern.pattern}): a directory, a quoted glob, or addresses."
         option = typer.Option(f"--{parameter.name}", metavar="DIR", help=words)
         return parameter.replace(annotation=Annotated[str | None, option], default=None)
 
@@ -182,6 +188,6 @@ def _pattern(parameter: Parameter) -> Pattern | None:
     return next((one for one in more if isinstance(one, Pattern)), Pattern())
 
 
-def recipe(function: Callable[..., Table | Data | None]) -> Recipe:
+def recipe(function: Callable[..., Shown]) -> Recipe:
     """Make a recipe of a function that says which step is made from what."""
     return Recipe(function)

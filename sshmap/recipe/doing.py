@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,16 +9,16 @@ import msgspec
 
 from sshmap.cli.app import settings
 from sshmap.client.cluster import Cluster
-from sshmap.recipe import files, graphs, inputs
+from sshmap.errors import UsageError
+from sshmap.recipe import inputs, showing
 from sshmap.recipe.asked import Asked, Order
 from sshmap.recipe.dates import Date
 from sshmap.recipe.files import NoFiles
-from sshmap.recipe.flow import Data, Flow, Place, Step, Table
-from sshmap.recipe.loading import load
+from sshmap.recipe.finishing import Finishing
+from sshmap.recipe.flow import Files, Flow, Place, Step
 from sshmap.recipe.plan import Change, StepPlan, plan
 from sshmap.recipe.running import Running
-
-Rows = list[dict[str, object]]
+from sshmap.recipe.tables import Rows, Table
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,11 +26,24 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     flow: Flow
     #: what the function returned
-    shown: Table | Data | None
+    tables: tuple[Table, ...]
     place: Place
     #: the steps that are wanted
     steps: list[Step]
     date: Date | None
+
+    @property
+    def shown(self) -> list[Table]:
+        """The tables whose rows the steps make that are wanted."""
+        names = {step.name for step in self.steps}
+        return [table for table in self.tables if table.name in names]
+
+    @property
+    def sources(self) -> list[Files]:
+        """The files that the steps that are wanted read from their own environment."""
+        names = {step.source for step in self.steps if self.place.is_own(step)}
+        names |= {name for step in self.steps for name in step.needs}
+        return [files for files in self.flow.files if files.name in names or not self.flow.steps]
 
 
 class Doing:
@@ -52,47 +64,70 @@ class Doing:
         Raises:
             SshmapError: what went wrong.
         """
-        shown = calls[0].shown if any(map(self._shows, calls)) else None
+        shown = calls[0].shown
         if self._asked.backfill:
             calls = self._gaps(calls)
         if self._asked.dry_run or self._asked.explain:
             self._show_plans(calls)
             return
-        rows = self.run(calls)
-        if isinstance(shown, Table):
-            self._show(shown, rows)
+        found = {table.name: Rows() for table in shown} | self.run(calls)
+        if shown:
+            showing.show(self._printer, shown, found, json=self._asked.json)
+        if self._asked.plot:
+            showing.draw(Path(self._asked.plot), shown, found)
 
-    def run(self, calls: Sequence[Call]) -> Rows:
-        """Run the recipe, and return the rows of its table; with their date in front if there are several.
+    def run(self, calls: Sequence[Call]) -> dict[str, Rows]:
+        """Run the recipe, and return the rows of its tables, by their names; with their date in front if there are several.
 
         Raises:
             SshmapError: what went wrong.
         """
-        rows: Rows = []
+        found: dict[str, Rows] = {}
         for call in calls:
             self._say_date(call, calls)
-            running = Running(self._cluster, call.place, self._printer, settings.manner)
-            running.run(call.flow, call.steps, sends=not self._asked.first)
-            if isinstance(call.shown, Table) and self._shows(call):
-                before: dict[str, object] = {"date": str(call.date)} if len(calls) > 1 else {}
-                found = running.rows(call.shown)
-                self._load(call.shown, found)
-                rows += [before | row for row in found]
-        return rows
+            before: dict[str, object] = {"date": str(call.date)} if len(calls) > 1 else {}
+            for name, rows in self._run(call).items():
+                found.setdefault(name, []).extend(before | row for row in rows)
+        return found
 
-    def _load(self, table: Table, rows: Rows) -> None:
-        """Load a table into the database, if it is to be."""
-        if table.into:
-            path = Path(self._asked.database or f"{self._asked.env}.sqlite")
-            count = load(path, table.into, rows, migrate=self._asked.migrate)
-            self._printer.note(f"{table.into.table}: {len(rows)} rows loaded into {path}, which has {count}")
+    def _run(self, call: Call) -> dict[str, Rows]:
+        """Run the recipe for one date, and return the rows of its tables.
+
+        Raises:
+            LockHeld: somebody else runs it on the same data.
+            SshmapError: what went wrong.
+        """
+        running = Running(self._cluster, call.place, call.flow, self._printer, settings.manner)
+        with self._cluster.holding(call.place.home, f"recipe {call.flow.recipe}") as held:
+            running.run(call.steps, self._sources(call), again=self._asked.refetch, check=held.check)
+            found = {table.name: running.rows(table) for table in call.shown}
+            for table in call.shown:
+                held.check()
+                self._finishing(call).finish(table, found[table.name])
+        return found
+
+    def _finishing(self, call: Call) -> Finishing:
+        database = self._asked.database or f"{self._asked.env}.sqlite"
+        return Finishing(self._cluster, call.place, self._printer, database=database, migrate=self._asked.migrate)
+
+    def _sources(self, call: Call) -> list[Files]:
+        """Return the files that are to be looked at.
+
+        Raises:
+            UsageError: there are none, and nothing says which data is meant then.
+        """
+        sources = [] if self._asked.first else call.sources
+        away = [files for files in call.flow.files if files not in sources]
+        if not self._asked.dataset and away and not any(files.is_there for files in away):
+            raise UsageError(
+                "--dataset is missing",
+                hint=f"it says which data is meant where no files are given; or give --{away[0].name}",
+            )
+        return sources
 
     def _say_date(self, call: Call, calls: Sequence[Call]) -> None:
         if len(calls) > 1:
             self._printer.note(f"{call.date}:")
-
-    def _shows(self, call: Call) -> bool:
-        return isinstance(call.shown, Table) and call.shown.data.name in {step.name for step in call.steps}
 
     def _gaps(self, calls: Sequence[Call]) -> list[Call]:
         """Return those for whose date something is missing or has changed, in the order that is wanted, and say which they are."""
@@ -109,16 +144,20 @@ class Doing:
         except NoFiles:
             self._printer.note(f"{call.date}: no files")
             return False
-        return any(one.run for one in plans) or any(one.pending or one.gone for one in differences.values())
+        return (
+            any(one.run for one in plans)
+            or any(one.pending or one.gone for one in differences.values())
+            or any(map(self._finishing(call).is_pending, call.shown))
+        )
 
     def _plans(self, call: Call) -> tuple[list[StepPlan], dict[str, inputs.Difference]]:
         """Say what would be done; return that, and what would be sent, by the name of files."""
         differences: dict[str, inputs.Difference] = {}
-        for source in call.flow.files if not self._asked.first else ():
-            with files.found(source) as found:
-                differences[source.name] = inputs.compare(self._cluster, call.place.prefix(source.name), found)
+        for source in self._sources(call):
+            with inputs.opened(self._cluster, call.place, source, again=self._asked.refetch) as opened:
+                differences[source.name] = opened.compare()
         changes = {name: Change(made=one.pending, gone=frozenset(one.gone)) for name, one in differences.items()}
-        return list(plan(self._cluster, call.place, call.steps, changes)), differences
+        return list(plan(self._cluster, call.place, call.flow, call.steps, changes)), differences
 
     def _show_plans(self, calls: Sequence[Call]) -> None:
         """Show what would be done: step by step, or task by task with the reason."""
@@ -147,19 +186,3 @@ class Doing:
         if self._asked.json:
             return {**row, "run": len(one.run), "more": one.grows}
         return {**row, "run": f"{len(one.run)}{'+' if one.grows else ''}"}
-
-    def _show(self, table: Table, rows: Rows) -> None:
-        """Show a table, and for a person its picture."""
-        empty = None if self._asked.json else "-"
-        shown = [{name: empty if value is None else value for name, value in row.items()} for row in rows]
-        self._printer.table(shown)
-        if table.drawn and not self._asked.json:
-            labels, lengths = table.drawn
-            lengths_shown = [_number(row[lengths]) for row in rows]
-            picture = graphs.bars([str(row[labels]) for row in shown], lengths_shown, encoding=sys.stdout.encoding)
-            sys.stdout.write(f"\n{picture}\n")
-
-
-def _number(value: object) -> float:
-    """Return the length of a bar; what is no number has none."""
-    return float(value) if isinstance(value, int | float) else 0.0

@@ -15,7 +15,7 @@ import xxhash
 
 from sshmap.errors import UsageError
 from sshmap.model import Digest
-from sshmap.recipe.flow import Files
+from sshmap.recipe.flow import Files, is_address
 
 
 class NoFiles(UsageError):
@@ -24,6 +24,8 @@ class NoFiles(UsageError):
 
 def dataset_of(origin: str) -> str:
     """Name what a user has named: for people by its own last part, for certain by a digest of its whole path."""
+    if is_address(origin):
+        return f"addresses-{xxhash.xxh3_64_hexdigest(origin.encode())}"
     path = Path(origin).resolve()
     return f"{re.sub('[^A-Za-z0-9_.-]', '_', path.name)[:100]}-{xxhash.xxh3_64_hexdigest(bytes(path))}"
 

@@ -5,11 +5,11 @@ Where keys lie follows from four names, each of which is written once: ``sm://EN
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypedDict, Unpack
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -18,9 +18,11 @@ from sshmap.errors import UsageError
 from sshmap.functions import FanoutFunction, MapFunction, MergeFunction
 from sshmap.limits import Limits
 from sshmap.model import Verb
-from sshmap.recipe.loading import Into
+from sshmap.recipe.tables import Table
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+ENVIRONMENT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_NAME_THEM = "give addresses by names: {'2018-01.json': 'https://…'}; names have letters, digits and _ . - in them"
 
 
 class How(TypedDict, total=False):
@@ -32,6 +34,10 @@ class How(TypedDict, total=False):
     packages: Iterable[str]
     #: what its run is allowed
     limits: Limits
+    #: another environment, whose keys of its source it reads; what it makes lies in its own
+    reads: str
+    #: delete its keys once all that is made from them is made, until something has to be made from them anew
+    temporary: bool
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +57,15 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         """Return the directory of one step's keys, or of files."""
         return f"{self.home}{name}/"
 
+    def source(self, step: Step) -> str:
+        """Return the directory of the keys that a step is made from."""
+        there = msgspec.structs.replace(self, environment=step.reads or self.environment)
+        return there.prefix(step.source)
+
+    def is_own(self, step: Step) -> bool:
+        """Say whether a step is made from keys of the same environment."""
+        return step.reads in {"", self.environment}
+
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One job of a recipe."""
@@ -66,6 +81,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     limits: Limits = Limits()
+    reads: str = ""
+    temporary: bool = False
 
 
 class Flow:
@@ -101,7 +118,15 @@ class Flow:
     @property
     def dataset(self) -> str:
         """What keeps data of different origin apart: the names of all files' origins."""
-        return "+".join(files.dataset for files in self.files) or "data"
+        return "+".join(filter(None, (files.dataset for files in self.files))) or "data"
+
+    def step(self, name: str) -> Step | None:
+        """Return a step by its name; None if those are files."""
+        return next((step for step in self.steps if step.name == name), None)
+
+    def made_from(self, name: str) -> list[Step]:
+        """Return the steps whose source a step is, or files are."""
+        return [step for step in self.steps if step.source == name]
 
     def needed(self, first: str = "", last: str = "") -> list[Step]:
         """Return the steps from one to another one, in order; from the first or to the last if a name is empty.
@@ -171,14 +196,22 @@ class Data:
         if not isinstance(name, str):
             name, command = getattr(name, "__name__", repr(name)), name
         self._flow.add(name, "a step")
+        if how.get("reads") and not ENVIRONMENT.fullmatch(how["reads"]):
+            raise UsageError(f"reads={how['reads']!r}: no name for an environment", hint="such as prod")
         shipped = tuple(how.get("shipped", ()))
         paths = tuple(Path(file) for file in shipped if not isinstance(file, Data))
         step = Step(
             name=name, verb=verb, source=self.name, limits=how.get("limits", Limits()), shipped=paths,
+            reads=how.get("reads", ""), temporary=how.get("temporary", False),
             # now, as the file may be written to while earlier steps run
             command=command if isinstance(command, str) else bundle(command, paths),
             needs=tuple(data.name for data in shipped if isinstance(data, Data)), packages=tuple(how.get("packages", ())),
         )  # fmt: skip
+        for need in filter(None, map(self._flow.step, step.needs)):
+            if need.temporary:
+                raise UsageError(
+                    f"step {name} needs the key of {need.name}, which is temporary", hint="keep it: temporary=False"
+                )
         self._flow.steps.append(step)
         return Data(name, self._flow)
 
@@ -189,7 +222,9 @@ class Data:
             columns: names of the columns.
             separator: what stands between two values, as `csv` has it with quotes; any blanks if None, and then no value is empty.
         """
-        return Table(self, columns, separator)
+        if (step := self._flow.step(self.name)) and step.temporary:
+            raise UsageError(f"a table of {self.name}, which is temporary", hint="keep it: temporary=False")
+        return Table(self.name, columns, separator)
 
 
 class Pattern(msgspec.Struct, frozen=True):
@@ -208,7 +243,7 @@ class Files(Data):
         name: the parameter's name.
         flow: what they are part of.
         pattern: which files of a directory count.
-        origin: what the user has named: a directory, or a glob; None if nothing.
+        origin: what the user has named: a directory, a glob, or addresses separated by blanks; None if nothing.
         dataset: name of that.
     """
 
@@ -217,8 +252,15 @@ class Files(Data):
         self.pattern, self.origin, self.dataset = pattern, origin, dataset
         #: writes files into an empty directory, where the user has named none
         self.make: Callable[[Path], object] | None = None
+        #: by the names of the keys that they become, addresses that they are fetched from
+        self.urls: dict[str, str] = _by_name(origin.split()) if origin and is_address(origin) else {}
         flow.add(name, "files")
         flow.files.append(self)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is known what they are."""
+        return bool(self.origin or self.make or self.urls)
 
     def or_made(self, dataset: str, make: Callable[[Path], object]) -> Files:
         """Return these files; if the user has named none, those that a function writes into an empty directory.
@@ -231,76 +273,41 @@ class Files(Data):
             self.make, self.dataset = make, dataset
         return self
 
-
-class Table:
-    """Lines of keys as a table, with a picture if `bars` is called.
-
-    Args:
-        data: the keys.
-        columns: names of the columns.
-        separator: see `Data.table`.
-    """
-
-    def __init__(self, data: Data, columns: tuple[str, ...], separator: str | None) -> None:
-        self.data, self.columns, self._separator = data, columns, separator
-        #: columns of labels and of lengths of bars, if any are to be drawn
-        self.drawn: tuple[str, str] | None = None
-        #: where it is loaded, if it is
-        self.into: Into | None = None
-
-    def load(self, table: str, keys: Iterable[str]) -> Table:
-        """Load the rows into a table of the database that the command line names, in one transaction.
+    def or_fetched(self, urls: Iterable[str] | Mapping[str, str], dataset: str = "") -> Files:
+        """Return these files; if the user has named none, raw inputs that are fetched from addresses, once.
 
         Args:
-            table: its name there.
-            keys: columns that tell the rows apart: a row whose keys are there replaces that one.
+            urls: addresses, each called by the last part of its path; or addresses by the names that they get.
+            dataset: what keeps them apart from those of other addresses.
 
         Raises:
-            UsageError: a name cannot be one of a table or column, or a key is no column.
+            UsageError: an address is none, or has no name of its own.
         """
-        self.into = Into(table=table, keys=tuple(keys))
-        self.into.check(self.columns)
+        if self.origin is None:
+            self.urls = _named(urls) if isinstance(urls, Mapping) else _by_name(urls)
+            self.dataset = dataset
         return self
 
-    def bars(self, labels: str, lengths: str) -> Table:
-        """Draw a bar for each row below the table, where a person looks at it.
 
-        Args:
-            labels: column of what stands beside each bar.
-            lengths: column of how long each is.
-
-        Raises:
-            UsageError: it has no such column.
-        """
-        for column in (labels, lengths):
-            if column not in self.columns:
-                raise UsageError(f"the table has no column {column!r}", hint=f"its columns: {', '.join(self.columns)}")
-        self.drawn = labels, lengths
-        return self
-
-    def rows(self, content: str) -> list[dict[str, object]]:
-        """Read the lines of a key; numbers are numbers, but where they have leading zeros, and an empty value is None.
-
-        Raises:
-            UsageError: a line has not as many values as there are columns.
-        """
-        lines = content.removesuffix("\n").split("\n") if content else []
-        if self._separator is None:
-            return [self._row(line.split()) for line in lines]
-        return [self._row(row) for row in csv.reader(lines, delimiter=self._separator)]
-
-    def _row(self, values: list[str]) -> dict[str, object]:
-        if len(values) != len(self.columns):
-            raise UsageError(
-                f"{self.data.name} has a line of {len(values)} values, the table {len(self.columns)} columns: {values}",
-                hint="see what the step's command prints",
-            )
-        return dict(zip(self.columns, map(_value, values), strict=True))
+def is_address(text: str) -> bool:
+    """Say whether a text begins with an address."""
+    return text.startswith(("http://", "https://"))
 
 
-def _value(text: str) -> object:
-    if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text, re.ASCII):
-        return int(text)
-    if re.fullmatch(r"-?(0|[1-9]\d*)\.\d+(e[+-]?\d+)?", text, re.ASCII):
-        return float(text)
-    return text or None
+def _by_name(urls: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for url in urls:
+        name = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
+        if name in found:
+            raise UsageError(f"two addresses are called {name!r}: {found[name]} and {url}", hint=_NAME_THEM)
+        found[name] = url
+    return _named(found)
+
+
+def _named(urls: Mapping[str, str]) -> dict[str, str]:
+    for name, url in urls.items():
+        if not is_address(url):
+            raise UsageError(f"{url!r} is no address", hint="it begins with http:// or https://")
+        if not NAME.fullmatch(name):
+            raise UsageError(f"{name!r} is no name for what {url} has", hint=_NAME_THEM)
+    return dict(urls)

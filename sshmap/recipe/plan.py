@@ -6,19 +6,17 @@ as well; if that turns out to be equal content, it need not, so that what is sai
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 
 import msgspec
 
 from sshmap.client.cluster import Cluster
 from sshmap.client.listing import Placed
-from sshmap.errors import UsageError
 from sshmap.model import Verb
 from sshmap.placement import numeric_prefix
-from sshmap.recipe.flow import Place, Step
+from sshmap.recipe.collecting import Temporaries
+from sshmap.recipe.flow import Flow, Place, Step
+from sshmap.recipe.needs import fetched
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,22 +44,39 @@ class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
     grows: bool
 
 
-def plan(cluster: Cluster, place: Place, steps: Iterable[Step], changes: Mapping[str, Change]) -> Iterator[StepPlan]:
+def plan(
+    cluster: Cluster, place: Place, flow: Flow, steps: Iterable[Step], changes: Mapping[str, Change]
+) -> Iterator[StepPlan]:
     """Say what would be done about steps, in order.
 
     Args:
         cluster: the cluster.
         place: where keys lie.
-        steps: the steps.
+        flow: all steps.
+        steps: those that are asked about.
         changes: by the name of files, what would become of them.
     """
-    known = dict(changes)
+    known, temporaries = dict(changes), Temporaries(cluster, place, flow)
     for step in steps:
+        source = known.get(step.source, Change()) if place.is_own(step) else Change()
+        still = all(change == Change() for change in known.values())
+        if still and (count := _at_rest(temporaries, step, cluster, place)) is not None:
+            yield StepPlan(name=step.name, verb=step.verb, run={}, keep=count, change=Change(), grows=False)
+            continue
         others = [known.get(name, Change()) for name in step.needs]
         anew = any(other.made or other.gone or other.more for other in others)
-        found = _plan_one(cluster, place, step, known.get(step.source, Change()), anew=anew)
+        found = _plan_one(cluster, place, step, source, anew=anew)
         known[step.name] = found.change
         yield found
+
+
+def _at_rest(temporaries: Temporaries, step: Step, cluster: Cluster, place: Place) -> int | None:
+    """Return how many keys a step has that has nothing to do as keys of temporary ones are not needed; None if it is not so."""
+    if step.temporary and temporaries.rests(step) and (note := temporaries.collected(step)):
+        return note.count
+    if not step.temporary and temporaries.has_all(step):
+        return sum(isinstance(row, Placed) for row in cluster.ls(place.prefix(step.name), recursive=True))
+    return None
 
 
 def _plan_one(cluster: Cluster, place: Place, step: Step, source: Change, *, anew: bool) -> StepPlan:
@@ -112,34 +127,6 @@ def _change(
         return frozenset(name for name in names if f"{name.rsplit('/', 1)[0]}/" in outputs)
 
     return Change(made=below(made), gone=below(gone), more=more or bool(made))
-
-
-@contextlib.contextmanager
-def fetched(cluster: Cluster, place: Place, step: Step, *, needed: bool = False) -> Iterator[list[Path]]:
-    """Fetch what other steps have made and a step needs in its tasks' directories, and yield all files to be shipped.
-
-    Args:
-        cluster: the cluster.
-        place: where keys lie.
-        step: the step.
-        needed: whether it has to be there; else an empty file stands for what is not.
-
-    Raises:
-        UsageError: such a step has made more than one key, or none.
-    """
-    with tempfile.TemporaryDirectory(prefix="sshmap-recipe-") as folder:
-        paths = list(step.shipped)
-        for name in step.needs:
-            keys = [row for row in cluster.ls(place.prefix(name), recursive=True) if isinstance(row, Placed)]
-            if len(keys) > 1 or (needed and not keys):
-                raise UsageError(
-                    f"step {step.name} needs the one key of {name}, which has {len(keys)}",
-                    hint="merge them first" if keys else f"run {name} first",
-                )
-            path = Path(folder, name)
-            path.write_bytes(cluster.get(keys[0]) if keys else b"")
-            paths.append(path)
-        yield paths
 
 
 def _explained(cluster: Cluster, place: Place, step: Step) -> tuple[dict[str, str], set[str]]:

@@ -7,7 +7,7 @@ Keys below a step's directory that none of its inputs makes are deleted, so that
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -19,9 +19,12 @@ from sshmap.client.job_results import MENDED, JobFailed
 from sshmap.client.listing import Placed
 from sshmap.client.results import TransferFailed
 from sshmap.model import Verb
-from sshmap.recipe import files, inputs
-from sshmap.recipe.flow import Files, Flow, Place, Step, Table
-from sshmap.recipe.plan import fetched, mark
+from sshmap.recipe import inputs
+from sshmap.recipe.collecting import Temporaries
+from sshmap.recipe.flow import Files, Flow, Place, Step
+from sshmap.recipe.needs import fetched
+from sshmap.recipe.plan import mark
+from sshmap.recipe.tables import Rows, Table
 
 
 class Ran(msgspec.Struct, kw_only=True):
@@ -42,42 +45,47 @@ class Running:
     Args:
         cluster: the cluster.
         place: where its keys lie.
+        flow: its files and steps.
         printer: says what was done.
         manner: how progress is shown.
     """
 
-    def __init__(self, cluster: Cluster, place: Place, printer: Printer, manner: Manner) -> None:
+    def __init__(self, cluster: Cluster, place: Place, flow: Flow, printer: Printer, manner: Manner) -> None:
         self._cluster, self._place, self._printer, self._manner = cluster, place, printer, manner
+        self._flow, self._temporaries = flow, Temporaries(cluster, place, flow)
 
-    def run(self, flow: Flow, steps: Iterable[Step], *, sends: bool = True) -> Ran:
+    def run(self, steps: list[Step], sources: Iterable[Files], *, again: bool, check: Callable[[], object]) -> None:
         """Send the files, and run what is missing or has changed.
 
         Args:
-            flow: the recipe's files and steps.
             steps: those that are to be run, in order.
-            sends: whether files are looked at.
+            sources: files that are to be sent.
+            again: fetch raw inputs again.
+            check: called before each step; raises an error if it is not to be begun.
 
         Raises:
-            LockHeld: somebody else runs it on the same data.
             JobFailed: a step is not complete.
             SshmapError: what else went wrong.
         """
         ran = Ran()
-        with self._cluster.holding(self._place.home, f"recipe {flow.recipe}") as held:
-            for source in flow.files if sends else ():
-                self._send(source)
-            for step in steps:
-                held.check()
-                self._step(step, ran)
+        for source in sources:
+            self._send(source, again=again)
+        for step in steps:
+            check()
+            self._step(step, ran)
+        if count := self._temporaries.collect(steps):
+            self._printer.note(f"{count} temporary keys deleted")
         self._printer.note(str(ran))
-        return ran
 
-    def _send(self, source: Files) -> None:
-        prefix, began = self._place.prefix(source.name), time.monotonic()
-        with files.found(source) as found, counting(source.name, self._manner) as report:
-            difference = inputs.compare(self._cluster, prefix, found)
+    def _send(self, source: Files, *, again: bool) -> None:
+        began = time.monotonic()
+        with (
+            inputs.opened(self._cluster, self._place, source, again=again) as opened,
+            counting(source.name, self._manner) as report,
+        ):
+            difference = opened.compare()
             try:
-                inputs.send(self._cluster, prefix, found, difference, report, lambda text: self._note(source, text))
+                opened.send(difference, report, lambda text: self._note(source, text))
             except TransferFailed as exc:
                 failed: TransferFailed | None = exc
             else:
@@ -85,17 +93,37 @@ class Running:
         if failed:
             self._printer.transfer(failed.result, time.monotonic() - began)
             raise failed
-        self._note(source, f"{len(difference.pending)} sent, {len(difference.same)} there already")
+        done = "asked for" if source.urls else "sent"
+        self._note(source, f"{len(difference.pending)} {done}, {len(difference.same)} there already")
 
     def _note(self, source: Files, text: str) -> None:
         self._printer.note(f"{source.name}: {text}")
 
     def _step(self, step: Step, ran: Ran) -> None:
-        if not self._names(step.source):
+        """Run a step, unless it has nothing to do as keys of temporary steps are not needed."""
+        if note := self._temporaries.collected(step):
+            self._printer.note(f"{step.name}: nothing to run, its {note.count} keys are made when they are needed")
+        elif self._temporaries.has_all(step):
+            kept = len(self._names(step.name))
+            self._printer.note(f"{step.name}: 0 ran, {kept} kept")
+            ran.kept += kept
+        else:
+            self._make(step, ran)
+
+    def _make(self, step: Step, ran: Ran) -> None:
+        """Run a step, and before it the temporary one that it is made from, if the keys of that were deleted."""
+        if source := self._temporaries.source_of(step):
+            self._make(source, ran)
+        if step.temporary:
+            self._temporaries.forget(step)
+        if self._inputs(step):
+            self._submit(step, ran)
+        else:
             left = self._delete_left_over(step)
             self._printer.note(f"{step.name}: nothing to run{f', {left} deleted whose input is gone' if left else ''}")
-            return
-        indir, outdir = self._place.prefix(step.source), self._place.prefix(step.name)
+
+    def _submit(self, step: Step, ran: Ran) -> None:
+        indir, outdir = self._place.source(step), self._place.prefix(step.name)
         with (
             fetched(self._cluster, self._place, step, needed=True) as shipped,
             following(step.name, self._manner) as report,
@@ -120,26 +148,31 @@ class Running:
 
     def _delete_left_over(self, step: Step) -> int:
         """Delete the keys of a step that none of its inputs makes; return how many there were."""
-        marks = {mark(step.verb, name) for name in self._names(step.source)}
+        marks = {mark(step.verb, name) for name in self._inputs(step)}
         left = [name for name in self._names(step.name) if mark(step.verb, _output(step.verb, name)) not in marks]
         # what a fan-out has left over are whole directories
         for name in {_output(step.verb, name) for name in left}:
             self._cluster.rm(f"{self._place.prefix(step.name)}{name}", recursive=step.verb is Verb.FANOUT)
         return len(left)
 
+    def _inputs(self, step: Step) -> list[str]:
+        return self._names_below(self._place.source(step))
+
     def _names(self, name: str) -> list[str]:
-        prefix = self._place.prefix(name)
+        return self._names_below(self._place.prefix(name))
+
+    def _names_below(self, prefix: str) -> list[str]:
         rows = self._cluster.ls(prefix, recursive=True)
         return [row.name.removeprefix(prefix) for row in rows if isinstance(row, Placed)]
 
-    def rows(self, table: Table) -> list[dict[str, object]]:
+    def rows(self, table: Table) -> Rows:
         """Read a table.
 
         Raises:
             SshmapError: a host does not answer, or a line has not as many values as there are columns.
         """
-        prefix = self._place.prefix(table.data.name)
-        contents = [self._cluster.get(f"{prefix}{name}") for name in sorted(self._names(table.data.name))]
+        prefix = self._place.prefix(table.name)
+        contents = [self._cluster.get(f"{prefix}{name}") for name in sorted(self._names(table.name))]
         return [row for content in contents for row in table.rows(content.decode(errors="replace"))]
 
 

@@ -10,7 +10,7 @@ changed, `contents` compares files with their rows, `integrity` reads all of
 them, `damages` holds what was found by that. `commit` changes files and rows together in one
 transaction, `swaps` notes which file is to replace which, as a move is no part of a transaction. `locks`
 says which processes are alive, `memory` and `space` how much is available, `kept_failures` holds the directories of failed
-tasks, `wholeness` what fan-outs have not brought below a directory.
+tasks, `packages` those of others that functions import, `wholeness` what fan-outs have not brought below a directory.
 
 A key exists if and only if its row is committed: a file without a row is garbage and invisible, a row
 without its file is corruption and reported.

@@ -1,0 +1,191 @@
+"""Raw inputs: fetched from addresses once, and kept as they came, with what is known of where they come from.
+
+They are not fetched again unless that is asked for, and then only what the server says has changed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+import tenacity
+
+from sshmap.client.cluster import Cluster
+from sshmap.client.listing import Placed
+from sshmap.client.results import Counted
+from sshmap.errors import NotCopied
+from sshmap.recipe.flow import Place
+from sshmap.recipe.inputs import Difference
+from sshmap.recipe.notes import Notes
+from sshmap.store.digest import Hasher
+
+if TYPE_CHECKING:
+    import httpx
+
+#: what is fetched at the same time
+_AT_ONCE = 4
+#: seconds without a byte after which a server counts as gone; tries in all, and seconds before the second one, then twice as many
+_SILENCE, _TRIES, _PAUSE = 30.0, 4, 0.5
+#: answers after which the same request may succeed a little later (RFC 9110, RFC 6585)
+_BUSY = {408, 425, 429, 500, 502, 503, 504}
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a raw input comes from."""
+
+    #: its address, without name and password
+    url: str
+    #: when it was fetched, in UTC
+    fetched: str
+    #: what the server called this version of it, and when it was changed last, if it said so
+    etag: str = ""
+    modified: str = ""
+    size: int
+    #: as ls shows it
+    digest: str
+
+
+class RawInputs:
+    """The raw inputs of one recipe that come from addresses.
+
+    Args:
+        cluster: the cluster.
+        place: where the recipe's keys lie.
+        name: name of these inputs.
+        urls: addresses by the names of the keys that they become.
+        again: ask the servers also for what is here, whether it has changed.
+    """
+
+    def __init__(self, cluster: Cluster, place: Place, name: str, urls: Mapping[str, str], *, again: bool) -> None:
+        self._cluster, self._prefix, self._urls, self._again = cluster, place.prefix(name), urls, again
+        self._origins = Notes(cluster, place, f"origins/{name}", Origin)
+
+    def compare(self) -> Difference:
+        """Hold addresses against what was fetched; what is to be asked for again counts as changed."""
+        rows = self._cluster.ls(self._prefix, recursive=True)
+        there = {row.path.rsplit("/", 1)[1]: row for row in rows if isinstance(row, Placed)}
+        both = sorted(self._urls.keys() & there.keys())
+        same = [name for name in both if not self._again and name in self._kept(there)]
+        return Difference(
+            new=tuple(sorted(self._urls.keys() - there.keys())),
+            changed=tuple(name for name in both if name not in same),
+            gone=tuple(sorted(there.keys() - self._urls.keys())),
+            same=tuple(same),
+        )
+
+    def _kept(self, there: Mapping[str, Placed]) -> set[str]:
+        """Return the names of those that lie there as they were fetched from the address that they have now."""
+        return {
+            name
+            for name, origin in self._origins.all().items()
+            if name in there and name in self._urls
+            if (origin.url, origin.digest) == (_without_user(self._urls[name]), there[name].digest.hex())
+        }
+
+    def send(self, difference: Difference, report: Counted, note: Callable[[str], None]) -> None:
+        """Fetch what is new or has changed, and delete what is gone.
+
+        Raises:
+            NotCopied: something could not be fetched; the rest was.
+        """
+        import httpx  # takes 0.1 s, and is needed only now
+
+        for name in difference.gone:
+            note(f"{name} is gone")
+            self._cluster.rm(f"{self._prefix}{name}")
+            self._origins.drop(name)
+        with httpx.Client(timeout=_SILENCE, follow_redirects=True) as web, ThreadPoolExecutor(_AT_ONCE) as pool:
+            fetch = functools.partial(self._fetched, web)
+            failures = []
+            for name, outcome in zip(pending := sorted(difference.pending), pool.map(fetch, pending), strict=True):
+                if isinstance(outcome, NotCopied):
+                    failures.append(outcome)
+                    continue
+                report(1, outcome)
+                note(f"{name}: {'fetched' if outcome else 'has not changed'}")
+        if failures:
+            more = f", and {len(failures) - 1} more" if failures[1:] else ""
+            raise NotCopied(f"{failures[0].message}{more}", hint="the same command fetches what is missing")
+
+    def _fetched(self, web: httpx.Client, name: str) -> int | NotCopied:
+        """Fetch one; return its bytes, 0 if it has not changed, or why it could not be fetched."""
+        url = self._urls[name]
+        origin = self._origins.get(name) if self._again else None
+        if origin and (origin.url != _without_user(url) or not self._cluster.exists(f"{self._prefix}{name}")):
+            origin = None
+        with tempfile.TemporaryDirectory(prefix="sshmap-recipe-") as folder:
+            path = Path(folder, name)
+            try:
+                fresh = self._get(web, url, path, origin)
+            except NotCopied as exc:
+                return exc
+            if fresh is None:
+                return 0
+            # the key first: one without a note is fetched again
+            self._cluster.put(path, f"{self._prefix}{name}", replace=True)
+            self._origins.write(name, fresh)
+            return fresh.size
+
+    def _get(self, web: httpx.Client, url: str, path: Path, origin: Origin | None) -> Origin | None:
+        """Write what an address has into a file; None if it has not changed.
+
+        Raises:
+            NotCopied: the server does not answer, or refuses.
+        """
+        import httpx  # loaded already
+
+        tries = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(_TRIES),
+            wait=tenacity.wait_exponential(multiplier=_PAUSE),
+            retry=tenacity.retry_if_exception(_may_pass),
+            reraise=True,
+        )
+        try:
+            return tries(_ask, web, url, path, origin)
+        except httpx.HTTPStatusError as exc:
+            reason = f"{exc.response.status_code} {exc.response.reason_phrase}"
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            reason = str(exc) or type(exc).__name__
+        raise NotCopied(f"cannot fetch {_without_user(url)}: {reason}")
+
+
+def _ask(web: httpx.Client, url: str, path: Path, origin: Origin | None) -> Origin | None:
+    headers = {"Accept-Encoding": "identity"}
+    if origin and origin.etag:
+        headers["If-None-Match"] = origin.etag
+    elif origin and origin.modified:
+        headers["If-Modified-Since"] = origin.modified
+    hasher = Hasher()
+    with web.stream("GET", url, headers=headers) as answer, path.open("wb") as file:
+        if origin and answer.status_code == 304:
+            return None
+        answer.raise_for_status()
+        for piece in answer.iter_bytes():
+            hasher.update(piece)
+            file.write(piece)
+    return Origin(
+        url=_without_user(url), fetched=f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}", size=hasher.size,
+        digest=hasher.digest.hex(), etag=answer.headers.get("ETag", ""), modified=answer.headers.get("Last-Modified", ""),
+    )  # fmt: skip
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Say whether the same request may succeed a little later."""
+    import httpx  # loaded already
+
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in _BUSY
+    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
+
+
+def _without_user(url: str) -> str:
+    """Return an address without name and password, which are nobody else's business."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,85 @@
+"""What is done with a table once its rows are there: they are loaded into a database, and told to somebody.
+
+Both are noted, by a digest of the rows: what was told is not told again, and what is not done yet is a gap.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from sshmap.cli.printers import Printer
+from sshmap.client.cluster import Cluster
+from sshmap.errors import CommandsFailed, SshmapError
+from sshmap.recipe.flow import Place
+from sshmap.recipe.loading import load
+from sshmap.recipe.notes import Notes
+from sshmap.recipe.tables import Notice, Rows, Table
+from sshmap.store.digest import digest_of
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that were loaded or told."""
+
+    #: digest of the rows
+    rows: str
+
+
+class Finishing:
+    """Ends the runs of a recipe at one place.
+
+    Args:
+        cluster: the cluster.
+        place: where the recipe's keys lie.
+        printer: says what was done.
+        database: where tables are loaded.
+        migrate: whether columns are added that the database's table does not have.
+    """
+
+    def __init__(self, cluster: Cluster, place: Place, printer: Printer, *, database: str, migrate: bool) -> None:
+        self._printer, self._database, self._migrate = printer, database, migrate
+        self._recipe = place.recipe
+        self._loaded = Notes(cluster, place, "loaded", Done)
+        self._told = Notes(cluster, place, "told", Done)
+
+    def is_pending(self, table: Table) -> bool:
+        """Say whether a table was never loaded into the database, or never told, of which it is to be both."""
+        waits = table.into is not None and self._loaded.get(self._target(table)) is None
+        return waits or any(self._told.get(notice.name) is None for notice in table.notices)
+
+    def finish(self, table: Table, rows: Rows) -> None:
+        """Load rows, and then tell them to whom they were not told yet.
+
+        Raises:
+            CommandsFailed: they could not be told.
+            SshmapError: they could not be loaded.
+        """
+        done = Done(rows=digest_of(msgspec.json.encode(rows, order="sorted")).hex())
+        if table.into:
+            count = load(Path(self._database), table.into, rows, migrate=self._migrate)
+            self._printer.note(f"{table.into.table}: {len(rows)} rows loaded into {self._database}, which has {count}")
+            self._loaded.write(self._target(table), done)
+        for notice in table.notices:
+            if self._told.get(notice.name) == done:
+                self._printer.note(f"{notice.name}: was done already")
+            else:
+                self._tell(notice, rows)
+                self._told.write(notice.name, done)
+
+    def _target(self, table: Table) -> str:
+        """Name a table in a database; of what may hold a password, nothing is written down."""
+        assert table.into, "it is loaded"
+        return f"{table.into.table}-{digest_of(self._database.encode()).hex()}"
+
+    def _tell(self, notice: Notice, rows: Rows) -> None:
+        try:
+            notice.tell(rows)
+        except SshmapError:
+            raise
+        except Exception as exc:
+            raise CommandsFailed(
+                f"{notice.name} of recipe {self._recipe}: {type(exc).__name__}: {exc}",
+                hint="all else is done: the same command does only this again",
+            ) from exc
+        self._printer.note(f"{notice.name}: done")

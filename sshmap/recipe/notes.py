@@ -1,0 +1,57 @@
+"""What a recipe remembers beside its keys, as small keys of JSON below ``HOME/.recipe/``: no step can be called so."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from sshmap.client.cluster import Cluster
+from sshmap.client.listing import Placed
+from sshmap.errors import NothingMatched
+from sshmap.recipe.flow import Place
+
+Note = TypeVar("Note", bound=msgspec.Struct)
+
+
+class Notes(Generic[Note]):
+    """Notes of one kind, by name.
+
+    Args:
+        cluster: the cluster.
+        place: where the recipe's keys lie.
+        kind: name of the kind.
+        type: class of the notes.
+    """
+
+    def __init__(self, cluster: Cluster, place: Place, kind: str, type: type[Note]) -> None:  # noqa: A002  # what it is
+        self._cluster, self._prefix = cluster, f"{place.home}.recipe/{kind}/"
+        self._decode: Callable[[bytes], Note] = msgspec.json.Decoder(type).decode
+
+    def all(self) -> dict[str, Note]:
+        """Return all notes by their names."""
+        rows = self._cluster.ls(self._prefix, recursive=True)
+        found = {row.name.removeprefix(self._prefix): self._read(row) for row in rows if isinstance(row, Placed)}
+        return {name: note for name, note in found.items() if note is not None}
+
+    def get(self, name: str) -> Note | None:
+        """Return a note, if there is one."""
+        return self._read(f"{self._prefix}{name}") if self._cluster.exists(f"{self._prefix}{name}") else None
+
+    def _read(self, key: Placed | str) -> Note | None:
+        """Read a note; one that another version has written counts as none."""
+        try:
+            return self._decode(self._cluster.get(key))
+        except msgspec.MsgspecError:
+            return None
+
+    def write(self, name: str, note: Note) -> None:
+        """Write a note, over one of the same name."""
+        self._cluster.put(msgspec.json.encode(note), f"{self._prefix}{name}", replace=True)
+
+    def drop(self, name: str) -> None:
+        """Delete a note, if there is one."""
+        with contextlib.suppress(NothingMatched):
+            self._cluster.rm(f"{self._prefix}{name}")
