@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated
 
+import taxi
+
 from sshmap.functions import Input, Inputs, Output, Outputs
 from sshmap.recipe import Files, Pattern, Table, recipe
 
 
 def widths(rows: Input, out: Output) -> None:
     """Count a file's rows by their number of columns."""
-    out.csv(sorted(Counter(len(row) for row in rows.csv()).items()))
+    if taxi.is_parquet(rows):
+        from pyarrow import parquet  # only hosts with such a file need it
+
+        metadata = parquet.read_metadata(rows.path)
+        counts = {metadata.num_columns: metadata.num_rows + 1}
+    else:
+        counts = Counter(len(row) for row in rows.csv())
+    out.csv(sorted(counts.items()))
 
 
 def gathered(rows: Input, outputs: Outputs) -> None:
@@ -34,9 +43,14 @@ def added(group: Inputs, out: Output) -> None:
 
 
 @recipe
-def columns_per_row(trips: Annotated[Files, Pattern("*.csv*", "CSV files")]) -> Table:
+def columns_per_row(trips: Annotated[Files, Pattern("*.csv* *.parquet", "The agency's files")]) -> Table:
     """Count rows by their number of columns."""
-    return trips.map(widths).fanout(gathered).merge(added).table("columns", "rows", separator=",")
+    return (
+        trips.map(widths, packages=taxi.packages(trips))
+        .fanout(gathered)
+        .merge(added)
+        .table("columns", "rows", separator=",")
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def longest(trips: list[Ranked], top: int) -> list[Ranked]:
 
 
 @recipe
-def longest_trips(trips: Annotated[Files, Pattern("*.csv*", "The agency's CSV files")], top: int = 5) -> Table:
+def longest_trips(trips: Annotated[Files, Pattern("*.csv* *.parquet", "The agency's files")], top: int = 5) -> Table:
     """Find the longest trips."""
 
     def few(rows: Input, out: Output) -> None:
@@ -37,7 +37,12 @@ def longest_trips(trips: Annotated[Files, Pattern("*.csv*", "The agency's CSV fi
     def fewest(group: Inputs, out: Output) -> None:
         out.csv(longest([(float(distance), pickup) for one in group for distance, pickup in one.csv()], top))
 
-    return trips.map(few).fanout(gathered).merge(fewest).table("distance", "pickup", separator=",")
+    return (
+        trips.map(few, packages=taxi.packages(trips))
+        .fanout(gathered)
+        .merge(fewest)
+        .table("distance", "pickup", separator=",")
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Trips by passenger count, over a directory of taxi CSV files.
+"""Trips by passenger count, over a directory of the taxi agency's files.
 
     python recipes/passenger_counts.py --data DIR        # or without --data: on made-up trips
 
 Every step is one job; a directory's keys lie side by side below one name::
 
     data/2018-01.csv      the file, as it is
-      │ map               select the column, by its name in the header           (cut)
+      │ map               select the column, by its name in the header           (Python)
     column/2018-01.csv
       │ map               group and count                                        (sort | uniq -c)
     counts/2018-01.csv
@@ -22,17 +22,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import taxi
 from trips import Months, Trips, write_months
 
+from sshmap.functions import Input, Output
 from sshmap.recipe import Files, Pattern, Table, recipe
 
-#: blanks, quotes and carriage returns are no part of a name or count; a row narrower than the header is no trip
-SELECT = r"""
-header=$(head -n 1 "$SSHMAP_FILE" | tr -d ' "\r')
-column=$(tr , '\n' <<<"$header" | grep -n -i -x -m 1 passenger_count | cut -d: -f1) ||
-  { echo "no column passenger_count in the header: $header" >&2; exit 1; }
-tr -d ' "\r' | awk -F, 'NR == 1 { width = NF } NR > 1 && NF >= width' | cut -d, -f"$column"
-"""
 #: stdin lists the paths of all months' counts: lines of trips and passenger count, which may be empty
 ADD_UP = r"""
 tr '\n' '\0' | xargs -0 cat |
@@ -41,15 +36,20 @@ tr '\n' '\0' | xargs -0 cat |
 """
 
 
+def passengers(rows: Input, out: Output) -> None:
+    """Select the column, by its name in the header."""
+    out.lines(count for (count,) in taxi.trips(rows, "passengers"))
+
+
 @recipe
 def passenger_counts(
-    data: Annotated[Files, Pattern("*.csv", "The agency's CSV files; made-up trips if none are given")],
+    data: Annotated[Files, Pattern("*.csv* *.parquet", "The agency's files; made-up trips if none are given")],
     months: Months = 12,
     trips: Trips = 10_000,
 ) -> Table:
     """Count taxi trips by passenger count."""
     files = data.or_made(f"made-up-{trips}", lambda folder: write_months(folder, months, trips))
-    column = files.map("column", SELECT)
+    column = files.map("column", passengers, packages=taxi.packages(files))
     counts = column.map("counts", "sort | uniq -c")
     gathered = counts.fanout("gathered", "cat > passenger_count; echo passenger_count")
     merged = gathered.merge("merged", ADD_UP)

@@ -29,9 +29,13 @@ def by_year(group: Inputs, out: Output) -> None:
 
 
 @recipe
-def passengers_by_year(trips: Annotated[Files, Pattern("*.csv*", "The agency's CSV files")]) -> Table:
+def passengers_by_year(trips: Annotated[Files, Pattern("*.csv* *.parquet", "The agency's files")]) -> Table:
     """Count trips by passenger count and year."""
-    return trips.fanout(by_passengers).merge(by_year).table("passengers", "year", "trips", separator=",")
+    return (
+        trips.fanout(by_passengers, packages=taxi.packages(trips))
+        .merge(by_year)
+        .table("passengers", "year", "trips", separator=",")
+    )
 
 
 if __name__ == "__main__":

@@ -38,9 +38,14 @@ def added(group: Inputs, out: Output) -> None:
 
 
 @recipe
-def payment_types_by_year(trips: Annotated[Files, Pattern("*.csv*", "The agency's CSV files")]) -> Table:
+def payment_types_by_year(trips: Annotated[Files, Pattern("*.csv* *.parquet", "The agency's files")]) -> Table:
     """Count trips by year and payment type."""
-    return trips.map(payments).fanout(years).merge(added).table("year", "payment_type", "trips", separator=",")
+    return (
+        trips.map(payments, packages=taxi.packages(trips))
+        .fanout(years)
+        .merge(added)
+        .table("year", "payment_type", "trips", separator=",")
+    )
 
 
 if __name__ == "__main__":

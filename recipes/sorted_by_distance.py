@@ -48,7 +48,7 @@ def part(group: Inputs, out: Output) -> None:
 
 @recipe
 def sorted_by_distance(
-    trips: Annotated[Files, Pattern("*.csv*", "The agency's CSV files")],
+    trips: Annotated[Files, Pattern("*.csv* *.parquet", "The agency's files")],
     parts: Annotated[int, typer.Option(min=1, max=9999, help="Number of parts.")] = 6,
 ) -> Data:
     """Sort trips by distance."""
@@ -57,8 +57,8 @@ def sorted_by_distance(
         found = sorted(float(line or 0) for one in group for line in one.lines())
         out.lines(found[number * len(found) // parts] for number in range(1, parts) if found)
 
-    limits = trips.map(sample).fanout(samples).merge(bounds)
-    return trips.fanout(split, shipped=[limits]).merge(part)
+    limits = trips.map(sample, packages=taxi.packages(trips)).fanout(samples).merge(bounds)
+    return trips.fanout(split, shipped=[limits], packages=taxi.packages(trips)).merge(part)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""The taxi agency's CSV files as they are: three styles of headers, blank lines, quotes, rows that are too short, empty values."""
+"""The taxi agency's files as they are.
+
+CSV with three styles of headers, blank lines, quotes, rows that are too short, empty values, packed or not; and Parquet,
+as published since 2022.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from sshmap.functions import Input
 
@@ -16,14 +21,29 @@ COLUMNS = {
 }
 
 
+class Named(Protocol):
+    """Files whose names are known."""
+
+    def has(self, pattern: str) -> bool:
+        """Say whether a name among them is matched by a pattern."""
+
+
+def packages(files: Named) -> list[str]:
+    """Return the packages that hosts need for some files."""
+    return ["pyarrow>=17"] if files.has("*.parquet") else []
+
+
 def trips(rows: Input, *columns: str) -> Iterator[list[str]]:
-    """Go through the trips of a file; of each the values of some columns, by the names of `COLUMNS`.
+    """Go through the trips of a file; of each the values of some columns as text, by the names of `COLUMNS`.
 
     Raises:
         ValueError: the file does not have such a column.
     """
+    if is_parquet(rows):
+        yield from _trips_of_parquet(rows, columns)
+        return
     lines = rows.csv(skipinitialspace=True)
-    header = [name.strip().lower() for name in next(lines, [])]
+    header = next(lines, [])
     places = [place(header, column) for column in columns]
     for row in lines:
         # a row that is narrower than the header is no trip
@@ -31,9 +51,34 @@ def trips(rows: Input, *columns: str) -> Iterator[list[str]]:
             yield [row[place].strip() for place in places]
 
 
+def is_parquet(rows: Input) -> bool:
+    """Say whether a file is one of Parquet."""
+    with open(rows.path, "rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _trips_of_parquet(rows: Input, columns: tuple[str, ...]) -> Iterator[list[str]]:
+    from pyarrow import parquet  # only hosts with such a file need it
+
+    file = parquet.ParquetFile(rows.path)
+    header = file.schema_arrow.names
+    names = [header[place(header, column)] for column in columns]
+    for batch in file.iter_batches(columns=names):
+        for row in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
+            yield list(map(_text, row))
+
+
+def _text(value: object) -> str:
+    """Write a value as the CSV files do: counts are whole numbers."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def place(header: list[str], column: str) -> int:
     """Return where a column stands."""
-    found = [header.index(name) for name in COLUMNS[column] if name in header]
+    names = [name.strip().lower() for name in header]
+    found = [names.index(name) for name in COLUMNS[column] if name in names]
     if not found:
         raise ValueError(f"no column {' or '.join(COLUMNS[column])} in the header: {','.join(header)}")
     return found[0]

@@ -40,9 +40,9 @@ def months(group: Inputs, out: Output) -> None:
 
 
 @recipe
-def total_amount_by_month(trips: Annotated[Files, Pattern("*.csv*", "The agency's CSV files")]) -> Table:
+def total_amount_by_month(trips: Annotated[Files, Pattern("*.csv* *.parquet", "The agency's files")]) -> Table:
     """Add up what passengers paid, by month."""
-    total = trips.map(amounts).fanout(gathered).merge(months)
+    total = trips.map(amounts, packages=taxi.packages(trips)).fanout(gathered).merge(months)
     return total.table("month", "amount", separator=",").bars("month", "amount")
 
 

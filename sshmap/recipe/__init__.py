@@ -28,7 +28,8 @@ from __future__ import annotations
 
 from sshmap.recipe.command import Recipe, recipe
 from sshmap.recipe.dates import Day, Month
-from sshmap.recipe.flow import Data, Files, Pattern
+from sshmap.recipe.files import Files, Pattern
+from sshmap.recipe.flow import Data
 from sshmap.recipe.tables import Table
 
 __all__ = ["Data", "Day", "Files", "Month", "Pattern", "Recipe", "Table", "recipe"]

@@ -20,7 +20,8 @@ from sshmap.recipe import dates, files, graphs
 from sshmap.recipe.asked import OPTIONS, Asked, Graph
 from sshmap.recipe.dates import Date
 from sshmap.recipe.doing import Call, Doing
-from sshmap.recipe.flow import ENVIRONMENT, NAME, Data, Files, Flow, Pattern, Place
+from sshmap.recipe.files import Files, Pattern
+from sshmap.recipe.flow import ENVIRONMENT, NAME, Data, Flow, Place
 from sshmap.recipe.showing import joined
 from sshmap.recipe.tables import Table
 
@@ -157,7 +158,7 @@ class Recipe:
         pattern = _pattern(parameter)
         if pattern is None:
             return parameter
-        words = f"{pattern.text} ({pattern.pattern}): a directory, a quoted glob, or addresses."
+        words = f"{pattern.text} ({' or '.join(pattern.pattern.split())}): a directory, a quoted glob, or addresses."
         option = typer.Option(f"--{parameter.name}", metavar="DIR", help=words)
         return parameter.replace(annotation=Annotated[str | None, option], default=None)
 

@@ -13,9 +13,9 @@ from sshmap.errors import UsageError
 from sshmap.recipe import inputs, showing
 from sshmap.recipe.asked import Asked, Order
 from sshmap.recipe.dates import Date
-from sshmap.recipe.files import NoFiles
+from sshmap.recipe.files import Files, NoFiles
 from sshmap.recipe.finishing import Finishing
-from sshmap.recipe.flow import Files, Flow, Place, Step
+from sshmap.recipe.flow import Flow, Place, Step
 from sshmap.recipe.plan import Change, StepPlan, plan
 from sshmap.recipe.running import Running
 from sshmap.recipe.tables import Rows, Table

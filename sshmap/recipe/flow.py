@@ -6,10 +6,9 @@ Where keys lie follows from four names, each of which is written once: ``sm://EN
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypedDict, Unpack
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import msgspec
 
@@ -20,9 +19,11 @@ from sshmap.limits import Limits
 from sshmap.model import Verb
 from sshmap.recipe.tables import Table
 
+if TYPE_CHECKING:
+    from sshmap.recipe.files import Files
+
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 ENVIRONMENT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_NAME_THEM = "give addresses by names: {'2018-01.json': 'https://…'}; names have letters, digits and _ . - in them"
 
 
 class How(TypedDict, total=False):
@@ -225,89 +226,3 @@ class Data:
         if (step := self._flow.step(self.name)) and step.temporary:
             raise UsageError(f"a table of {self.name}, which is temporary", hint="keep it: temporary=False")
         return Table(self.name, columns, separator)
-
-
-class Pattern(msgspec.Struct, frozen=True):
-    """Which files a recipe takes; stands in the annotation of a parameter, as in ``Annotated[Files, Pattern("*.csv")]``."""
-
-    #: the files of a directory that count, as `fnmatch` has it
-    pattern: str = "*"
-    #: what they are, for ``--help``
-    text: str = "files"
-
-
-class Files(Data):
-    """Files that a recipe starts from.
-
-    Args:
-        name: the parameter's name.
-        flow: what they are part of.
-        pattern: which files of a directory count.
-        origin: what the user has named: a directory, a glob, or addresses separated by blanks; None if nothing.
-        dataset: name of that.
-    """
-
-    def __init__(self, name: str, flow: Flow, pattern: str = "*", origin: str | None = None, dataset: str = "") -> None:
-        super().__init__(name, flow)
-        self.pattern, self.origin, self.dataset = pattern, origin, dataset
-        #: writes files into an empty directory, where the user has named none
-        self.make: Callable[[Path], object] | None = None
-        #: by the names of the keys that they become, addresses that they are fetched from
-        self.urls: dict[str, str] = _by_name(origin.split()) if origin and is_address(origin) else {}
-        flow.add(name, "files")
-        flow.files.append(self)
-
-    @property
-    def is_there(self) -> bool:
-        """Whether it is known what they are."""
-        return bool(self.origin or self.make or self.urls)
-
-    def or_made(self, dataset: str, make: Callable[[Path], object]) -> Files:
-        """Return these files; if the user has named none, those that a function writes into an empty directory.
-
-        Args:
-            dataset: what the made files are called.
-            make: the function.
-        """
-        if self.origin is None:
-            self.make, self.dataset = make, dataset
-        return self
-
-    def or_fetched(self, urls: Iterable[str] | Mapping[str, str], dataset: str = "") -> Files:
-        """Return these files; if the user has named none, raw inputs that are fetched from addresses, once.
-
-        Args:
-            urls: addresses, each called by the last part of its path; or addresses by the names that they get.
-            dataset: what keeps them apart from those of other addresses.
-
-        Raises:
-            UsageError: an address is none, or has no name of its own.
-        """
-        if self.origin is None:
-            self.urls = _named(urls) if isinstance(urls, Mapping) else _by_name(urls)
-            self.dataset = dataset
-        return self
-
-
-def is_address(text: str) -> bool:
-    """Say whether a text begins with an address."""
-    return text.startswith(("http://", "https://"))
-
-
-def _by_name(urls: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for url in urls:
-        name = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
-        if name in found:
-            raise UsageError(f"two addresses are called {name!r}: {found[name]} and {url}", hint=_NAME_THEM)
-        found[name] = url
-    return _named(found)
-
-
-def _named(urls: Mapping[str, str]) -> dict[str, str]:
-    for name, url in urls.items():
-        if not is_address(url):
-            raise UsageError(f"{url!r} is no address", hint="it begins with http:// or https://")
-        if not NAME.fullmatch(name):
-            raise UsageError(f"{name!r} is no name for what {url} has", hint=_NAME_THEM)
-    return dict(urls)

@@ -13,7 +13,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 def text(flow: Flow) -> str:
     """Draw files and steps as a tree, each below what it is made from."""
     return "\n".join(
-        line for files in flow.files for line in (f"{files.name}  files {files.pattern}", *_below(flow, files.name, ""))
+        line for files in flow.files for line in (f"{files.name}  files {files.called}", *_below(flow, files.name, ""))
     )
 
 

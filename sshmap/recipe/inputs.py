@@ -13,7 +13,8 @@ from sshmap.client.cluster import Cluster
 from sshmap.client.listing import Placed
 from sshmap.client.results import Counted
 from sshmap.recipe import files
-from sshmap.recipe.flow import Files, Place
+from sshmap.recipe.files import Files
+from sshmap.recipe.flow import Place
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

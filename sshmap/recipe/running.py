@@ -21,7 +21,8 @@ from sshmap.client.results import TransferFailed
 from sshmap.model import Verb
 from sshmap.recipe import inputs
 from sshmap.recipe.collecting import Temporaries
-from sshmap.recipe.flow import Files, Flow, Place, Step
+from sshmap.recipe.files import Files
+from sshmap.recipe.flow import Flow, Place, Step
 from sshmap.recipe.needs import fetched
 from sshmap.recipe.plan import mark
 from sshmap.recipe.tables import Rows, Table

@@ -226,8 +226,8 @@ def test_a_file_without_the_column_is_named_in_one_line(tmp_path: Path) -> None:
 def test_a_directory_without_files_is_an_error_with_a_hint(tmp_path: Path) -> None:
     done = execute(RECIPES / "passenger_counts.py", "--local", 2, "--data", tmp_path / "nothing")
     assert done.returncode == 2
-    hint = "--data takes a directory with files named *.csv, or a quoted glob"
-    assert done.stderr == f"error: no files *.csv in {tmp_path / 'nothing'}\nhint: {hint}\n"
+    hint = "--data takes a directory with files named *.csv* or *.parquet, a quoted glob, or addresses"
+    assert done.stderr == f"error: no files *.csv* or *.parquet in {tmp_path / 'nothing'}\nhint: {hint}\n"
 
 
 def test_the_table_has_a_row_for_each_count_and_a_dash_for_the_empty_one(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from sshmap import Cluster
 from tests import sshd
@@ -129,10 +132,33 @@ def test_made_up_trips_give_what_the_csv_module_gives(
     assert said.splitlines()[-1].startswith("nothing ran: all ")
 
 
+@pytest.fixture(params=["local", "ssh"])
+def any_cluster(
+    request: pytest.FixtureRequest, clean_environment: None, tmp_path: Path
+) -> Iterator[tuple[str | Path, ...]]:
+    """The options of a local cluster, or of three hosts reached by ssh."""
+    if request.param == "local":
+        yield request.getfixturevalue("local_cluster")
+        return
+    hosts: SshdHosts = request.getfixturevalue("sshd_hosts")
+    hosts.add(3)
+    inventory = hosts.write(hosts.inventory("openssh", workers=1))
+    with Cluster(inventory) as cluster:
+        _, failures = cluster.up()
+        assert not failures
+        yield "-i", inventory
+        cluster.down(purge=True)
+
+
 @pytest.mark.extra
 @pytest.mark.skipif(not TAXI.is_dir(), reason=f"the sample of the agency's trips is not at {TAXI}")
-def test_real_trips_give_the_known_answers(local_cluster: tuple[str, ...]) -> None:
-    options = (*local_cluster, "--trips", TAXI)
+def test_real_trips_give_the_known_answers(any_cluster: tuple[str, ...]) -> None:
+    options = (*any_cluster, "--trips", TAXI)
+    counts = rows_of("passenger_counts", *any_cluster, "--data", TAXI)
+    assert sorted(counts, key=str) == sorted(
+        {1: 85363, 2: 17418, 5: 5333, 3: 5102, 6: 3297, 4: 2385, 0: 1100, 7: 2}.items(), key=str
+    )
+    check_distances(*options, trips=read(TAXI))
     assert rows_of("payment_types_by_year", *options) == [
         (2018, 1, 83380),
         (2018, 2, 35782),
@@ -144,6 +170,68 @@ def test_real_trips_give_the_known_answers(local_cluster: tuple[str, ...]) -> No
     assert (len(months), round(sum(float(str(amount)) for _, amount in months), 2)) == (12, 2404758.39)
     assert rows_of("passengers_by_year", *options)[1] == (1, 2018, 85363)
     assert rows_of("columns_per_row", *options) == [(18, 120012)]
+    check_sorted(*options, trips=read(TAXI))
+
+
+def check_distances(*options: object, trips: Iterator[dict[str, str]]) -> None:
+    """Compare the histogram with a count of all distances, and the quantiles with all distances in order."""
+    out, _ = run("distance_histogram", "--json", *options)
+    rows = json.loads(out)
+    distances = sorted(float(trip["distance"]) for trip in trips if trip["distance"])
+    miles = Counter(min(int(distance), 20) for distance in distances)
+    expected = {"20+" if mile == max(miles) == 20 else mile: miles[mile] for mile in range(min(miles), max(miles) + 1)}
+    assert {row["miles"]: row["trips"] for row in rows if row["table"] == "histogram"} == expected
+    for row in rows:
+        if row["table"] == "quantiles":
+            right = distances[int(float(row["quantile"][1:]) / 100 * (len(distances) - 1))]
+            assert abs(row["miles"] - right) <= 0.011 * right + 0.0005
+
+
+def check_sorted(*options: object, trips: Iterator[dict[str, str]]) -> None:
+    """Compare all parts in the order of their names with all trips in order."""
+    run("sorted_by_distance", *options)
+    where = {"local": HOSTS} if options[0] == "--local" else {"inventory": options[1]}
+    with Cluster(**where) as cluster:
+        keys = sorted(cluster.where("sm://dev/sorted_by_distance/"), key=lambda row: row.name)
+        lines = [line for row in keys if "/part/" in row.name for line in cluster.get(row).decode().splitlines()]
+    found = [(float(distance), pickup) for distance, pickup in (line.split(",") for line in lines)]
+    assert found == sorted((float(trip["distance"]), trip["pickup"]) for trip in trips)
+
+
+def test_distances_are_counted_and_their_quantiles_found(local_cluster: tuple[str, ...], made_up: Path) -> None:
+    check_distances(*local_cluster, "--trips", made_up, trips=read(made_up))
+
+
+def as_published_since_2022(path: Path) -> None:
+    """Write a file of trips again, as Parquet with the types that the agency gives its columns."""
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file, skipinitialspace=True)
+    columns = dict(zip(header, zip(*(row for row in rows if len(row) >= len(header)), strict=True), strict=True))
+
+    def typed(name: str, values: tuple[str, ...]) -> pa.Array:
+        if name.endswith("_datetime"):
+            return pa.array(map(dt.datetime.fromisoformat, values), pa.timestamp("us"))
+        whole = name in {"VendorID", "payment_type"}
+        return pa.array([(int(value) if whole else float(value)) if value else None for value in values])
+
+    table = pa.table({name: typed(name, values) for name, values in columns.items()})
+    parquet.write_table(table, path.with_suffix(".parquet"))
+    path.unlink()
+
+
+def test_parquet_gives_what_csv_gives(local_cluster: tuple[str, ...], made_up: Path) -> None:
+    recipes = [*ANSWERS, "distance_histogram"]
+    before = {recipe: sorted(rows_of(recipe, *local_cluster, "--trips", made_up), key=str) for recipe in recipes}
+    counts = rows_of("passenger_counts", *local_cluster, "--data", made_up)
+    (path,) = made_up.glob("*2015-01*")
+    as_published_since_2022(path)
+    for recipe in recipes:
+        assert sorted(rows_of(recipe, *local_cluster, "--trips", made_up), key=str) == before[recipe]
+    assert rows_of("passenger_counts", *local_cluster, "--data", made_up) == counts
+    (made_up / "only").mkdir()
+    path.with_suffix(".parquet").rename(made_up / "only" / "a.parquet")
+    ((width, rows),) = rows_of("columns_per_row", *local_cluster, "--trips", made_up / "only")
+    assert (width, rows) == (9, 301)
 
 
 def test_columns_are_counted_as_the_csv_module_counts_them(local_cluster: tuple[str, ...], made_up: Path) -> None:
@@ -238,4 +326,5 @@ def test_recipes_give_the_same_on_hosts_reached_by_ssh(
         for recipe, answer in ANSWERS.items():
             found = rows_of(recipe, "-i", inventory, "--trips", made_up)
             assert sorted(found, key=str) == sorted(answer(read(made_up)), key=str)
+        check_distances("-i", inventory, "--trips", made_up, trips=read(made_up))
         cluster.down(purge=True)
