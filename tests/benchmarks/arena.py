@@ -156,6 +156,16 @@ class Arena:
         return make_trips(self.top / "trips", self.scaled(_TRIPS))
 
     @functools.cached_property
+    def fleet(self) -> Path:
+        """The CSV files of 4 GB together: those of 1 GB, under four names each."""
+        folder = self.top / "fleet"
+        folder.mkdir()
+        for path in self.trips.iterdir():
+            for copy in range(4):
+                (folder / f"{copy}{path.name}").hardlink_to(path)
+        return folder
+
+    @functools.cached_property
     def big(self) -> Path:
         """The file of 1 GiB."""
         return make_big(self.top / "big", self.scaled(_BIG))
@@ -165,7 +175,7 @@ class Arena:
         """The file of 4 GiB."""
         return make_big(self.top / "huge", self.scaled(_HUGE))
 
-    def held(self, which: Literal["tiny", "many", "swarm", "trips"], cluster: Cluster | None = None) -> str:
+    def held(self, which: Literal["tiny", "many", "swarm", "trips", "fleet"], cluster: Cluster | None = None) -> str:
         """Return where a cluster, the usual one unless named, holds an input."""
         source: Path = getattr(self, which)
         return (cluster or self.cluster()).holding(source)

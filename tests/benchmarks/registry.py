@@ -38,6 +38,8 @@ LOCAL: tuple[Work, ...] = (
     local_large.shuffle,
     local_recipes.function_tiny,
     local_recipes.recipe_again,
+    local_recipes.group_by,
+    local_recipes.sort,
     local_service.ls_many,
     local_service.ls_one,
     local_service.idle,
