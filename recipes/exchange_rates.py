@@ -96,7 +96,7 @@ def exchange_rates(
             out.csv([(date, name, count, amount, known[name], taken)])
 
     if api:
-        quotes.or_fetched({f"{date}.json": api.replace("{date}", date)})
+        quotes.or_fetched({f"{date}.json": api})
     prices = quotes.map("prices", rates)
     total = orders.map(sums).fanout(gathered).merge(added).map(revenue, shipped=[prices])
     table = total.table("day", "currency", "orders", "amount", "rate", "revenue", separator=",")

@@ -101,7 +101,7 @@ class Recipe:
                 value = Files(name, flow, wanted, origin, files.dataset_of(origin) if origin else "")
             elif value is Parameter.empty:
                 raise UsageError(f"recipe {self.name} needs a value for {name}")
-            values[name] = value
+            values[name] = date.fill(value) if date and isinstance(value, str) else value
         tables = self._tables(values)
         place = self._place(flow, asked, date)
         return Call(flow=flow, tables=tables, place=place, steps=flow.needed(asked.first, asked.last), date=date)

@@ -170,19 +170,33 @@ class Doing:
                     f"{name}: {len(one.new)} new, {len(one.changed)} changed, {len(one.gone)} gone, {len(one.same)} there already"
                 )
             before: dict[str, object] = {"date": str(call.date)} if len(calls) > 1 else {}
-            rows += [
-                before | row
-                for one in plans
-                for row in (self._reasons(one) if self._asked.explain else [self._counts(one)])
-            ]
+            show = self._reasons if self._asked.explain else self._counts
+            rows += [before | row for one in (*plans, *self._notices(call, plans)) for row in show(one)]
         self._printer.table(rows)
+
+    def _notices(self, call: Call, plans: list[StepPlan]) -> list[StepPlan]:
+        """Say whom would be told something; of rows that may change, that is everybody."""
+        found = []
+        for table in call.shown:
+            may_change = any(plan.run or plan.grows for plan in plans)
+            untold = self._finishing(call).untold(table)
+            for name, _ in table.notices:
+                run = (
+                    {name: "the rows may be others" if may_change else "it was never done"}
+                    if may_change or name in untold
+                    else {}
+                )
+                found.append(
+                    StepPlan(name=name, verb="notify", run=run, keep=int(not run), change=Change(), grows=False)
+                )
+        return found
 
     @staticmethod
     def _reasons(one: StepPlan) -> Rows:
         return [{"step": one.name, "output": name, "why": why} for name, why in sorted(one.run.items())]
 
-    def _counts(self, one: StepPlan) -> dict[str, object]:
-        row: dict[str, object] = {"step": one.name, "verb": one.verb.value, "keep": one.keep}
+    def _counts(self, one: StepPlan) -> Rows:
+        row: dict[str, object] = {"step": one.name, "verb": one.verb, "keep": one.keep}
         if self._asked.json:
-            return {**row, "run": len(one.run), "more": one.grows}
-        return {**row, "run": f"{len(one.run)}{'+' if one.grows else ''}"}
+            return [{**row, "run": len(one.run), "more": one.grows}]
+        return [{**row, "run": f"{len(one.run)}{'+' if one.grows else ''}"}]

@@ -46,7 +46,11 @@ class Finishing:
     def is_pending(self, table: Table) -> bool:
         """Say whether a table was never loaded into the database, or never told, of which it is to be both."""
         waits = table.into is not None and self._loaded.get(self._target(table)) is None
-        return waits or any(self._told.get(notice.name) is None for notice in table.notices)
+        return waits or bool(self.untold(table))
+
+    def untold(self, table: Table) -> list[str]:
+        """Return whom rows of a table were never told, by the names of the steps."""
+        return [notice.name for notice in table.notices if self._told.get(notice.name) is None]
 
     def finish(self, table: Table, rows: Rows) -> None:
         """Load rows, and then tell them to whom they were not told yet.

@@ -34,7 +34,8 @@ class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What would be done about one step."""
 
     name: str
-    verb: Verb
+    #: that of its job, or what else is done
+    verb: str
     #: outputs that would be made, and why
     run: dict[str, str]
     #: number of outputs that would be kept
@@ -61,7 +62,7 @@ def plan(
         source = known.get(step.source, Change()) if place.is_own(step) else Change()
         still = all(change == Change() for change in known.values())
         if still and (count := _at_rest(temporaries, step, cluster, place)) is not None:
-            yield StepPlan(name=step.name, verb=step.verb, run={}, keep=count, change=Change(), grows=False)
+            yield StepPlan(name=step.name, verb=step.verb.value, run={}, keep=count, change=Change(), grows=False)
             continue
         others = [known.get(name, Change()) for name in step.needs]
         anew = any(other.made or other.gone or other.more for other in others)
@@ -108,7 +109,7 @@ def _plan_one(cluster: Cluster, place: Place, step: Step, source: Change, *, ane
     for name in gone:
         runs.pop(name, None)
     return StepPlan(
-        name=step.name, verb=step.verb, run=runs, keep=len(kept - runs.keys() - gone), grows=source.more,
+        name=step.name, verb=step.verb.value, run=runs, keep=len(kept - runs.keys() - gone), grows=source.more,
         change=_change(cluster, place, step, runs.keys(), gone, more=source.more),
     )  # fmt: skip
 

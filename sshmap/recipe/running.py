@@ -54,6 +54,8 @@ class Running:
     def __init__(self, cluster: Cluster, place: Place, flow: Flow, printer: Printer, manner: Manner) -> None:
         self._cluster, self._place, self._printer, self._manner = cluster, place, printer, manner
         self._flow, self._temporaries = flow, Temporaries(cluster, place, flow)
+        #: how the progress of a step is called
+        self._title = "{}"
 
     def run(self, steps: list[Step], sources: Iterable[Files], *, again: bool, check: Callable[[], object]) -> None:
         """Send the files, and run what is missing or has changed.
@@ -71,8 +73,9 @@ class Running:
         ran = Ran()
         for source in sources:
             self._send(source, again=again)
-        for step in steps:
+        for number, step in enumerate(steps, 1):
             check()
+            self._title = f"{{}} ({number} of {len(steps)} steps)" if len(steps) > 1 else "{}"
             self._step(step, ran)
         if count := self._temporaries.collect(steps):
             self._printer.note(f"{count} temporary keys deleted")
@@ -127,7 +130,7 @@ class Running:
         indir, outdir = self._place.source(step), self._place.prefix(step.name)
         with (
             fetched(self._cluster, self._place, step, needed=True) as shipped,
-            following(step.name, self._manner) as report,
+            following(self._title.format(step.name), self._manner) as report,
         ):
             try:
                 result = self._cluster.submit(

@@ -135,16 +135,24 @@ def test_mail_that_fails_reruns_nothing_but_itself(shop: Shop) -> None:
     box = Mailbox()
     box.server_close()
     options = ("--mail", "anna@example.org", "--server", box.address)
+
+    def planned() -> tuple[int, int]:
+        rows = {row["step"]: row for row in json.loads(shop.type("2018-12-01", "-n", *options).stdout)}
+        return sum(row["run"] for row in rows.values()), rows["mail"]["run"]
+
+    assert planned()[1] == 1
     done = shop.type("2018-12-01", *options)
     assert done.returncode == 1
     assert "error: mail of recipe exchange_rates: ConnectionRefusedError" in done.stderr
     assert "the same command does only this again" in done.stderr
     assert shop.rows == expected("2018-12-01")
+    assert planned() == (1, 1)
     box = Mailbox(box.server_address[1])
     with serving(box):
         said = shop.succeed("2018-12-01", *options)
         assert "nothing ran" in said
         assert "mail: done" in said
+        assert planned() == (0, 0)
         assert "mail: was done already" in shop.succeed("2018-12-01", *options)
     (mail,) = box.mails
     assert "Subject: Revenue of 2018-12-01: 26.01" in mail
