@@ -20,7 +20,7 @@ Its parameters are the options of a typer command line. Each step's keys lie bel
 Reading order: `flow` (what a recipe's function makes: files and steps), `tables` (what is shown of them), `dates` (what data is
 about), `files` (those on this machine), `inputs` (makes keys of them) and `fetching` (of what addresses have), `needs` (what a step
 ships of others), `notes` (what is remembered beside the keys), `collecting` (deletes temporary keys), `plan` (what would be done),
-`running` (does it), `finishing` (what is done with tables: `loading` them into a database, telling somebody), `showing` them,
+`running` (does it), `finishing` (what is done with tables: `loading` them into one of `databases`, telling somebody), `showing` them,
 `graphs` (drawings of text), `asked` (what every recipe can be asked for), `doing` (does what was asked), `command` (the command line).
 """
 

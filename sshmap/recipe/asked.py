@@ -64,7 +64,9 @@ OPTIONS: dict[str, tuple[Any, Any, Any]] = {
     "first": (str, "", typer.Option("--from", metavar="STEP", help="Run this step and what is made from it, nothing before.")),
     "last": (str, "", typer.Option("--until", metavar="STEP", help="Run this step and what it is made from, nothing after.")),
     "graph": (Graph | None, None, typer.Option("--graph", help="Draw files and steps; change nothing.")),
-    "database": (str, "", typer.Option("--database", metavar="FILE", help="Where its table is loaded; ENVIRONMENT.sqlite if not given.")),
+    "database": (str, "", typer.Option("--database", metavar="DATABASE",
+        help="Where its table is loaded: a file (of DuckDB as x.duckdb, of Parquet as x.parquet, else of SQLite) or postgresql://…; "
+             "ENVIRONMENT.sqlite if not given.")),
     "migrate": (bool, False, typer.Option("--migrate", help="Add columns that the table in the database does not have.")),
     "refetch": (bool, False, typer.Option("--refetch", help="Fetch raw inputs again, where the server says that they have changed.")),
     "plot": (str, "", typer.Option("--plot", metavar="FILE", help="Draw its bars into a file such as bars.png.")),

@@ -10,7 +10,7 @@ import msgspec
 from sshmap.cli.app import settings
 from sshmap.client.cluster import Cluster
 from sshmap.errors import UsageError
-from sshmap.recipe import inputs, showing
+from sshmap.recipe import databases, inputs, showing
 from sshmap.recipe.asked import Asked, Order
 from sshmap.recipe.dates import Date
 from sshmap.recipe.files import Files, NoFiles
@@ -52,11 +52,16 @@ class Doing:
     Args:
         cluster: the cluster.
         asked: what was asked for.
+
+    Raises:
+        UsageError: tables cannot be loaded into the database that was asked for.
     """
 
     def __init__(self, cluster: Cluster, asked: Asked) -> None:
         self._cluster, self._asked = cluster, asked
         self._printer = settings.printer(json=asked.json)
+        # now, so that what cannot be loaded into is refused before anything runs
+        self._database = databases.named(asked.database or f"{asked.env}.sqlite")
 
     def do(self, calls: Sequence[Call]) -> None:
         """Do what was asked for, and show what came of it.
@@ -107,8 +112,7 @@ class Doing:
         return found
 
     def _finishing(self, call: Call) -> Finishing:
-        database = self._asked.database or f"{self._asked.env}.sqlite"
-        return Finishing(self._cluster, call.place, self._printer, database=database, migrate=self._asked.migrate)
+        return Finishing(self._cluster, call.place, self._printer, database=self._database, migrate=self._asked.migrate)
 
     def _sources(self, call: Call) -> list[Files]:
         """Return the files that are to be looked at.

@@ -5,13 +5,14 @@ Both are noted, by a digest of the rows: what was told is not told again, and wh
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import msgspec
 
 from sshmap.cli.printers import Printer
 from sshmap.client.cluster import Cluster
 from sshmap.errors import CommandsFailed, SshmapError
+from sshmap.recipe.databases import Database
 from sshmap.recipe.flow import Place
 from sshmap.recipe.loading import load
 from sshmap.recipe.notes import Notes
@@ -37,7 +38,7 @@ class Finishing:
         migrate: whether columns are added that the database's table does not have.
     """
 
-    def __init__(self, cluster: Cluster, place: Place, printer: Printer, *, database: str, migrate: bool) -> None:
+    def __init__(self, cluster: Cluster, place: Place, printer: Printer, *, database: Database, migrate: bool) -> None:
         self._printer, self._database, self._migrate = printer, database, migrate
         self._recipe = place.recipe
         self._loaded = Notes(cluster, place, "loaded", Done)
@@ -61,8 +62,10 @@ class Finishing:
         """
         done = Done(rows=digest_of(msgspec.json.encode(rows, order="sorted")).hex())
         if table.into:
-            count = load(Path(self._database), table.into, rows, migrate=self._migrate)
-            self._printer.note(f"{table.into.table}: {len(rows)} rows loaded into {self._database}, which has {count}")
+            count = load(self._database, table.into, rows, migrate=self._migrate)
+            self._printer.note(
+                f"{table.into.table}: {len(rows)} rows loaded into {self._database.name}, which has {count}"
+            )
             self._loaded.write(self._target(table), done)
         for notice in table.notices:
             if self._told.get(notice.name) == done:
@@ -72,9 +75,11 @@ class Finishing:
                 self._told.write(notice.name, done)
 
     def _target(self, table: Table) -> str:
-        """Name a table in a database; of what may hold a password, nothing is written down."""
+        """Name a table in a database: of a file, by its whole path."""
         assert table.into, "it is loaded"
-        return f"{table.into.table}-{digest_of(self._database.encode()).hex()}"
+        name = self._database.name
+        where = name if "://" in name else os.path.abspath(name)
+        return f"{table.into.table}-{digest_of(where.encode(errors='surrogateescape')).hex()}"
 
     def _tell(self, notice: Notice, rows: Rows) -> None:
         try:

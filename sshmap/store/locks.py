@@ -13,6 +13,7 @@ import os
 import struct
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import fasteners
@@ -101,6 +102,29 @@ def let_go(path: Path) -> None:
     with _guard:
         lock, _ = _holds.pop(path)
         lock.release()
+
+
+@contextlib.contextmanager
+def alone(path: Path, seconds: float) -> Iterator[bool]:
+    """Keep other processes, but not threads of this one, from doing the same meanwhile; give whether that worked.
+
+    Args:
+        path: file of the lock, below no root; it is made if it is not there, and stays.
+        seconds: how long to wait for others.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    path.touch()  # which fails where the directory is missing, and fasteners would make that
+    lock = fasteners.InterProcessLock(path)
+    locked = lock.acquire(timeout=seconds, delay=0.02, max_delay=0.02)
+    try:
+        yield locked
+    finally:
+        if locked:
+            lock.release()
+        else:
+            lock.lockfile.close()
 
 
 def _in_use(name: str, who: str) -> LockHeld:

@@ -14,13 +14,18 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
+import duckdb
 import pytest
 
 from sshmap import Cluster
 from sshmap.model import AttemptEnd
 from sshmap.recipe import Data, Files, Recipe, recipe
+from tests import postgresql
 from tests.conftest import processes_below, wait_until
+
+postgresql_server = postgresql.postgresql_server
 
 REPOSITORY = Path(__file__).parents[2]
 #: seconds
@@ -393,6 +398,35 @@ def test_table_is_loaded_once_however_often_it_is_run(script: Script, monkeypatc
     assert (refused.code, refused.out) == (4, "")
     assert "table words does not fit: the keys are word" in refused.err
     assert "nothing ran" in refused.err
+
+
+def test_table_is_loaded_into_a_server_and_into_parquet(
+    script: Script, postgresql_server: postgresql.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no password is shown, whatever is asked for."""
+    script.file.write_text(
+        TEXT.replace('.table("word", "count")', '.table("word", "count").load("words", keys=["word"])')
+    )
+    monkeypatch.chdir(script.file.parent)
+    address = postgresql_server.make_database()
+    name = address.replace(f":{quote(postgresql.PASSWORD, safe='')}", "")
+    for _ in range(2):
+        ended = script.succeed("--database", address)
+        assert f"words: 3 rows loaded into {name}, which has 3" in ended.err.splitlines()
+        assert "words: 3 rows loaded into x.parquet, which has 3" in script.succeed("--database", "x.parquet").err
+    assert dict(postgresql.rows(address, "SELECT word, count FROM words")) == script.expected
+    with contextlib.closing(duckdb.connect()) as connection:
+        assert dict(connection.execute("SELECT word, count FROM 'x.parquet'").fetchall()) == script.expected
+    refused = script.type("--database", f"{address}x")
+    assert (refused.code, refused.out) == (2, "")
+    assert f"error: cannot load into {name}x: " in refused.err
+    assert "nothing ran" in refused.err
+    for ended in (script.type("--database", f"{address}?x=y"), script.type("--database", address.replace("%", "/"))):
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err.startswith("error: --database postgresql://")
+        assert "ran" not in ended.err
+        refused = Ended(ended.code, ended.out, refused.err + ended.err)
+    assert not [part for part in ("cr@t", "cr%40t", "cr/40t", "rd%3F", "rd/3F") if part in refused.err]
 
 
 def dated(script: Script) -> Script:
