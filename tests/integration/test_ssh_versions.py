@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.functions import Input, Output
 from sshmap.inventory import Inventory
 from tests import sshd
 from tests.integration import fleet
@@ -19,6 +21,12 @@ sshd_hosts = sshd.sshd_hosts
 #: read at import: tests have a home of their own
 HOME = Path.home()
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def version_of(rows: Input, out: Output) -> None:
+    msgspec = importlib.import_module("msgspec")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    out.write(f"{version} {msgspec.json.decode(b'1')} {msgspec.__file__}")
 
 
 def other_pythons() -> dict[str, str]:
@@ -52,3 +60,8 @@ def test_hosts_with_other_pythons_work_together(sshd_hosts: SshdHosts) -> None:
         assert cluster.merge("sm://out/", "sm://merged/", "xargs cat").failed == 0
         assert cluster.get("sm://merged/a") == cluster.get("sm://merged/b") == b"".join(b"%dx" % n for n in range(20))
         assert cluster.up()[1] == {}
+        # of a compiled package, each gets the wheel for its version
+        cluster.map("sm://in/", "sm://versions/", version_of, packages=["msgspec>=0.19"])
+        found = {cluster.get(row).decode() for row in cluster.where("sm://versions/")}
+        assert {text.split()[0] for text in found} == {OWN, *others}
+        assert all(".packages/msgspec/" in text for text in found)
