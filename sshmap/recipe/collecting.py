@@ -7,6 +7,8 @@ A step whose keys were deleted is made again as a whole: it is not kept which of
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 from sshmap.client.cluster import Cluster
@@ -49,18 +51,25 @@ class Temporaries:
     def __init__(self, cluster: Cluster, place: Place, flow: Flow) -> None:
         self._cluster, self._place, self._flow = cluster, place, flow
         self._notes = Notes(cluster, place, "collected", Collected)
+        #: by the name of a step that this run has made or found complete, digest of what it was made from
+        self._inputs_of: dict[str, str] = {}
+
+    @functools.cached_property
+    def _gone(self) -> set[str]:
+        """Names of the steps whose keys were deleted, whether or not they are still temporary."""
+        return self._notes.names()
 
     def collected(self, step: Step | None) -> Collected | None:
         """Return the note of a temporary step whose keys were deleted, if it would be made of the same as then."""
-        note = self._notes.get(step.name) if step and step.temporary else None
+        note = self._notes.get(step.name) if step and step.temporary and step.name in self._gone else None
         if note and step and (self._inputs(step), self._work(step)) == (note.inputs, note.made.work):
             return note
         return None
 
     def source_of(self, step: Step) -> Step | None:
-        """Return the step that a step is made from, if that is temporary and its keys were deleted."""
+        """Return the step that a step is made from, if its keys were deleted: also one that would be made of other things now."""
         source = self._flow.step(step.source) if self._place.is_own(step) else None
-        return source if self.collected(source) else None
+        return source if source and source.name in self._gone else None
 
     def has_all(self, step: Step) -> bool:
         """Say whether a step whose source's keys were deleted needs none of them: it is as it was then."""
@@ -75,10 +84,21 @@ class Temporaries:
 
     def forget(self, step: Step) -> None:
         """Take back that a step's keys were deleted: it is about to be made."""
-        self._notes.drop(step.name)
+        if step.name in self._gone:
+            self._notes.drop(step.name)
+            self._gone.discard(step.name)
+        self.found(step)
+
+    def found(self, step: Step) -> None:
+        """Note what a temporary step is made from, which is about to be made, or complete."""
+        if step.temporary:
+            self._inputs_of[step.name] = self._inputs(step)
 
     def collect(self, steps: list[Step]) -> int:
-        """Delete the keys of temporary steps from which some steps, which are complete, were made; return how many they were."""
+        """Delete the keys of temporary steps from which some steps, which are complete, were made; return how many they were.
+
+        Those stay that this run has not made: nobody knows what they were made from.
+        """
         names, count = {step.name for step in steps}, 0
         for step in self._flow.steps:
             after = {one.name for one in self._flow.made_from(step.name)}
@@ -89,9 +109,12 @@ class Temporaries:
     def _collect(self, step: Step) -> int:
         keys = len(self._listed(self._place.prefix(step.name)))
         if not self.collected(step):
+            if step.name not in self._inputs_of:
+                return 0
             after = {one.name: self._made(one) for one in self._flow.made_from(step.name)}
-            note = Collected(inputs=self._inputs(step), made=self._made(step), count=keys, after=after)
+            note = Collected(inputs=self._inputs_of[step.name], made=self._made(step), count=keys, after=after)
             self._notes.write(step.name, note)
+            self._gone.add(step.name)
         # the note first: keys that are left behind by a kill are deleted the next time
         if keys:
             self._cluster.rm(self._place.prefix(step.name), recursive=True)

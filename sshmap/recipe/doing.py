@@ -161,7 +161,7 @@ class Doing:
             with inputs.opened(self._cluster, call.place, source, again=self._asked.refetch) as opened:
                 differences[source.name] = opened.compare()
         changes = {name: Change(made=one.pending, gone=frozenset(one.gone)) for name, one in differences.items()}
-        return list(plan(self._cluster, call.place, call.flow, call.steps, changes)), differences
+        return plan(self._cluster, call.place, call.flow, call.steps, changes), differences
 
     def _show_plans(self, calls: Sequence[Call]) -> None:
         """Show what would be done: step by step, or task by task with the reason."""

@@ -141,15 +141,15 @@ class Flow:
                 raise UsageError(f"recipe {self.recipe} has no step {name!r}", hint=f"its steps: {', '.join(names)}")
         chosen = self.steps
         if last:
-            above = self._above(last)
+            above = self.above(last)
             chosen = [step for step in chosen if step.name in above]
         if first:
-            chosen = [step for step in chosen if first in self._above(step.name)]
+            chosen = [step for step in chosen if first in self.above(step.name)]
         if self.steps and not chosen:
             raise UsageError(f"step {last} is not made from {first}", hint="see --graph text")
         return chosen
 
-    def _above(self, name: str) -> set[str]:
+    def above(self, name: str) -> set[str]:
         """Return the names of a step and of all that it is made from."""
         sources = {step.name: (step.source, *step.needs) for step in self.steps}
         found, left = set[str](), [name]
@@ -213,6 +213,10 @@ class Data:
                 raise UsageError(
                     f"step {name} needs the key of {need.name}, which is temporary", hint="keep it: temporary=False"
                 )
+        if step.reads and (source := self._flow.step(step.source)) and source.temporary:
+            raise UsageError(
+                f"step {name} reads {source.name} of {step.reads}, which is temporary", hint="keep it: temporary=False"
+            )
         self._flow.steps.append(step)
         return Data(name, self._flow)
 

@@ -30,6 +30,11 @@ class Notes(Generic[Note]):
         self._cluster, self._prefix = cluster, f"{place.home}.recipe/{kind}/"
         self._decode: Callable[[bytes], Note] = msgspec.json.Decoder(type).decode
 
+    def names(self) -> set[str]:
+        """Return the names of all notes."""
+        rows = self._cluster.ls(self._prefix, recursive=True)
+        return {row.name.removeprefix(self._prefix) for row in rows if isinstance(row, Placed)}
+
     def all(self) -> dict[str, Note]:
         """Return all notes by their names."""
         rows = self._cluster.ls(self._prefix, recursive=True)

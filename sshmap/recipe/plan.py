@@ -6,7 +6,7 @@ as well; if that turns out to be equal content, it need not, so that what is sai
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -47,8 +47,8 @@ class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 def plan(
     cluster: Cluster, place: Place, flow: Flow, steps: Iterable[Step], changes: Mapping[str, Change]
-) -> Iterator[StepPlan]:
-    """Say what would be done about steps, in order.
+) -> list[StepPlan]:
+    """Say what would be done about steps, in order, and about those that have to be made again for them.
 
     Args:
         cluster: the cluster.
@@ -58,17 +58,26 @@ def plan(
         changes: by the name of files, what would become of them.
     """
     known, temporaries = dict(changes), Temporaries(cluster, place, flow)
-    for step in steps:
+    found: dict[str, StepPlan] = {}
+
+    def add(step: Step) -> None:
+        if (gone := temporaries.source_of(step)) and gone.name not in known:
+            add(gone)
         source = known.get(step.source, Change()) if place.is_own(step) else Change()
-        still = all(change == Change() for change in known.values())
-        if still and (count := _at_rest(temporaries, step, cluster, place)) is not None:
-            yield StepPlan(name=step.name, verb=step.verb.value, run={}, keep=count, change=Change(), grows=False)
-            continue
         others = [known.get(name, Change()) for name in step.needs]
         anew = any(other.made or other.gone or other.more for other in others)
-        found = _plan_one(cluster, place, step, source, anew=anew)
-        known[step.name] = found.change
-        yield found
+        found[step.name] = _plan_one(cluster, place, step, source, anew=anew)
+        known[step.name] = found[step.name].change
+
+    for step in steps:
+        still = all(known.get(name, Change()) == Change() for name in flow.above(step.name))
+        if still and (count := _at_rest(temporaries, step, cluster, place)) is not None:
+            found[step.name] = StepPlan(
+                name=step.name, verb=step.verb.value, run={}, keep=count, change=Change(), grows=False
+            )
+        else:
+            add(step)
+    return list(found.values())
 
 
 def _at_rest(temporaries: Temporaries, step: Step, cluster: Cluster, place: Place) -> int | None:
@@ -136,7 +145,7 @@ def _explained(cluster: Cluster, place: Place, step: Step) -> tuple[dict[str, st
     with fetched(cluster, place, step) as shipped:
         plans = cluster.explain(
             step.verb,
-            place.prefix(step.source),
+            place.source(step),
             outdir,
             step.command,
             replace=True,

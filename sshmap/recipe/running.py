@@ -109,17 +109,17 @@ class Running:
             self._printer.note(f"{step.name}: nothing to run, its {note.count} keys are made when they are needed")
         elif self._temporaries.has_all(step):
             kept = len(self._names(step.name))
+            self._temporaries.found(step)
             self._printer.note(f"{step.name}: 0 ran, {kept} kept")
             ran.kept += kept
         else:
             self._make(step, ran)
 
     def _make(self, step: Step, ran: Ran) -> None:
-        """Run a step, and before it the temporary one that it is made from, if the keys of that were deleted."""
+        """Run a step, and before it the one that it is made from, if the keys of that were deleted."""
         if source := self._temporaries.source_of(step):
             self._make(source, ran)
-        if step.temporary:
-            self._temporaries.forget(step)
+        self._temporaries.forget(step)
         if self._inputs(step):
             self._submit(step, ran)
         else:

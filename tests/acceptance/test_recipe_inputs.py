@@ -321,8 +321,8 @@ lengths.main()
 '''
 
 
-def type_script(folder: Path, texts: Path, *options: object) -> subprocess.CompletedProcess[str]:
-    (folder / "lengths.py").write_text(SCRIPT)
+def type_script(folder: Path, texts: Path, *options: object, script: str = SCRIPT) -> subprocess.CompletedProcess[str]:
+    (folder / "lengths.py").write_text(script)
     argv = [sys.executable, folder / "lengths.py", "--local", HOSTS, "--texts", texts, *options]
     return subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=60, check=False)
 
@@ -378,3 +378,79 @@ def test_error_of_a_notice_may_be_one_of_ours(cluster: Cluster, texts: Path) -> 
 
     with pytest.raises(SshmapError, match="said so"):
         counted.run(cluster, texts=texts)
+
+
+#: one step that is made from a temporary one, and another one beside that
+CHAIN = '''
+from typing import Annotated
+from sshmap.recipe import Files, Pattern, Table, recipe
+
+@recipe
+def lengths(texts: Annotated[Files, Pattern("t*", "Texts")]) -> Table:
+    """Lengths."""
+    middle = texts.map("middle", "cat", temporary=True)
+    texts.map("beside", "cat")
+    return middle.map("lines", "wc -l").table("lines")
+
+lengths.main()
+'''
+SHORT = CHAIN.replace('"cat", temporary', '"tail -n 1", temporary')
+
+
+def lines_of(folder: Path, texts: Path, *options: object, script: str = CHAIN) -> list[int]:
+    done = type_script(folder, texts, "-q", "--json", *options, script=script)
+    assert done.returncode == 0, done.stderr
+    return [row["lines"] for row in json.loads(done.stdout)]
+
+
+def counts_of(folder: Path, texts: Path, *options: object, script: str = CHAIN) -> dict[str, tuple[int, int]]:
+    rows = json.loads(type_script(folder, texts, "-n", "--json", *options, script=script).stdout)
+    return {row["step"]: (row["keep"], row["run"]) for row in rows}
+
+
+@pytest.mark.parametrize(
+    "script", [SHORT, SHORT.replace("temporary=True", "temporary=False")], ids=["temporary", "not any more"]
+)
+def test_from_a_step_makes_its_source_again_whose_keys_were_deleted_and_that_has_changed(
+    cluster: Cluster, texts: Path, tmp_path: Path, script: str
+) -> None:
+    assert lines_of(tmp_path, texts) == [2, 3, 4, 5]
+    assert counts_of(tmp_path, texts, "--from", "lines", script=script) == {"middle": (0, 4), "lines": (0, 4)}
+    assert lines_of(tmp_path, texts, "--from", "lines", script=script) == [1, 1, 1, 1]
+    assert lines_of(tmp_path, texts, script=script) == [1, 1, 1, 1]
+
+
+def test_from_a_step_makes_its_source_again_whose_keys_were_deleted_and_whose_inputs_have_changed(
+    cluster: Cluster, texts: Path, tmp_path: Path
+) -> None:
+    lines_of(tmp_path, texts)
+    (texts / "t0").write_text("1\n")
+    assert type_script(tmp_path, texts, "--until", "beside", script=CHAIN).returncode == 0
+    assert lines_of(tmp_path, texts, "--from", "lines") == [1, 3, 4, 5]
+
+
+def test_keys_that_a_temporary_step_made_before_it_was_changed_are_not_taken_for_those_of_now(
+    cluster: Cluster, texts: Path, tmp_path: Path
+) -> None:
+    assert type_script(tmp_path, texts, "--until", "middle", script=CHAIN).returncode == 0
+    # on what lies there
+    assert lines_of(tmp_path, texts, "--from", "lines", script=SHORT) == [2, 3, 4, 5]
+    assert lines_of(tmp_path, texts, script=SHORT) == [1, 1, 1, 1]
+
+
+def test_dry_run_asks_about_the_keys_of_the_environment_that_is_read(
+    cluster: Cluster, texts: Path, tmp_path: Path
+) -> None:
+    script = CHAIN.replace(", temporary=True", "")
+    lines_of(tmp_path, texts, "--env", "prod", "--dataset", "all", script=script)
+    reading = script.replace('"wc -l"', '"wc -l", reads="prod"')
+    planned = counts_of(tmp_path, texts, "--dataset", "all", "--from", "lines", script=reading)
+    assert planned == {"lines": (0, 4)}
+    lines_of(tmp_path, texts, "--dataset", "all", "--from", "lines", script=reading)
+    planned = counts_of(tmp_path, texts, "--dataset", "all", "--from", "lines", script=reading)
+    assert planned == {"lines": (4, 0)}
+
+
+def test_temporary_keys_of_another_environment_cannot_be_read(texts: Path, tmp_path: Path) -> None:
+    done = type_script(tmp_path, texts, "-n", script=CHAIN.replace('"wc -l"', '"wc -l", reads="prod"'))
+    assert "error: step lines reads middle of prod, which is temporary" in done.stderr
