@@ -22,6 +22,8 @@ class Page(msgspec.Struct, kw_only=True):
     size: int | None = None
     #: answers of an earlier status before this page is shown
     busy: int = 0
+    #: send nothing of it before this is set
+    after: threading.Event | None = None
 
 
 class Web(http.server.ThreadingHTTPServer):
@@ -65,6 +67,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         size = page.size if page.size is not None else len(page.content)
         self.send_header("Content-Length", str(size if status == 200 else 0))
         self.end_headers()
+        if page.after:
+            page.after.wait()
         if status == 200:
             self.wfile.write(page.content)
 

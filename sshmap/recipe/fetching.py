@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ import tenacity
 from sshmap.client.cluster import Cluster
 from sshmap.client.listing import Placed
 from sshmap.client.results import Counted
-from sshmap.errors import NotCopied
+from sshmap.errors import NotCopied, UsageError
 from sshmap.recipe.flow import Place
 from sshmap.recipe.inputs import Difference
 from sshmap.recipe.notes import Notes
@@ -35,6 +36,8 @@ _AT_ONCE = 4
 _SILENCE, _TRIES, _PAUSE = 30.0, 4, 0.5
 #: answers after which the same request may succeed a little later (RFC 9110, RFC 6585)
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
+#: answers without an error, and without the whole content
+_PARTS = {204, 205, 206}
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,14 +68,15 @@ class RawInputs:
 
     def __init__(self, cluster: Cluster, place: Place, name: str, urls: Mapping[str, str], *, again: bool) -> None:
         self._cluster, self._prefix, self._urls, self._again = cluster, place.prefix(name), urls, again
+        self._stopped = threading.Event()
         self._origins = Notes(cluster, place, f"origins/{name}", Origin)
 
     def compare(self) -> Difference:
         """Hold addresses against what was fetched; what is to be asked for again counts as changed."""
-        rows = self._cluster.ls(self._prefix, recursive=True)
-        there = {row.path.rsplit("/", 1)[1]: row for row in rows if isinstance(row, Placed)}
+        there = self._there()
         both = sorted(self._urls.keys() & there.keys())
-        same = [name for name in both if not self._again and name in self._kept(there)]
+        kept = set[str]() if self._again else self._kept(there).keys()
+        same = [name for name in both if name in kept]
         return Difference(
             new=tuple(sorted(self._urls.keys() - there.keys())),
             changed=tuple(name for name in both if name not in same),
@@ -80,10 +84,14 @@ class RawInputs:
             same=tuple(same),
         )
 
-    def _kept(self, there: Mapping[str, Placed]) -> set[str]:
-        """Return the names of those that lie there as they were fetched from the address that they have now."""
+    def _there(self) -> dict[str, Placed]:
+        rows = self._cluster.ls(self._prefix, recursive=True)
+        return {row.path.rsplit("/", 1)[1]: row for row in rows if isinstance(row, Placed)}
+
+    def _kept(self, there: Mapping[str, Placed]) -> dict[str, Origin]:
+        """Return what is known of those that lie there as they were fetched from the address that they have now, by name."""
         return {
-            name
+            name: origin
             for name, origin in self._origins.all().items()
             if name in there and name in self._urls
             if (origin.url, origin.digest) == (_without_user(self._urls[name]), there[name].digest.hex())
@@ -94,44 +102,51 @@ class RawInputs:
 
         Raises:
             NotCopied: something could not be fetched; the rest was.
+            UsageError: the environment names a proxy that is none.
         """
-        import httpx  # takes 0.1 s, and is needed only now
-
         for name in difference.gone:
             note(f"{name} is gone")
             self._cluster.rm(f"{self._prefix}{name}")
             self._origins.drop(name)
-        with httpx.Client(timeout=_SILENCE, follow_redirects=True) as web, ThreadPoolExecutor(_AT_ONCE) as pool:
-            fetch = functools.partial(self._fetched, web)
-            failures = []
-            for name, outcome in zip(pending := sorted(difference.pending), pool.map(fetch, pending), strict=True):
-                if isinstance(outcome, NotCopied):
-                    failures.append(outcome)
-                    continue
-                report(1, outcome)
-                note(f"{name}: {'fetched' if outcome else 'has not changed'}")
+        pending, failures = sorted(difference.pending), []
+        if not pending:
+            return
+        known = self._kept(self._there()) if self._again else {}
+        with tempfile.TemporaryDirectory(prefix="sshmap-recipe-", ignore_cleanup_errors=True) as folder, _web() as web:
+            pool = ThreadPoolExecutor(_AT_ONCE)
+            fetch = functools.partial(self._fetched, web, Path(folder), known)
+            try:
+                for name, outcome in zip(pending, pool.map(fetch, pending), strict=True):
+                    if isinstance(outcome, NotCopied):
+                        failures.append(outcome)
+                        continue
+                    report(1, outcome.size if outcome else 0)
+                    note(f"{name}: {'fetched' if outcome else 'has not changed'}")
+            except BaseException:
+                # a server that does not answer is not waited for
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            pool.shutdown()
         if failures:
             more = f", and {len(failures) - 1} more" if failures[1:] else ""
             raise NotCopied(f"{failures[0].message}{more}", hint="the same command fetches what is missing")
 
-    def _fetched(self, web: httpx.Client, name: str) -> int | NotCopied:
-        """Fetch one; return its bytes, 0 if it has not changed, or why it could not be fetched."""
-        url = self._urls[name]
-        origin = self._origins.get(name) if self._again else None
-        if origin and (origin.url != _without_user(url) or not self._cluster.exists(f"{self._prefix}{name}")):
-            origin = None
-        with tempfile.TemporaryDirectory(prefix="sshmap-recipe-") as folder:
-            path = Path(folder, name)
-            try:
-                fresh = self._get(web, url, path, origin)
-            except NotCopied as exc:
-                return exc
-            if fresh is None:
-                return 0
+    def _fetched(
+        self, web: httpx.Client, folder: Path, known: Mapping[str, Origin], name: str
+    ) -> Origin | NotCopied | None:
+        """Fetch one; return where it comes from, None if it has not changed, or why it could not be fetched."""
+        path = folder / name
+        try:
+            fresh = self._get(web, self._urls[name], path, known.get(name))
+        except NotCopied as exc:
+            return exc
+        if fresh:
             # the key first: one without a note is fetched again
             self._cluster.put(path, f"{self._prefix}{name}", replace=True)
             self._origins.write(name, fresh)
-            return fresh.size
+        path.unlink()
+        return fresh
 
     def _get(self, web: httpx.Client, url: str, path: Path, origin: Origin | None) -> Origin | None:
         """Write what an address has into a file; None if it has not changed.
@@ -142,32 +157,53 @@ class RawInputs:
         import httpx  # loaded already
 
         tries = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(_TRIES),
+            stop=tenacity.stop_after_attempt(_TRIES) | tenacity.stop_when_event_set(self._stopped),
             wait=tenacity.wait_exponential(multiplier=_PAUSE),
             retry=tenacity.retry_if_exception(_may_pass),
             reraise=True,
         )
         try:
-            return tries(_ask, web, url, path, origin)
+            return tries(_ask, web, url, path, origin, self._stopped)
         except httpx.HTTPStatusError as exc:
             reason = f"{exc.response.status_code} {exc.response.reason_phrase}"
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:  # ValueError: a host's name that cannot be one
             reason = str(exc) or type(exc).__name__
         raise NotCopied(f"cannot fetch {_without_user(url)}: {reason}")
 
 
-def _ask(web: httpx.Client, url: str, path: Path, origin: Origin | None) -> Origin | None:
+def _web() -> httpx.Client:
+    """Return what asks servers, by way of the proxies that the environment names.
+
+    Raises:
+        UsageError: what the environment names is of no use.
+    """
+    import httpx  # takes 0.1 s, and is needed only now
+
+    try:
+        return httpx.Client(timeout=_SILENCE, follow_redirects=True)
+    except (ImportError, OSError, ValueError) as exc:
+        raise UsageError(
+            f"cannot fetch anything: {exc}",
+            hint="see the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE",
+        ) from exc
+
+
+def _ask(web: httpx.Client, url: str, path: Path, origin: Origin | None, stopped: threading.Event) -> Origin | None:
     headers = {"Accept-Encoding": "identity"}
-    if origin and origin.etag:
+    if origin and origin.etag and origin.etag.isascii():
         headers["If-None-Match"] = origin.etag
-    elif origin and origin.modified:
+    elif origin and origin.modified and origin.modified.isascii():
         headers["If-Modified-Since"] = origin.modified
     hasher = Hasher()
     with web.stream("GET", url, headers=headers) as answer, path.open("wb") as file:
         if origin and answer.status_code == 304:
             return None
         answer.raise_for_status()
+        if answer.status_code in _PARTS:
+            raise NotCopied(f"cannot fetch {_without_user(url)}: {answer.status_code} {answer.reason_phrase}")
         for piece in answer.iter_bytes():
+            if stopped.is_set():
+                raise NotCopied("stopped")
             hasher.update(piece)
             file.write(piece)
     return Origin(

@@ -20,6 +20,8 @@ from sshmap.model import Digest
 from sshmap.recipe.flow import NAME, Data, Flow
 
 _NAME_THEM = "give addresses by names: {'2018-01.json': 'https://…'}; names have letters, digits and _ . - in them"
+#: characters of a name
+_LONGEST = 255
 
 
 class Pattern(msgspec.Struct, frozen=True):
@@ -102,7 +104,10 @@ def is_address(text: str) -> bool:
 def _by_name(urls: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for url in urls:
-        name = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
+        try:
+            name = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
+        except ValueError as exc:
+            raise UsageError(f"{url!r} is no address: {exc}") from exc
         if name in found:
             raise UsageError(f"two addresses are called {name!r}: {found[name]} and {url}", hint=_NAME_THEM)
         found[name] = url
@@ -113,7 +118,7 @@ def _named(urls: Mapping[str, str]) -> dict[str, str]:
     for name, url in urls.items():
         if not is_address(url):
             raise UsageError(f"{url!r} is no address", hint="it begins with http:// or https://")
-        if not NAME.fullmatch(name):
+        if not NAME.fullmatch(name) or len(name) > _LONGEST:
             raise UsageError(f"{name!r} is no name for what {url} has", hint=_NAME_THEM)
     return dict(urls)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sshmap import Cluster
 from sshmap.client.listing import Placed
 from sshmap.errors import CommandsFailed, NotCopied, SshmapError, UsageError
 from sshmap.recipe import Data, Files, Recipe, Table, fetching, recipe
+from sshmap.recipe.flow import Place
 from tests.conftest import processes_below
 from tests.servers import Page, Web, serving
 
@@ -126,6 +129,74 @@ def test_what_cannot_be_fetched_is_named_and_the_rest_is_there(
     web.asked.clear()
     assert run(lines, cluster) == {"a.txt": 2, "b.txt": 1}
     assert [status for _, status in web.asked] == [503, 503, 200]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://[::1/x", "no address"), (f"http://127.0.0.1/{'a' * 300}", "no name"), ("http://a..b/x", "cannot fetch http://a..b/x"),
+        ("http://xn--/x", "cannot fetch http://xn--/x"),
+    ],
+    ids=["brackets", "long", "dots", "punycode"],
+)  # fmt: skip
+def test_odd_addresses_are_named(cluster: Cluster, url: str, said: str) -> None:
+    with pytest.raises(SshmapError, match=said):
+        run(recipe_of(["http://nowhere.invalid/x"]), cluster, pages=url)
+
+
+def test_proxy_that_is_none_is_named(cluster: Cluster, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "ftp://127.0.0.1")
+    with pytest.raises(UsageError, match="cannot fetch anything: Unknown scheme for proxy"):
+        run(recipe_of([web.url("a")]), cluster)
+
+
+@pytest.mark.parametrize("status", [204, 206])
+def test_answer_without_the_whole_content_is_no_raw_input(cluster: Cluster, web: Web, status: int) -> None:
+    web.pages["a"] = Page(status=status)
+    with pytest.raises(NotCopied, match=f"{status} "):
+        run(recipe_of([web.url("a")]), cluster)
+    assert not contents(cluster, f"{HOME}pages/")
+
+
+def test_version_whose_name_cannot_be_sent_back_is_fetched_again(cluster: Cluster, web: Web) -> None:
+    web.pages["a"] = Page(content=b"1\n", etag='"é"')
+    lines = recipe_of([web.url("a")])
+    run(lines, cluster)
+    assert run(lines, cluster, refetch=True) == {"a": 1}
+    assert web.asked == [("/a", 200), ("/a", 200)]
+
+
+def test_server_is_not_asked_for_changes_of_what_is_not_what_it_sent(cluster: Cluster, web: Web) -> None:
+    """As after a kill between the key and its note."""
+    web.pages["a"] = Page(content=b"1\n", etag='"1"')
+    lines = recipe_of([web.url("a")])
+    run(lines, cluster)
+    cluster.put(b"1\n2\n", f"{HOME}pages/a", replace=True)
+    assert run(lines, cluster, refetch=True) == {"a": 1}
+    assert web.asked == [("/a", 200), ("/a", 200)]
+
+
+def test_empty_raw_input_was_fetched(cluster: Cluster, web: Web, tmp_path: Path) -> None:
+    web.pages["t"] = Page()
+    done = type_script(tmp_path, web.url("t"), script=CHAIN)
+    assert "texts: t: fetched" in done.stderr
+
+
+def test_server_that_says_nothing_is_not_waited_for_once_it_is_stopped(cluster: Cluster, web: Web) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    said = threading.Event()
+    web.pages |= {"a": Page(content=b"1\n"), "b": Page(content=b"1\n", after=said)}
+    place = Place(environment="dev", recipe="lines", dataset="data")
+    raw = fetching.RawInputs(cluster, place, "pages", {name: web.url(name) for name in "ab"}, again=False)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        raw.send(raw.compare(), stop, lambda _: None)
+    assert time.monotonic() - began < 10
+    said.set()
+    # it had to be fetched by then
+    assert set(contents(cluster, f"{HOME}pages/")) == {"a"}
 
 
 def test_redirect_is_followed(cluster: Cluster, web: Web) -> None:
@@ -321,7 +392,9 @@ lengths.main()
 '''
 
 
-def type_script(folder: Path, texts: Path, *options: object, script: str = SCRIPT) -> subprocess.CompletedProcess[str]:
+def type_script(
+    folder: Path, texts: Path | str, *options: object, script: str = SCRIPT
+) -> subprocess.CompletedProcess[str]:
     (folder / "lengths.py").write_text(script)
     argv = [sys.executable, folder / "lengths.py", "--local", HOSTS, "--texts", texts, *options]
     return subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=60, check=False)
