@@ -120,7 +120,26 @@ class Recipe:
             frame = traceback.extract_tb(exc.__traceback__)[-1]
             where = f"{frame.filename}, line {frame.lineno}"
             raise UsageError(f"recipe {self.name}: {type(exc).__name__}: {exc} ({where})") from exc
-        return tuple(one for one in (shown if isinstance(shown, tuple) else (shown,)) if isinstance(one, Table))
+        tables = tuple(
+            one for one in (shown if isinstance(shown, tuple | list) else (shown,)) if isinstance(one, Table)
+        )
+        self._check([table.name for table in tables], "tables of step")
+        self._check([notice.name for table in tables for notice in table.notices], "notices called")
+        return tables
+
+    def _check(self, names: list[str], what: str) -> None:
+        """Look whether names are different, as notes are made by them.
+
+        Raises:
+            UsageError: one is twice there, or cannot be part of a key's name.
+        """
+        for number, name in enumerate(names):
+            if not NAME.fullmatch(name):
+                raise UsageError(
+                    f"{name!r} is no name for a notice", hint="names have letters, digits and _ . - in them"
+                )
+            if name in names[:number]:
+                raise UsageError(f"recipe {self.name} has two {what} {name!r}")
 
     def _place(self, flow: Flow, asked: Asked, date: Date | None) -> Place:
         if not ENVIRONMENT.fullmatch(asked.env):

@@ -149,10 +149,14 @@ class Doing:
             self._printer.note(f"{call.date}: no files")
             return False
         return (
-            any(one.run for one in plans)
-            or any(one.pending or one.gone for one in differences.values())
-            or any(map(self._finishing(call).is_pending, call.shown))
+            any(one.pending or one.gone for one in differences.values())
+            or _may_change(plans)
+            or any(self._finishing(call).is_pending(table, self._rows(call, table)) for table in call.shown)
         )
+
+    def _rows(self, call: Call, table: Table) -> Rows:
+        """Read the rows that a table has now."""
+        return Running(self._cluster, call.place, call.flow, self._printer, settings.manner).rows(table)
 
     def _plans(self, call: Call) -> tuple[list[StepPlan], dict[str, inputs.Difference]]:
         """Say what would be done; return that, and what would be sent, by the name of files."""
@@ -181,12 +185,14 @@ class Doing:
     def _notices(self, call: Call, plans: list[StepPlan]) -> list[StepPlan]:
         """Say whom would be told something; of rows that may change, that is everybody."""
         found = []
+        may_change = _may_change(plans)
         for table in call.shown:
-            may_change = any(plan.run or plan.grows for plan in plans)
-            untold = self._finishing(call).untold(table)
+            untold = (
+                [] if may_change or not table.notices else self._finishing(call).untold(table, self._rows(call, table))
+            )
             for name, _ in table.notices:
                 run = (
-                    {name: "the rows may be others" if may_change else "it was never done"}
+                    {name: "the rows may be others" if may_change else "it was not done yet with these rows"}
                     if may_change or name in untold
                     else {}
                 )
@@ -204,3 +210,8 @@ class Doing:
         if self._asked.json:
             return [{**row, "run": len(one.run), "more": one.grows}]
         return [{**row, "run": f"{len(one.run)}{'+' if one.grows else ''}"}]
+
+
+def _may_change(plans: list[StepPlan]) -> bool:
+    """Say whether something would be made, made anew or deleted."""
+    return any(plan.run or plan.grows or plan.change.gone for plan in plans)

@@ -44,14 +44,15 @@ class Finishing:
         self._loaded = Notes(cluster, place, "loaded", Done)
         self._told = Notes(cluster, place, "told", Done)
 
-    def is_pending(self, table: Table) -> bool:
-        """Say whether a table was never loaded into the database, or never told, of which it is to be both."""
-        waits = table.into is not None and self._loaded.get(self._target(table)) is None
-        return waits or bool(self.untold(table))
+    def is_pending(self, table: Table, rows: Rows) -> bool:
+        """Say whether rows are still to be loaded into the database, or to be told."""
+        waits = table.into is not None and self._loaded.get(self._target(table)) != _done(rows)
+        return waits or bool(self.untold(table, rows))
 
-    def untold(self, table: Table) -> list[str]:
-        """Return whom rows of a table were never told, by the names of the steps."""
-        return [notice.name for notice in table.notices if self._told.get(notice.name) is None]
+    def untold(self, table: Table, rows: Rows) -> list[str]:
+        """Return whom rows of a table were not told yet, by the names of the steps."""
+        done = _done(rows)
+        return [notice.name for notice in table.notices if self._told.get(notice.name) != done]
 
     def finish(self, table: Table, rows: Rows) -> None:
         """Load rows, and then tell them to whom they were not told yet.
@@ -60,7 +61,7 @@ class Finishing:
             CommandsFailed: they could not be told.
             SshmapError: they could not be loaded.
         """
-        done = Done(rows=digest_of(msgspec.json.encode(rows, order="sorted")).hex())
+        done = _done(rows)
         if table.into:
             count = load(self._database, table.into, rows, migrate=self._migrate)
             self._printer.note(
@@ -86,9 +87,13 @@ class Finishing:
             notice.tell(rows)
         except SshmapError:
             raise
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise CommandsFailed(
                 f"{notice.name} of recipe {self._recipe}: {type(exc).__name__}: {exc}",
                 hint="all else is done: the same command does only this again",
             ) from exc
         self._printer.note(f"{notice.name}: done")
+
+
+def _done(rows: Rows) -> Done:
+    return Done(rows=digest_of(msgspec.json.encode(rows, order="sorted")).hex())

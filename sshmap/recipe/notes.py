@@ -46,10 +46,10 @@ class Notes(Generic[Note]):
         return self._read(f"{self._prefix}{name}") if self._cluster.exists(f"{self._prefix}{name}") else None
 
     def _read(self, key: Placed | str) -> Note | None:
-        """Read a note; one that another version has written counts as none."""
+        """Read a note; one that another version has written, or that is none, counts as none."""
         try:
             return self._decode(self._cluster.get(key))
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 
     def write(self, name: str, note: Note) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -59,7 +60,7 @@ class Table:
         If it raises an exception, the recipe fails; run again, nothing but the call is done again.
 
         Args:
-            name: of this step.
+            name: of this step; as of every step, there is one of a name.
             tell: the function.
         """
         self.notices.append(Notice(name, tell))
@@ -104,6 +105,8 @@ class Table:
 def _value(text: str) -> object:
     if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text, re.ASCII):
         return int(text)
-    if re.fullmatch(r"-?(0|[1-9]\d*)\.\d+(e[+-]?\d+)?", text, re.ASCII):
-        return float(text)
+    # the second form is what Python writes of a number such as 0.00001
+    if re.fullmatch(r"-?(0|[1-9]\d*)\.\d+(e[+-]?\d+)?|-?[1-9]e[+-]\d\d+", text, re.ASCII):
+        number = float(text)
+        return number if math.isfinite(number) else text
     return text or None

@@ -527,3 +527,98 @@ def test_dry_run_asks_about_the_keys_of_the_environment_that_is_read(
 def test_temporary_keys_of_another_environment_cannot_be_read(texts: Path, tmp_path: Path) -> None:
     done = type_script(tmp_path, texts, "-n", script=CHAIN.replace('"wc -l"', '"wc -l", reads="prod"'))
     assert "error: step lines reads middle of prod, which is temporary" in done.stderr
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), SystemExit("no"), StopIteration()], ids=["exit", "exit text", "stop"])
+def test_notice_that_ends_the_process_has_failed(cluster: Cluster, texts: Path, error: BaseException) -> None:
+    @recipe
+    def counted(texts: Files) -> Table:
+        """Count."""
+
+        def tell(_: object) -> None:
+            raise error
+
+        return texts.map("counted", "wc -l").table("lines").notify("tell", tell)
+
+    for _ in range(2):
+        with pytest.raises(CommandsFailed, match=f"tell of recipe counted: {type(error).__name__}"):
+            counted.run(cluster, texts=texts)
+
+
+def test_notices_and_tables_of_one_name_are_refused(cluster: Cluster, texts: Path) -> None:
+    def recipe_with(*names: str, twice: bool = False) -> Recipe:
+        @recipe
+        def counted(texts: Files) -> tuple[Table, ...]:
+            """Count."""
+            counts = texts.map("counted", "wc -l")
+            table = counts.table("lines")
+            for name in names:
+                table.notify(name, print)
+            return (table, counts.table("rows")) if twice else (table,)
+
+        return counted
+
+    for one, said in (
+        (recipe_with("mail", "mail"), "two notices called 'mail'"),
+        (recipe_with("to/../bob"), "'to/../bob' is no name"),
+        (recipe_with(twice=True), "two tables of step 'counted'"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            one.run(cluster, texts=texts)
+
+
+TOLD = '''
+import os
+from typing import Annotated
+from sshmap.recipe import Day, Files, Pattern, Table, recipe
+
+@recipe
+def lengths(texts: Annotated[Files, Pattern("t*", "Texts")], day: Day, fail: bool = False) -> Table:
+    """Lengths."""
+    def tell(rows: object) -> None:
+        if fail:
+            raise OSError("no route")
+        print("told")
+    return texts.map("lines", "wc -l").table("lines").notify("tell", tell)
+
+lengths.main()
+'''
+
+
+def test_notice_of_new_rows_that_failed_is_a_gap_and_planned(cluster: Cluster, texts: Path, tmp_path: Path) -> None:
+    def done(*options: str) -> str:
+        return type_script(tmp_path, texts, *options, script=TOLD).stdout
+
+    def planned() -> dict[str, int]:
+        return {row["step"]: row["run"] for row in json.loads(done("-n", "--json", "--date", "2018-01-01"))}
+
+    dates = ("--start", "2018-01-01", "--stop", "2018-01-02", "--backfill", "oldest")
+    assert planned() == {"lines": 4, "tell": 1}
+    assert "told" in done(*dates)
+    assert "told" not in done(*dates)
+    assert planned() == {"lines": 0, "tell": 0}
+    (texts / "t0").write_text("1\n")
+    assert done("--fail", *dates) == ""
+    assert planned() == {"lines": 0, "tell": 1}
+    assert "told" in done(*dates)
+    # also when only something is gone
+    (texts / "t0").unlink()
+    assert planned() == {"lines": 0, "tell": 1}
+    assert "told" in done(*dates)
+    assert "told" not in done(*dates)
+
+
+@pytest.mark.parametrize("odd", [b"\xff", b'{"rows":"\xff"}', b'{"x":' + b"[" * 100_000, b"null", b'{"rows":1}'])
+def test_note_that_is_none_is_written_again(cluster: Cluster, texts: Path, odd: bytes) -> None:
+    told: list[int] = []
+
+    @recipe
+    def counted(texts: Files) -> Table:
+        """Count."""
+        return texts.map("counted", "wc -l").table("lines").notify("tell", lambda rows: told.append(len(rows)))
+
+    counted.run(cluster, texts=texts, dataset="d")
+    cluster.put(odd, "sm://dev/counted/d/.recipe/told/tell", replace=True)
+    for _ in range(2):
+        counted.run(cluster, texts=texts, dataset="d")
+    assert told == [4, 4]
