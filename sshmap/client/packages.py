@@ -36,7 +36,7 @@ def checked(requirements: Iterable[str]) -> tuple[str, ...]:
     for text in requirements:
         try:
             requirement = Requirement(text)
-        except InvalidRequirement as exc:
+        except (InvalidRequirement, TypeError) as exc:
             raise UsageError(f"{text!r} is no requirement", hint="write it as for pip: polars>=1.20,<2") from exc
         if requirement.url:
             raise UsageError(f"{text!r} names an address", hint="ship a wheel's content as files, or name a version")

@@ -206,7 +206,7 @@ class Data:
             reads=how.get("reads", ""), temporary=how.get("temporary", False),
             # now, as the file may be written to while earlier steps run
             command=command if isinstance(command, str) else bundle(command, paths),
-            needs=tuple(data.name for data in shipped if isinstance(data, Data)), packages=tuple(how.get("packages", ())),
+            needs=tuple(data.name for data in shipped if isinstance(data, Data)), packages=_packages(how),
         )  # fmt: skip
         for need in filter(None, map(self._flow.step, step.needs)):
             if need.temporary:
@@ -230,3 +230,16 @@ class Data:
         if (step := self._flow.step(self.name)) and step.temporary:
             raise UsageError(f"a table of {self.name}, which is temporary", hint="keep it: temporary=False")
         return Table(self.name, columns, separator)
+
+
+def _packages(how: How) -> tuple[str, ...]:
+    """Return the packages that a step needs, as they stand in a receipt.
+
+    Raises:
+        UsageError: one is none.
+    """
+    if not how.get("packages"):
+        return ()
+    from sshmap.client.packages import checked  # imports what few recipes need
+
+    return checked(how["packages"])

@@ -14,6 +14,7 @@ import msgspec
 from sshmap.store.commit import Store
 from sshmap.store.jobs import UNFINISHED
 from sshmap.store.layout import remove_tree
+from sshmap.store.locks import scratch_dir
 from sshmap.store.packages import shipped_paths
 
 #: runs are kept until one of these is reached: so many newer ones, their age in seconds, and on a host attempts and bytes
@@ -118,6 +119,9 @@ class Forgetting:
         self.freed.files += 1
         self.freed.size += sum(file.lstat().st_size for file in (path, *path.rglob("*")))
         if path.is_dir():
-            remove_tree(path)
+            # away first: a kill leaves no half of the packages where a job looks for them
+            scratch = scratch_dir(self._store.root)
+            path.rename(scratch / path.name)
+            remove_tree(scratch)
         else:
             path.unlink()

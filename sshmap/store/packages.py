@@ -6,6 +6,7 @@ They lie among the root's shipped files, and go with these when no run needs the
 from __future__ import annotations
 
 import compileall
+import errno
 import os
 import tarfile
 import zipfile
@@ -20,6 +21,8 @@ from sshmap.store.receipts import canonical
 
 #: what of a wheel's data directory lies beside its packages (PEP 427)
 _LIBRARIES = ("purelib", "platlib")
+#: free space that unpacking must leave, as receiving content: so many bytes, or on a small disk this share of it
+FLOOR, FLOOR_SHARE = 64 << 20, 0.05
 
 
 def digest_packages(requirements: tuple[str, ...]) -> Digest:
@@ -56,12 +59,24 @@ def unpack(archive: Path, folder: Path, place: Path) -> None:
             for entry in tar:
                 if (wheel := tar.extractfile(entry)) is not None:
                     with zipfile.ZipFile(wheel) as content:
+                        _check_room(folder, sum(member.file_size for member in content.infolist()))
                         content.extractall(folder)  # noqa: S202  # zipfile keeps names below it
     except (tarfile.TarError, zipfile.BadZipFile) as exc:
         raise DigestMismatch(f"the packages arrived damaged: {exc}", hint="run the command again") from exc
     for part in list(_data(folder)):
         _merge(part, folder)
     compileall.compile_dir(folder, quiet=2, stripdir=str(folder), prependdir=str(place))
+
+
+def _check_room(folder: Path, size: int) -> None:
+    """Check that the disk keeps the free space that the host's ledger and commands need.
+
+    Raises:
+        OSError: it has less, once so many bytes are written.
+    """
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize - size < min(FLOOR, FLOOR_SHARE * disk.f_blocks * disk.f_frsize):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _data(folder: Path) -> Iterator[Path]:

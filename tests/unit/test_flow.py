@@ -80,6 +80,7 @@ def test_place_of_keys_follows_from_four_names() -> None:
     [
         (None, "a 1\nb  2.5\n", [("a", 1), ("b", 2.5)]), (" ", " 1\n", [(None, 1)]), (",", '"x, y",007\n', [("x, y", "007")]),
         (",", "a\u2028b,-0.5\n", [("a\u2028b", -0.5)]), (",", "1e5,00.5\n", [("1e5", "00.5")]), (",", "", []), (",", "a,٣\n", [("a", "٣")]),
+        (",", "1e-05,-2e+16\n", [(0.00001, -2e16)]), (",", "1.0e400,2e10\n", [("1.0e400", "2e10")]),
     ],
 )  # fmt: skip
 def test_table_reads_what_steps_write(
@@ -118,3 +119,9 @@ def test_unknown_parameter_is_refused(tmp_path: Path) -> None:
         pytest.raises(UsageError, match="recipe words has no parameter 'leest'"),
     ):
         words.run(cluster, texts=tmp_path, leest=1)
+
+
+@pytest.mark.parametrize("packages", ["xyz", ["-r x"], [3]])
+def test_packages_are_looked_at_when_the_recipe_is_called(files: Files, packages: list[str]) -> None:
+    with pytest.raises(UsageError, match="is no"):
+        files.map(count, packages=packages)

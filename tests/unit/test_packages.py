@@ -11,8 +11,12 @@ import pytest
 from sshmap.client import packages
 from sshmap.client.wheels import Platform, fetch, here, told
 from sshmap.errors import DigestMismatch, HostNotReady, ProtocolError, UsageError
-from sshmap.store.packages import unpack
+from sshmap.store.packages import digest_packages, packages_path, unpack
 from tests import wheelhouse
+from tests.unit import benches
+from tests.unit.benches import Bench
+
+bench = benches.bench
 
 
 def test_requirements_are_written_in_one_way_and_in_order() -> None:
@@ -22,7 +26,7 @@ def test_requirements_are_written_in_one_way_and_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [["-r requirements.txt"], ["../x"], ["a @ https://example.org/a.whl"], [""], "polars"]
+    "wrong", [["-r requirements.txt"], ["../x"], ["a @ https://example.org/a.whl"], [""], "polars", [3]]
 )
 def test_what_is_no_requirement_is_refused(wrong: list[str]) -> None:
     with pytest.raises(UsageError):
@@ -99,3 +103,33 @@ def test_names_of_a_wheel_stay_below_the_directory(tmp_path: Path) -> None:
     assert outside == []
     assert not Path("/outside.py").exists()
     assert (tmp_path / "a/b/into/evil.py").exists()
+
+
+def test_unpacking_leaves_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheelhouse.add_wheel(tmp_path, "large", {"large.py": "x"})
+    with tarfile.open(tmp_path / "tar", "w") as tar:
+        tar.add(tmp_path / "large-1.0-py3-none-any.whl", "large-1.0-py3-none-any.whl")
+    monkeypatch.setattr("sshmap.store.packages.FLOOR", 1 << 60)
+    monkeypatch.setattr("sshmap.store.packages.FLOOR_SHARE", 1.0)
+    with pytest.raises(OSError, match="No space left"):
+        unpack(tmp_path / "tar", tmp_path / "into", tmp_path / "place")
+    assert list((tmp_path / "into").iterdir()) == []
+
+
+def test_kill_while_packages_are_forgotten_leaves_no_half_of_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = bench.store.root
+    folder = packages_path(root, digest_packages(("aside",)))
+    folder.mkdir()
+    (folder / "aside.py").write_text("")
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sshmap.store.forgetting.remove_tree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        bench.forgetting.drop_shipped()
+    assert not folder.exists()
+    # what is left is deleted like all that processes leave behind that are gone
+    assert len(list(root.tmp.rglob("aside.py"))) == 1
