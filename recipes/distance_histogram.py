@@ -44,14 +44,6 @@ def merged(group: Inputs, out: Output) -> None:
     out.json({"miles": miles, "quantiles": found})
 
 
-def histogram(rows: Input, out: Output) -> None:
-    """Write the histogram."""
-    miles = {int(mile): count for mile, count in rows.json()["miles"].items()}
-    out.csv(
-        (f"{mile}+" if mile == max(miles) else mile, miles.get(mile, 0)) for mile in range(min(miles), max(miles) + 1)
-    )
-
-
 def quantiles(rows: Input, out: Output) -> None:
     """Write the quantiles."""
     out.csv(
@@ -72,11 +64,17 @@ def distance_histogram(
 
         miles, sketch = Counter[int](), DDSketch()
         for (distance,) in taxi.trips(rows, "distance"):
-            if distance:
+            # some files say nan
+            if distance and math.isfinite(float(distance)):
                 sketch.add(float(distance))
                 miles[min(math.floor(float(distance)), most)] += 1
         written = DDSketchProto.to_proto(sketch)  # type: ignore[no-untyped-call]
         out.json({"miles": miles, "sketch": base64.b64encode(written.SerializeToString(deterministic=True)).decode()})
+
+    def histogram(rows: Input, out: Output) -> None:
+        miles = {int(mile): count for mile, count in rows.json()["miles"].items()}
+        for mile in range(min(miles), max(miles) + 1) if miles else ():
+            out.csv([(f"{mile}+" if mile == most else mile, miles.get(mile, 0))])
 
     each = trips.map(figures, packages=[*SKETCHES, *taxi.packages(trips)])
     found = each.fanout(gathered).merge(merged, packages=SKETCHES)

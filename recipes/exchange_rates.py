@@ -78,7 +78,9 @@ def exchange_rates(
     def sums(rows: Input, out: Output) -> None:
         count, amounts = defaultdict[str, int](int), defaultdict[str, Decimal](Decimal)
         lines = rows.csv()
-        header = next(lines)
+        header = next(lines, [])
+        if missing := {"time", "currency", "amount"}.difference(header):
+            raise ValueError(f"no column {' or '.join(sorted(missing))} in the header: {','.join(header)}")
         time, currency, amount = (header.index(name) for name in ("time", "currency", "amount"))
         for row in lines:
             # an order belongs to the day of its time, in whichever file it came

@@ -6,6 +6,7 @@ as published since 2022.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -69,8 +70,8 @@ def _trips_of_parquet(rows: Input, columns: tuple[str, ...]) -> Iterator[list[st
 
 
 def _text(value: object) -> str:
-    """Write a value as the CSV files do: counts are whole numbers."""
-    if value is None:
+    """Write a value as the CSV files do: counts are whole numbers, what is missing is empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 

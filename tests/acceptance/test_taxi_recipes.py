@@ -202,6 +202,18 @@ def test_distances_are_counted_and_their_quantiles_found(local_cluster: tuple[st
     check_distances(*local_cluster, "--trips", made_up, trips=read(made_up))
 
 
+def test_distances_that_are_none_are_not_counted(local_cluster: tuple[str, ...], tmp_path: Path) -> None:
+    trips = tmp_path / "none"
+    trips.mkdir()
+    (trips / "a.csv").write_text("trip_distance\n")
+    assert rows_of("distance_histogram", *local_cluster, "--trips", trips) == []
+    (trips / "a.csv").write_text("trip_distance\nnan\n2.5\n")
+    rows = rows_of("distance_histogram", *local_cluster, "--trips", trips)
+    # the last row is one of 20 miles and more only if there are such trips
+    assert rows[0] == ("histogram", 2, 1)
+    assert len(rows) == 11
+
+
 def as_published_since_2022(path: Path) -> None:
     """Write a file of trips again, as Parquet with the types that the agency gives its columns."""
     with path.open(newline="") as file:
