@@ -120,9 +120,14 @@ class Recipe:
             frame = traceback.extract_tb(exc.__traceback__)[-1]
             where = f"{frame.filename}, line {frame.lineno}"
             raise UsageError(f"recipe {self.name}: {type(exc).__name__}: {exc} ({where})") from exc
-        tables = tuple(
-            one for one in (shown if isinstance(shown, tuple | list) else (shown,)) if isinstance(one, Table)
-        )
+        parts = shown if isinstance(shown, tuple | list) else (shown,)
+        for one in parts:
+            if not isinstance(one, Table | Data | None):
+                raise UsageError(
+                    f"recipe {self.name} returns a {type(one).__name__}, which cannot be shown",
+                    hint="it returns a table, a tuple of tables, or nothing",
+                )
+        tables = tuple(one for one in parts if isinstance(one, Table))
         self._check([table.name for table in tables], "tables of step")
         self._check([notice.name for table in tables for notice in table.notices], "notices called")
         return tables

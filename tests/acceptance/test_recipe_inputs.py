@@ -545,6 +545,16 @@ def test_notice_that_ends_the_process_has_failed(cluster: Cluster, texts: Path, 
             counted.run(cluster, texts=texts)
 
 
+def test_what_is_no_table_cannot_be_shown(cluster: Cluster, texts: Path) -> None:
+    @recipe  # type: ignore[arg-type]
+    def counted(texts: Files) -> dict[str, Table]:
+        """Count."""
+        return {"lines": texts.map("counted", "wc -l").table("lines")}
+
+    with pytest.raises(UsageError, match="recipe counted returns a dict, which cannot be shown"):
+        counted.run(cluster, texts=texts)
+
+
 def test_notices_and_tables_of_one_name_are_refused(cluster: Cluster, texts: Path) -> None:
     def recipe_with(*names: str, twice: bool = False) -> Recipe:
         @recipe
