@@ -73,6 +73,20 @@ def test_packages_are_shipped_once_and_go_with_their_runs(
     assert packages_of(cluster) == []
 
 
+def test_packages_stand_behind_modules_of_python_and_before_what_is_installed(
+    cluster: Cluster, bucket: str, wheels: Path
+) -> None:
+    wheelhouse.add_wheel(wheels, "aside_all", {"colorsys.py": "raise ImportError", "xxhash.py": "WORD = 'shipped'"})
+
+    def use_both(rows: Input, out: Output) -> None:
+        importlib.import_module("colorsys")
+        out.write(importlib.import_module("xxhash").WORD)
+
+    fill(cluster, bucket)
+    cluster.map(f"sm://{bucket}/in/", f"sm://{bucket}/out/", use_both, packages=["aside-all"])
+    assert contents(cluster, f"sm://{bucket}/out/") == ["shipped"] * 6
+
+
 def test_requirements_are_part_of_the_receipt(cluster: Cluster, bucket: str, wheels: Path) -> None:
     fill(cluster, bucket)
     to = f"sm://{bucket}/out/"

@@ -161,8 +161,9 @@ class Runner:
 
     def _function(self, path: str, file: str, name: str, packages: str) -> Callable[..., object]:
         if self._module is None:
-            # the same for all tasks of this process; before what the host's own Python has
-            sys.path[1:1] = [packages] * bool(packages)
+            # the same for all tasks of this process
+            if packages:
+                sys.path.insert(_place_of_packages(), packages)
             with open(path, encoding="utf-8") as opened:
                 source = opened.read()
             module = types.ModuleType(file.removesuffix(".py"))
@@ -216,6 +217,12 @@ def _say(exc: BaseException) -> None:
     while trace and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     traceback.print_exception(type(exc), exc, trace, file=sys.stderr)
+
+
+def _place_of_packages() -> int:
+    """Return where packages stand on the path: before what was installed for the host's Python, behind its own modules."""
+    installed = (number for number, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages")))
+    return next(installed, len(sys.path) - 1)
 
 
 def _used() -> tuple[int, int]:
