@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
+from sshmap.agent.session import holds as holds_module
 from sshmap.agent.session.holds import Holds
 from sshmap.client import holding as holding_module
 from sshmap.errors import LockHeld, Refused
@@ -71,6 +72,22 @@ def test_of_clients_that_begin_at_once_one_gets_the_name(shared: Cluster, bucket
         wait_until(lambda: sum(result.done() for result in results) == 5)
         over.set()
     assert sorted(result.result() for result in results) == [False] * 5 + [True]
+
+
+def test_name_of_a_client_that_is_about_to_let_go_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session notices a little later than the next command is typed that its client has ended."""
+    monkeypatch.setattr(holds_module, "LINGERS", 60.0)
+    root = Root(tmp_path / "root")
+    root.create()
+    ended, next_one = Holds(root), Holds(root)
+    ended.hold("name", "somebody who has ended")
+    with contextlib.closing(next_one), ThreadPoolExecutor(1) as pool:
+        held = pool.submit(next_one.hold, "name", "the next one")
+        with contextlib.closing(ended), pytest.raises(TimeoutError):
+            held.result(0.2)
+        held.result(20)
 
 
 def test_killed_client_lets_go(shared: Cluster, bucket: str, tmp_path: Path) -> None:
@@ -139,7 +156,10 @@ def test_host_that_stands_still_does_not_make_the_others_let_go(
         cluster.down(purge=True)
 
 
-def test_client_that_is_silent_for_too_long_lets_go_and_is_told(tmp_path: Path) -> None:
+def test_client_that_is_silent_for_too_long_lets_go_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holds_module, "LINGERS", 0.0)
     root = Root(tmp_path / "root")
     root.create()
     silent, next_one = Holds(root, patience=0.1), Holds(root)

@@ -6,13 +6,17 @@ import threading
 import time
 from pathlib import Path
 
-from sshmap.errors import Refused
+from sshmap.errors import LockHeld, Refused
 from sshmap.store import locks
 from sshmap.store.layout import Root
 
 #: seconds of silence after which a client is taken for lost: it asks for a sign of life every 2 seconds, and one that
 #: connects to many hosts before may take longer once
 PATIENCE = 40.0
+#: seconds that the session of a client that has ended may take to notice: a command typed again at once is not refused for it
+LINGERS = 1.0
+#: seconds between two tries to take a name
+_AGAIN = 0.02
 
 
 class Holds:
@@ -35,11 +39,20 @@ class Holds:
         Raises:
             LockHeld: another session holds it.
         """
-        path = locks.hold(self._root, name, who)
+        path = self._take(name, who)
         with self._guard:
             self._paths.append(path)
         if len(self._paths) == 1:
             threading.Thread(target=self._watch, name="holds", daemon=True).start()
+
+    def _take(self, name: str, who: str) -> Path:
+        deadline = time.monotonic() + LINGERS
+        while True:
+            try:
+                return locks.hold(self._root, name, who)
+            except LockHeld:
+                if time.monotonic() > deadline or self._over.wait(_AGAIN):
+                    raise
 
     def hear(self) -> None:
         """Note a sign of life of the client.
