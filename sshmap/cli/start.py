@@ -49,12 +49,13 @@ def _command_line() -> int:
 
 def run(call: Callable[[], int]) -> NoReturn:
     """Make a call that returns an exit code, in the way in which commands answer signals, and end the process with it."""
-    signal.signal(signal.SIGINT, _interrupt)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminate)
-    _prepare_streams()
     try:
-        code = call()
+        signal.signal(signal.SIGINT, _interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _terminate)
+        _prepare_streams()
+        # threads that wait for hosts may still run; they have nothing to finish
+        os._exit(call())
     except Interrupted:
         _hurry(INTERRUPTED)
         os.write(2, b"interrupted\n")
@@ -62,7 +63,6 @@ def run(call: Callable[[], int]) -> NoReturn:
     except Terminated as exc:
         _hurry(exc.code)
         code = _spoken(exc.code)
-    # threads that wait for hosts may still run; they have nothing to finish
     os._exit(code)
 
 

@@ -257,6 +257,16 @@ def test_a_signal_ends_it_with_its_code_and_ends_the_command(
     wait_until(lambda: not any("tail -f" in arguments for arguments in processes_below(shared.folder).values()))
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_that_comes_before_it_has_begun_ends_it_with_its_code(number: signal.Signals, code: int) -> None:
+    early = (
+        "import os; from sshmap.cli import start\n"
+        f"start._prepare_streams = lambda: os.kill(os.getpid(), {int(number)}); start.run(int)"
+    )
+    done = subprocess.run([COMMAND[0], "-c", early], capture_output=True, timeout=LIMIT, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (code, False)
+
+
 @pytest.fixture(scope="module")
 def helps(shared: CommandLine) -> dict[str, str]:
     """What --help says: of the whole under an empty name, of each command under its own."""
