@@ -2,6 +2,8 @@
 
 Either the result is that of an undisturbed call, or an error names the host; what is there then is right, and
 the same call again gives the undisturbed result. Each cut has a prefix of its own, and a client that connects anew.
+
+Each frame is cut once, before it and in the middle of it in turns, and half of the series of cuts are made: tests/fault makes all.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,8 @@ from tests.integration import fleet
 
 impatient, network = cutting.impatient, cutting.network
 
+#: cuts in a row, and whether the host refuses connections afterwards
+SERIES = list(itertools.product((1, 2, 3, 30), (False, True)))
 #: rows of a listing that comes in several pages
 ROWS = 2100
 
@@ -70,17 +74,30 @@ def cut(trial: Trial, network: Network, *cuts: Cut, refuse: bool = False) -> int
 def test_call_cut_at_any_frame_is_complete_or_an_error_and_complete_when_repeated(
     trial: Trial, network: Network, way: Way
 ) -> None:
+    cut_at_frames(trial, network, way, lambda frame: (frame % 2 == 1,))
+
+
+def cut_at_frames(trial: Trial, network: Network, way: Way, insides: Callable[[int], tuple[bool, ...]]) -> None:
+    """Cut a call at one frame after the other, until it has no more.
+
+    Args:
+        trial: the call.
+        network: the connections.
+        way: the direction.
+        insides: says for the number of a frame whether it is cut before it, in the middle of it, or both.
+    """
     kinds = itertools.cycle(Kind)
     for frame in itertools.count():
-        between = cut(trial, network, Cut(way, frame, kind=next(kinds)))
-        within = cut(trial, network, Cut(way, frame, inside=True, kind=next(kinds)))
-        if not between + within:
+        cuts = [cut(trial, network, Cut(way, frame, inside=inside, kind=next(kinds))) for inside in insides(frame)]
+        # behind the last frame there may be nothing to be cut in the middle
+        if not sum(cuts) and not cut(trial, network, Cut(way, frame, kind=next(kinds))):
             break
     assert frame > 2
 
 
-@pytest.mark.parametrize("refuse", [False, True], ids=["", "then refused"])
-@pytest.mark.parametrize("times", [1, 2, 3, 30])
+@pytest.mark.parametrize(
+    ("times", "refuse"), [(times, refuse) for number, (times, refuse) in enumerate(SERIES) if number in {1, 2, 5, 6}]
+)
 def test_call_cut_again_and_again_is_complete_or_an_error_and_complete_when_repeated(
     trial: Trial, network: Network, times: int, *, refuse: bool
 ) -> None:
