@@ -13,12 +13,15 @@ from typing import NamedTuple
 import pytest
 
 import sshmap
+from sshmap import Cluster
 from tests.conftest import PLAIN, end_processes, processes_below, wait_until
 
 PACKAGE = Path(sshmap.__file__).parent
 #: seconds one command may take
 LIMIT = 60
 COMMAND = (sys.executable, "-m", "sshmap")
+#: hosts of the local cluster that tests of recipes share
+HOSTS = 2
 
 
 class Done(NamedTuple):
@@ -195,6 +198,35 @@ def ended(commandline: CommandLine) -> Iterator[CommandLine]:
         yield commandline
     finally:
         commandline.finish()
+
+
+@pytest.fixture(scope="session")
+def kept_state(plain_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the local cluster of `local_state` lies; whoever uses it first starts it, and at the very end nothing of it is left."""
+    state = tmp_path_factory.mktemp("local") / "state"
+    try:
+        yield state
+        if state.exists():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("XDG_STATE_HOME", str(state))
+                with Cluster(local=HOSTS) as cluster:
+                    cluster.down(purge=True)
+            wait_until(lambda: not processes_below(state), what="processes are left")
+    finally:
+        end_processes(state)
+
+
+@pytest.fixture
+def local_state(clean_environment: None, kept_state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The state of a user whose local cluster runs already, as starting one takes longer than most tests; it is left without keys."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(kept_state))
+    yield kept_state
+    monkeypatch.setenv("XDG_STATE_HOME", str(kept_state))
+    if kept_state.exists():
+        with Cluster(local=HOSTS) as cluster:
+            keys = cluster.where("sm://") if cluster.count("sm://").keys else []
+            for bucket in {row.name.split("/")[2] for row in keys}:
+                cluster.rm(f"sm://{bucket}/", recursive=True)
 
 
 @pytest.fixture

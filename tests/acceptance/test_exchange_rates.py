@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sshmap import Cluster
-from tests.conftest import processes_below
+from sshmap.recipe.files import dataset_of
 from tests.servers import Mailbox, Page, Web, serving
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "exchange_rates.py"
@@ -88,14 +88,10 @@ def expected(day: str) -> list[tuple[str, str, int, float]]:
 
 
 @pytest.fixture
-def shop(clean_environment: None, tmp_path: Path) -> Iterator[Shop]:
+def shop(local_state: Path, tmp_path: Path) -> Iterator[Shop]:
     web = Web()
     with serving(web):
         yield Shop(tmp_path, web)
-        if (tmp_path / "state").exists():
-            with Cluster(local=HOSTS) as cluster:
-                cluster.down(purge=True)
-        assert not processes_below(tmp_path / "state")
 
 
 def test_late_run_gives_the_rows_of_its_day_once_however_often_it_is_typed(shop: Shop) -> None:
@@ -196,7 +192,10 @@ def test_service_that_has_changed_loads_nothing_and_is_asked_again_when_told(
     assert done.returncode == 1
     with Cluster(local=HOSTS) as cluster:
         failures = [
-            row.stderr for run in cluster.jobs() for _, row in cluster.attempts(run.run, failed=True, stderr=True)
+            row.stderr
+            for run in cluster.jobs()
+            if dataset_of(str(shop.orders)) in run.outdir
+            for _, row in cluster.attempts(run.run, failed=True, stderr=True)
         ]
     assert said in "".join(text if isinstance(text, str) else text.decode() for text in failures)
     assert not shop.database.exists()

@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from sshmap import Cluster
 from sshmap.model import AttemptEnd
 from sshmap.recipe import Data, Files, Recipe, recipe
 from tests import postgresql
-from tests.conftest import processes_below, wait_until
+from tests.conftest import wait_until
 
 postgresql_server = postgresql.postgresql_server
 
@@ -117,14 +117,9 @@ class Script:
 
 
 @pytest.fixture
-def script(clean_environment: None, tmp_path: Path) -> Iterator[Script]:
-    """The recipe; the local cluster that it starts is stopped afterwards."""
-    yield Script(tmp_path)
-    state = tmp_path / "state"
-    if state.exists():
-        with Cluster(local=HOSTS) as cluster:
-            cluster.down(purge=True)
-    assert not processes_below(state)
+def script(local_state: Path, tmp_path: Path) -> Script:
+    """The recipe."""
+    return Script(tmp_path)
 
 
 def keys(prefix: str = "sm://") -> dict[str, bytes]:
@@ -210,7 +205,8 @@ def test_until_and_from_a_step(script: Script) -> None:
     assert ended.err.splitlines()[-1] == f"done: {TEXTS + 1} ran, 0 kept"
 
 
-def test_drawing_needs_no_cluster(script: Script) -> None:
+def test_drawing_needs_no_cluster(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(script.file.parent / "state"))
     assert script.succeed("--graph", "text").out.splitlines() == [
         "texts  files *.txt", "└─ lines  map", "   └─ counted  map", "      └─ gathered  fanout", "         └─ total  merge",
     ]  # fmt: skip
@@ -289,7 +285,7 @@ def test_recipe_that_is_stopped_goes_on_where_it_was(script: Script, number: int
         assert process.returncode in (0, 130, -signal.SIGKILL)
     assert script.succeed("--pause", 0.2).counts == script.expected
     with Cluster(local=HOSTS) as cluster:
-        runs = [run for run in cluster.jobs() if run.outdir.endswith(tuple(f"/{step}/" for step in STEPS))]
+        runs = [run for run in cluster.jobs() if run.outdir.startswith(f"sm://dev/words/texts-{dataset(script)}/")]
         done = collections.Counter(
             run.outdir for run in runs for _, row in cluster.attempts(run.run) if row.outcome is AttemptEnd.DONE
         )

@@ -18,7 +18,6 @@ from pyarrow import parquet
 
 from sshmap import Cluster
 from tests import sshd
-from tests.conftest import processes_below
 from tests.sshd import SshdHosts
 
 sshd_hosts = sshd.sshd_hosts
@@ -84,12 +83,9 @@ ANSWERS: dict[str, Callable[[Iterator[dict[str, str]]], list[tuple[object, ...]]
 
 
 @pytest.fixture
-def local_cluster(clean_environment: None, tmp_path: Path) -> Iterator[tuple[str, ...]]:
-    """The options of a local cluster, which is stopped afterwards."""
-    yield "--local", str(HOSTS)
-    with Cluster(local=HOSTS) as cluster:
-        cluster.down(purge=True)
-    assert not processes_below(tmp_path / "state")
+def local_cluster(local_state: Path) -> tuple[str, ...]:
+    """The options of a local cluster."""
+    return "--local", str(HOSTS)
 
 
 @pytest.fixture
