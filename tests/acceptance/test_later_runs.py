@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.conftest import CommandLine, Done
+from tests.acceptance.conftest import CommandLine, Done, ended
 
 HALF = "grep -v bad"
 MENDED = "grep -v bad || true"
 PARTS = "cat > 1_$filename; cp 1_$filename 2_$filename; ls"
 
 
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """Three hosts that all tests here share, and files: six good ones, and one at which `HALF` fails."""
+    with ended(CommandLine(tmp_path_factory.mktemp("later"))) as typed:
+        typed.environment["SSHMAP_LOCAL"] = "3"
+        files = typed.folder / "files"
+        files.mkdir()
+        for number in range(6):
+            (files / f"k{number}").write_text(f"good {number}\n")
+        (files / "broken").write_text("bad\n")
+        yield typed
+
+
 @pytest.fixture
-def filled(typed: CommandLine) -> CommandLine:
-    """Three hosts with six good inputs and one at which `HALF` fails."""
-    typed.environment["SSHMAP_LOCAL"] = "3"
-    files = typed.folder / "files"
-    files.mkdir()
-    for number in range(6):
-        (files / f"k{number}").write_text(f"good {number}\n")
-    (files / "broken").write_text("bad\n")
-    typed.succeed("cp", "-r", "files", "sm://b/in")
-    return typed
+def filled(hosts: CommandLine) -> Iterator[CommandLine]:
+    """The hosts, with these files as keys and no others."""
+    hosts.succeed("cp", "-r", "files", "sm://b/in")
+    yield hosts
+    hosts.succeed("rm", "-r", "sm://b/")
 
 
 def keys(commandline: CommandLine, prefix: str) -> set[str]:

@@ -7,13 +7,10 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
-from tests.conftest import processes_below
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPES = REPOSITORY / "recipes"
@@ -39,14 +36,7 @@ class Outcome(NamedTuple):
         return [int(found[step].split(" ran")[0]) for step in STEPS]
 
 
-@pytest.fixture(autouse=True)
-def local_cluster(clean_environment: None, tmp_path: Path) -> Iterator[None]:
-    """Stop the local cluster afterwards, if the test has started it, and look whether something is left running."""
-    yield
-    state = tmp_path / "state"
-    if state.exists():
-        sshmap("down", "--purge", "-y")
-    assert not processes_below(state)
+pytestmark = pytest.mark.usefixtures("local_state")
 
 
 def execute(*arguments: object) -> subprocess.CompletedProcess[str]:
