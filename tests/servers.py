@@ -18,6 +18,7 @@ class Page(msgspec.Struct, kw_only=True):
     status: int = 200
     etag: str = ""
     modified: str = ""
+    encoding: str = ""
     #: announce this many bytes, whatever comes
     size: int | None = None
     #: answers of an earlier status before this page is shown
@@ -59,7 +60,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         status = 304 if known else page.status
         self.server.asked.append((self.path, status))
         self.send_response(status)
-        for name, value in {"ETag": page.etag, "Last-Modified": page.modified}.items():
+        for name, value in {
+            "ETag": page.etag,
+            "Last-Modified": page.modified,
+            "Content-Encoding": page.encoding,
+        }.items():
             if value:
                 self.send_header(name, value)
         if status == 302:

@@ -70,6 +70,8 @@ class Doing:
             SshmapError: what went wrong.
         """
         shown = calls[0].shown
+        if self._asked.plot:
+            showing.check_plot(shown)
         if self._asked.backfill:
             calls = self._gaps(calls)
         if self._asked.dry_run or self._asked.explain:

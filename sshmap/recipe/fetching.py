@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 import tenacity
@@ -22,6 +21,7 @@ from sshmap.client.cluster import Cluster
 from sshmap.client.listing import Placed
 from sshmap.client.results import Counted
 from sshmap.errors import NotCopied, UsageError
+from sshmap.recipe.files import without_user
 from sshmap.recipe.flow import Place
 from sshmap.recipe.inputs import Difference
 from sshmap.recipe.notes import Notes
@@ -94,7 +94,7 @@ class RawInputs:
             name: origin
             for name, origin in self._origins.all().items()
             if name in there and name in self._urls
-            if (origin.url, origin.digest) == (_without_user(self._urls[name]), there[name].digest.hex())
+            if (origin.url, origin.digest) == (without_user(self._urls[name]), there[name].digest.hex())
         }
 
     def send(self, difference: Difference, report: Counted, note: Callable[[str], None]) -> None:
@@ -168,7 +168,7 @@ class RawInputs:
             reason = f"{exc.response.status_code} {exc.response.reason_phrase}"
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:  # ValueError: a host's name that cannot be one
             reason = str(exc) or type(exc).__name__
-        raise NotCopied(f"cannot fetch {_without_user(url)}: {reason}")
+        raise NotCopied(f"cannot fetch {without_user(url)}: {reason}")
 
 
 def _web() -> httpx.Client:
@@ -200,14 +200,14 @@ def _ask(web: httpx.Client, url: str, path: Path, origin: Origin | None, stopped
             return None
         answer.raise_for_status()
         if answer.status_code in _PARTS:
-            raise NotCopied(f"cannot fetch {_without_user(url)}: {answer.status_code} {answer.reason_phrase}")
-        for piece in answer.iter_bytes():
+            raise NotCopied(f"cannot fetch {without_user(url)}: {answer.status_code} {answer.reason_phrase}")
+        for piece in answer.iter_raw():
             if stopped.is_set():
                 raise NotCopied("stopped")
             hasher.update(piece)
             file.write(piece)
     return Origin(
-        url=_without_user(url), fetched=f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}", size=hasher.size,
+        url=without_user(url), fetched=f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}", size=hasher.size,
         digest=hasher.digest.hex(), etag=answer.headers.get("ETag", ""), modified=answer.headers.get("Last-Modified", ""),
     )  # fmt: skip
 
@@ -219,9 +219,3 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code in _BUSY
     return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
-
-
-def _without_user(url: str) -> str:
-    """Return an address without name and password, which are nobody else's business."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 import xxhash
@@ -98,7 +98,13 @@ class Files(Data):
 
 def is_address(text: str) -> bool:
     """Say whether a text begins with an address."""
-    return text.startswith(("http://", "https://"))
+    return text[:8].lower().startswith(("http://", "https://"))
+
+
+def without_user(url: str) -> str:
+    """Return an address without name and password, which are nobody else's business."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _by_name(urls: Iterable[str]) -> dict[str, str]:
@@ -109,7 +115,10 @@ def _by_name(urls: Iterable[str]) -> dict[str, str]:
         except ValueError as exc:
             raise UsageError(f"{url!r} is no address: {exc}") from exc
         if name in found:
-            raise UsageError(f"two addresses are called {name!r}: {found[name]} and {url}", hint=_NAME_THEM)
+            raise UsageError(
+                f"two addresses are called {name!r}: {without_user(found[name])} and {without_user(url)}",
+                hint=_NAME_THEM,
+            )
         found[name] = url
     return _named(found)
 
@@ -119,7 +128,7 @@ def _named(urls: Mapping[str, str]) -> dict[str, str]:
         if not is_address(url):
             raise UsageError(f"{url!r} is no address", hint="it begins with http:// or https://")
         if not NAME.fullmatch(name) or len(name) > _LONGEST:
-            raise UsageError(f"{name!r} is no name for what {url} has", hint=_NAME_THEM)
+            raise UsageError(f"{name!r} is no name for what {without_user(url)} has", hint=_NAME_THEM)
     return dict(urls)
 
 

@@ -13,6 +13,8 @@ from sshmap.client.listing import Placed
 from sshmap.errors import NothingMatched
 from sshmap.recipe.flow import Place
 
+#: bytes of a note
+_MOST = 1 << 20
 Note = TypeVar("Note", bound=msgspec.Struct)
 
 
@@ -32,23 +34,28 @@ class Notes(Generic[Note]):
 
     def names(self) -> set[str]:
         """Return the names of all notes."""
+        return set(self._there())
+
+    def _there(self) -> dict[str, Placed]:
         rows = self._cluster.ls(self._prefix, recursive=True)
-        return {row.name.removeprefix(self._prefix) for row in rows if isinstance(row, Placed)}
+        return {row.name.removeprefix(self._prefix): row for row in rows if isinstance(row, Placed)}
 
     def all(self) -> dict[str, Note]:
         """Return all notes by their names."""
-        rows = self._cluster.ls(self._prefix, recursive=True)
-        found = {row.name.removeprefix(self._prefix): self._read(row) for row in rows if isinstance(row, Placed)}
+        found = {name: self._read(row) for name, row in self._there().items()}
         return {name: note for name, note in found.items() if note is not None}
 
     def get(self, name: str) -> Note | None:
         """Return a note, if there is one."""
-        return self._read(f"{self._prefix}{name}") if self._cluster.exists(f"{self._prefix}{name}") else None
+        row = self._there().get(name)
+        return self._read(row) if row else None
 
-    def _read(self, key: Placed | str) -> Note | None:
+    def _read(self, row: Placed) -> Note | None:
         """Read a note; one that another version has written, or that is none, counts as none."""
+        if row.size > _MOST:
+            return None
         try:
-            return self._decode(self._cluster.get(key))
+            return self._decode(self._cluster.get(row))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 

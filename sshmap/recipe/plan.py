@@ -69,9 +69,13 @@ def plan(
         found[step.name] = _plan_one(cluster, place, step, source, anew=anew)
         known[step.name] = found[step.name].change
 
-    for step in steps:
+    wanted = list(steps)
+    names = {step.name for step in wanted}
+    for step in wanted:
+        # the keys of a last step are asked for
+        last = step.temporary and names.isdisjoint(after.name for after in flow.made_from(step.name))
         still = all(known.get(name, Change()) == Change() for name in flow.above(step.name))
-        if still and (count := _at_rest(temporaries, step, cluster, place)) is not None:
+        if still and not last and (count := _at_rest(temporaries, step, cluster, place)) is not None:
             found[step.name] = StepPlan(
                 name=step.name, verb=step.verb.value, run={}, keep=count, change=Change(), grows=False
             )

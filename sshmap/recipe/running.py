@@ -73,10 +73,11 @@ class Running:
         ran = Ran()
         for source in sources:
             self._send(source, again=again)
+        names = {step.name for step in steps}
         for number, step in enumerate(steps, 1):
             check()
             self._title = f"{{}} ({number} of {len(steps)} steps)" if len(steps) > 1 else "{}"
-            self._step(step, ran)
+            self._step(step, ran, last=names.isdisjoint(after.name for after in self._flow.made_from(step.name)))
         if count := self._temporaries.collect(steps):
             self._printer.note(f"{count} temporary keys deleted")
         self._printer.note(str(ran))
@@ -103,9 +104,9 @@ class Running:
     def _note(self, source: Files, text: str) -> None:
         self._printer.note(f"{source.name}: {text}")
 
-    def _step(self, step: Step, ran: Ran) -> None:
-        """Run a step, unless it has nothing to do as keys of temporary steps are not needed."""
-        if note := self._temporaries.collected(step):
+    def _step(self, step: Step, ran: Ran, *, last: bool) -> None:
+        """Run a step, unless it has nothing to do as keys of temporary steps are not needed: those of a last step are asked for."""
+        if not last and (note := self._temporaries.collected(step)):
             self._printer.note(f"{step.name}: nothing to run, its {note.count} keys are made when they are needed")
         elif self._temporaries.has_all(step):
             kept = len(self._names(step.name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from sshmap.cli.printers import Printer
@@ -28,13 +29,20 @@ def show(printer: Printer, tables: list[Table], found: Mapping[str, Rows], *, js
         printer.table(joined(tables, found))
         return
     for table in tables:
-        shown = [{name: "-" if value is None else value for name, value in row.items()} for row in found[table.name]]
+        shown = [{name: _cell(value) for name, value in row.items()} for row in found[table.name]]
         if len(tables) > 1:
             sys.stdout.write(f"{'' if table is tables[0] else chr(10)}{table.name}:\n")
         printer.table(shown)
         if table.drawn:
             labels, lengths = _drawn(table, found[table.name])
             sys.stdout.write(f"\n{graphs.bars(labels, lengths, encoding=sys.stdout.encoding)}\n")
+
+
+def _cell(value: object) -> object:
+    """Return a value as people see it: numbers with all the digits that they have."""
+    if value is None:
+        return "-"
+    return f"{value:.12g}" if isinstance(value, float) else value
 
 
 def joined(tables: list[Table], found: Mapping[str, Rows]) -> Rows:
@@ -44,19 +52,27 @@ def joined(tables: list[Table], found: Mapping[str, Rows]) -> Rows:
     return [{"table": table.name, **row} for table in tables for row in found[table.name]]
 
 
+def check_plot(tables: list[Table]) -> None:
+    """Look whether there will be something to draw, and something to draw it with.
+
+    Raises:
+        UsageError: there will not.
+    """
+    if not any(table.drawn for table in tables):
+        raise UsageError("--plot: this recipe draws nothing", hint="a table with .bars(…) is drawn")
+    if find_spec("matplotlib") is None:
+        raise UsageError("--plot needs matplotlib", hint="pip install 'sshmap-cluster[plot]'")
+
+
 def draw(path: Path, tables: list[Table], found: Mapping[str, Rows]) -> None:
     """Draw the bars of tables into a file, below each other; its name says what kind of picture it is.
 
     Raises:
-        UsageError: there is nothing to draw, matplotlib is missing, or the file cannot be written.
+        UsageError: the file cannot be written.
     """
+    from matplotlib.figure import Figure  # takes 0.3 s, and few have it
+
     drawn = [table for table in tables if table.drawn]
-    if not drawn:
-        raise UsageError("--plot: this recipe draws nothing", hint="a table with .bars(…) is drawn")
-    try:
-        from matplotlib.figure import Figure  # takes 0.3 s, and few have it
-    except ImportError as exc:
-        raise UsageError("--plot needs matplotlib", hint="pip install 'sshmap-cluster[plot]'") from exc
     figure = Figure(figsize=(_WIDTH, _HEIGHT * len(drawn)), layout="constrained")
     for table, axes in zip(drawn, figure.subplots(len(drawn), squeeze=False)[:, 0], strict=True):
         assert table.drawn, "chosen so"

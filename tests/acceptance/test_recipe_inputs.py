@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -294,6 +295,15 @@ def test_temporary_keys_are_made_again_for_a_step_that_has_changed_or_lost_keys(
     assert folders(cluster) == {"texts", "third", "fourth", ".recipe"}
 
 
+def test_temporary_keys_that_are_asked_for_are_made(cluster: Cluster, texts: Path, tmp_path: Path) -> None:
+    type_script(tmp_path, texts)
+    planned = json.loads(type_script(tmp_path, texts, "-n", "--json", "--until", "middle").stdout)
+    assert [(row["step"], row["run"]) for row in planned] == [("middle", 4)]
+    assert "middle: 4 ran" in type_script(tmp_path, texts, "--until", "middle").stderr
+    assert len([row for row in cluster.where("sm://dev/lengths/") if "/middle/" in row.name]) == 4
+    assert "4 temporary keys deleted" in type_script(tmp_path, texts).stderr
+
+
 def test_temporary_keys_of_a_file_that_is_gone(cluster: Cluster, texts: Path) -> None:
     in_steps().run(cluster, texts=texts)
     (texts / "t3").unlink()
@@ -398,6 +408,21 @@ def type_script(
     (folder / "lengths.py").write_text(script)
     argv = [sys.executable, folder / "lengths.py", "--local", HOSTS, "--texts", texts, *options]
     return subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_picture_that_nobody_can_draw_is_refused_before_anything_runs(
+    cluster: Cluster, texts: Path, tmp_path: Path
+) -> None:
+    done = type_script(tmp_path, texts, "--until", "middle", "--plot", tmp_path / "bars.png")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: --plot: this recipe draws nothing")
+    assert not cluster.count("sm://").keys
+
+
+def test_content_is_kept_as_it_came_also_if_it_is_packed(cluster: Cluster, web: Web) -> None:
+    packed = gzip.compress(b"1\n2\n")
+    web.pages["a.gz"] = Page(content=packed, encoding="gzip")
+    run(recipe_of([web.url("a.gz")]), cluster)
+    assert contents(cluster, f"{HOME}pages/") == {"a.gz": packed}
 
 
 def test_several_tables_are_shown_one_after_the_other_and_drawn(cluster: Cluster, texts: Path, tmp_path: Path) -> None:
