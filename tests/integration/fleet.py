@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -201,10 +202,11 @@ def commands_of(root: Root) -> dict[int, str]:
     mark = os.fsencode(f"SSHMAP_ROOT={root.path}")
     ours = [pid for pid in processes.processes() if is_alive(pid) and mark in _environment_of(pid)]
     supervisors = [pid for pid in ours if _MARKS["supervisor"] in arguments_of(pid)]
-    spared = {
-        *supervisors,
-        *(pid for parent in supervisors for pid in children_of(parent)[:1] if "_sshmap_number" in arguments_of(pid)),
-    }
+    # a supervisor may have an interpreter for functions before it has its shell
+    shells = [
+        [pid for pid in children_of(parent) if "_sshmap_number" in arguments_of(pid)][:1] for parent in supervisors
+    ]
+    spared = {*supervisors, *itertools.chain(*shells)}
     return {pid: arguments_of(pid) for pid in ours if pid not in spared}
 
 
