@@ -93,16 +93,17 @@ class Bench:
         self._recipe, self._cluster, self._folder, self.web, self.box = recipe, cluster, folder, web, box
         self._roots = [Root(host.root) for host in cluster.inventory.hosts]
         self._options = OPTIONS.get(recipe, taxi_recipe)(self)
-        self.expected = self.made("calm", self._run_in_peace("calm"))
+        self.expected = self.made("calm", self.run_in_peace("calm"))
         assert self.expected.keys
         #: number of deeds of one run
         self.once = self.deeds()
         # what the first run has found out or started is there for all others
         began = time.monotonic()
-        assert self.made("still", self._run_in_peace("still")) == self.expected
+        assert self.made("still", self.run_in_peace("still")) == self.expected
         self.seconds = time.monotonic() - began
 
-    def _run_in_peace(self, env: str) -> bytes:
+    def run_in_peace(self, env: str) -> bytes:
+        """Run the recipe to its end, and return what it printed."""
         with self.start(env) as process:
             out, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, err.decode()
@@ -313,6 +314,10 @@ def test_interrupted_recipe_typed_again_makes_what_it_makes_in_peace(
             assert bench.made(env, out) == bench.expected
             check_attempts(bench.attempts(env), WAYS[way], row)
             check_deeds(bench, before, hits)
+    with row.watched(f"{row.fault}, when all is done"):
+        before, attempts = bench.deeds(), bench.attempts(env)
+        bench.run_in_peace(env)
+        assert (bench.deeds(), bench.attempts(env)) == (before, attempts)
     row.check()
 
 
