@@ -6,6 +6,8 @@ as published since 2022.
 
 from __future__ import annotations
 
+import csv
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Protocol
@@ -34,22 +36,35 @@ def packages(files: Named) -> list[str]:
     return ["pyarrow>=17"] if files.has("*.parquet") else []
 
 
-def trips(rows: Input, *columns: str) -> Iterator[list[str]]:
-    """Go through the trips of a file; of each the values of some columns as text, by the names of `COLUMNS`.
+def trips(rows: Input, *columns: str, every: int = 1) -> Iterator[list[str]]:
+    """Go through the trips of a file, or some of them; of each the values of some columns as text, by the names of `COLUMNS`.
+
+    Args:
+        rows: the file.
+        columns: the columns.
+        every: of so many trips, one is taken.
 
     Raises:
         ValueError: the file does not have such a column.
     """
     if is_parquet(rows):
-        yield from _trips_of_parquet(rows, columns)
+        yield from itertools.islice(_trips_of_parquet(rows, columns), 0, None, every)
         return
-    lines = rows.csv(skipinitialspace=True)
+    # what is passed over need not be taken apart
+    lines = (
+        rows.csv(skipinitialspace=True) if every == 1 else csv.reader(_some(rows.lines(), every), skipinitialspace=True)
+    )
     header = next(lines, [])
     places = [place(header, column) for column in columns]
     for row in lines:
         # a row that is narrower than the header is no trip
         if len(row) >= len(header):
             yield [row[place].strip() for place in places]
+
+
+def _some(lines: Iterator[str], every: int) -> Iterator[str]:
+    """Go through the first line, and some of the others."""
+    return itertools.chain(itertools.islice(lines, 1), itertools.islice(lines, 0, None, every))
 
 
 def is_parquet(rows: Input) -> bool:

@@ -10,6 +10,7 @@ years in quotes). Blank lines, rows with too few columns and empty passenger cou
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ YEARS = (2009, 2011, 2015, 2010, 2012, 2016, 2013, 2014, 2017)
 SPACED, QUOTED = (2011, 2013), (2016,)
 MOST_MONTHS = 12 * len(YEARS)
 #: passenger counts and how often they come; the empty one too
-COUNTS, WEIGHTS = ("1", "2", "3", "4", "5", "6", "0", ""), (70, 14, 4, 2, 5, 3, 1, 1)
+COUNTS, WEIGHTS = ("1", "2", "3", "4", "5", "6", "0", ""), tuple(itertools.accumulate((70, 14, 4, 2, 5, 3, 1, 1)))
 #: one row in so many is followed by a row with too few columns
 STRAY = 50
 
@@ -76,7 +77,7 @@ def _trip(chance: random.Random, month: str) -> list[str]:
         str(chance.randint(1, 2)),
         f"{month}-{day:02} {hour:02}:00:00",
         f"{month}-{day:02} {hour:02}:{minutes:02}:00",
-        chance.choices(COUNTS, WEIGHTS)[0],
+        chance.choices(COUNTS, cum_weights=WEIGHTS)[0],
         f"{chance.randint(10, 2000) / 100:.2f}",
         str(chance.randint(1, 4)),
         f"{fare:.2f}",

@@ -41,9 +41,11 @@ class Input:
 
     def open(self) -> BinaryIO:
         """Open the content; if it is gzip, what is in it."""
-        with open(self.path, "rb") as file:
-            is_gzip = file.read(2) == _GZIP
-        return gzip.open(self.path) if is_gzip else open(self.path, "rb")  # type: ignore[return-value]  # as good as one
+        file = open(self.path, "rb")  # noqa: SIM115  # who called closes it
+        if file.peek(2)[:2] != _GZIP:
+            return file
+        file.close()
+        return gzip.open(self.path)  # type: ignore[return-value]  # as good as one
 
     def bytes(self) -> bytes:
         """Read all of it."""

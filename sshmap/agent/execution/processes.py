@@ -11,6 +11,8 @@ import time
 
 _SET_CHILD_SUBREAPER = 36
 _LIMIT = 10.0
+#: bytes of a list of children: of few, as mostly, and at most
+_FEW, _MANY = 4096, 1 << 20
 #: signals that Python ignores: its children would ignore them as well
 RESET = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -54,9 +56,13 @@ class MainChildren:
     def pids(self) -> list[int]:
         """Return them, those that wait to be reaped included; none where the system does not show them, or the process is gone."""
         try:
-            return [int(word) for word in os.pread(self._fd, 1 << 20, 0).split()] if self._fd >= 0 else []
+            return [int(word) for word in self._read().split()] if self._fd >= 0 else []
         except OSError:
             return []
+
+    def _read(self) -> bytes:
+        content = os.pread(self._fd, _FEW, 0)
+        return content if len(content) < _FEW else os.pread(self._fd, _MANY, 0)
 
     def close(self) -> None:
         """Close the file."""

@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
 RING, REPLY, REQUEST = 3, 4, 6
 #: tasks, and bytes of memory more than after the first one, after which an interpreter is replaced
-MOST_TASKS, MOST_GROWTH = 2000, 512 << 20
+MOST_TASKS, MOST_GROWTH = 10_000, 512 << 20
 _FIGURE = re.compile(rb"Vm(HWM|RSS):\s*(\d+) kB")
 #: writes out what programs of C have in their buffers
 _FLUSH_ALL = ctypes.CDLL(None).fflush
@@ -152,7 +152,8 @@ class Runner:
     def _set_environment(self, variables: list[bytes]) -> None:
         """Give a task the environment that every one gets, with its own variables, whatever the one before did to it."""
         wanted = self._environment | dict(variable.split(b"=", 1) for variable in variables)
-        present = dict(os.environb)
+        # as it lies there: a copy by way of its interface takes a quarter of the time of a small task
+        present: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
         for name in present.keys() - wanted.keys():
             del os.environb[name]
         for name, value in wanted.items():
