@@ -96,9 +96,7 @@ class Recipe:
             if name == self._dated:
                 value = date
             elif pattern:
-                wanted = date.fill(pattern.pattern) if date else pattern.pattern
-                origin = None if value is None else str(value)
-                value = Files(name, flow, wanted, origin, files.dataset_of(origin) if origin else "")
+                value = _files(name, flow, pattern.pattern, value, date)
             elif value is Parameter.empty:
                 raise UsageError(f"recipe {self.name} needs a value for {name}")
             values[name] = date.fill(value) if date and isinstance(value, str) else value
@@ -199,6 +197,13 @@ class Recipe:
         with settings.cluster() as cluster:
             Doing(cluster, asked).do(calls)
         return 0
+
+
+def _files(name: str, flow: Flow, pattern: str, value: object, date: Date | None) -> Files:
+    """Return the files that a parameter stands for."""
+    origin = None if value is None else str(value)
+    wanted = date.fill(pattern) if date else pattern
+    return Files(name, flow, wanted, origin, files.dataset_of(origin) if origin else "")
 
 
 def _is_date(parameter: Parameter) -> bool:

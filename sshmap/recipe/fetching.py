@@ -108,15 +108,19 @@ class RawInputs:
             note(f"{name} is gone")
             self._cluster.rm(f"{self._prefix}{name}")
             self._origins.drop(name)
-        pending, failures = sorted(difference.pending), []
-        if not pending:
-            return
+        if difference.pending and (failures := self._fetch_all(sorted(difference.pending), report, note)):
+            more = f", and {len(failures) - 1} more" if failures[1:] else ""
+            raise NotCopied(f"{failures[0].message}{more}", hint="the same command fetches what is missing")
+
+    def _fetch_all(self, names: list[str], report: Counted, note: Callable[[str], None]) -> list[NotCopied]:
+        """Fetch some, several at the same time; return why those could not be fetched that could not."""
+        failures: list[NotCopied] = []
         known = self._kept(self._there()) if self._again else {}
         with tempfile.TemporaryDirectory(prefix="sshmap-recipe-", ignore_cleanup_errors=True) as folder, _web() as web:
             pool = ThreadPoolExecutor(_AT_ONCE)
             fetch = functools.partial(self._fetched, web, Path(folder), known)
             try:
-                for name, outcome in zip(pending, pool.map(fetch, pending), strict=True):
+                for name, outcome in zip(names, pool.map(fetch, names), strict=True):
                     if isinstance(outcome, NotCopied):
                         failures.append(outcome)
                         continue
@@ -128,9 +132,7 @@ class RawInputs:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             pool.shutdown()
-        if failures:
-            more = f", and {len(failures) - 1} more" if failures[1:] else ""
-            raise NotCopied(f"{failures[0].message}{more}", hint="the same command fetches what is missing")
+        return failures
 
     def _fetched(
         self, web: httpx.Client, folder: Path, known: Mapping[str, Origin], name: str
@@ -189,13 +191,8 @@ def _web() -> httpx.Client:
 
 
 def _ask(web: httpx.Client, url: str, path: Path, origin: Origin | None, stopped: threading.Event) -> Origin | None:
-    headers = {"Accept-Encoding": "identity"}
-    if origin and origin.etag and origin.etag.isascii():
-        headers["If-None-Match"] = origin.etag
-    elif origin and origin.modified and origin.modified.isascii():
-        headers["If-Modified-Since"] = origin.modified
     hasher = Hasher()
-    with web.stream("GET", url, headers=headers) as answer, path.open("wb") as file:
+    with web.stream("GET", url, headers=_headers(origin)) as answer, path.open("wb") as file:
         if origin and answer.status_code == 304:
             return None
         answer.raise_for_status()
@@ -210,6 +207,16 @@ def _ask(web: httpx.Client, url: str, path: Path, origin: Origin | None, stopped
         url=without_user(url), fetched=f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}", size=hasher.size,
         digest=hasher.digest.hex(), etag=answer.headers.get("ETag", ""), modified=answer.headers.get("Last-Modified", ""),
     )  # fmt: skip
+
+
+def _headers(origin: Origin | None) -> dict[str, str]:
+    """Return the headers of a request for a version that is not the one that is here."""
+    headers = {"Accept-Encoding": "identity"}
+    if origin and origin.etag and origin.etag.isascii():
+        headers["If-None-Match"] = origin.etag
+    elif origin and origin.modified and origin.modified.isascii():
+        headers["If-Modified-Since"] = origin.modified
+    return headers
 
 
 def _may_pass(error: BaseException) -> bool:

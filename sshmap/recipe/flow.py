@@ -129,6 +129,23 @@ class Flow:
         """Return the steps whose source a step is, or files are."""
         return [step for step in self.steps if step.source == name]
 
+    def check_temporaries(self, step: Step) -> None:
+        """Look whether a step that is to be added reads an environment, and needs no key of a temporary step.
+
+        Raises:
+            UsageError: it does not, or does.
+        """
+        if step.reads and not ENVIRONMENT.fullmatch(step.reads):
+            raise UsageError(f"reads={step.reads!r}: no name for an environment", hint="such as prod")
+        needs = [(name, f"needs the key of {name}") for name in step.needs]
+        for name, what in [*needs, (step.source, f"reads {step.source} of {step.reads}")] if step.reads else needs:
+            if (source := self.step(name)) and source.temporary:
+                raise UsageError(f"step {step.name} {what}, which is temporary", hint="keep it: temporary=False")
+
+    def is_last(self, step: Step, steps: list[Step]) -> bool:
+        """Say whether none of some steps is made from a step."""
+        return all(after not in steps for after in self.made_from(step.name))
+
     def needed(self, first: str = "", last: str = "") -> list[Step]:
         """Return the steps from one to another one, in order; from the first or to the last if a name is empty.
 
@@ -197,8 +214,6 @@ class Data:
         if not isinstance(name, str):
             name, command = getattr(name, "__name__", repr(name)), name
         self._flow.add(name, "a step")
-        if how.get("reads") and not ENVIRONMENT.fullmatch(how["reads"]):
-            raise UsageError(f"reads={how['reads']!r}: no name for an environment", hint="such as prod")
         shipped = tuple(how.get("shipped", ()))
         paths = tuple(Path(file) for file in shipped if not isinstance(file, Data))
         step = Step(
@@ -208,15 +223,7 @@ class Data:
             command=command if isinstance(command, str) else bundle(command, paths),
             needs=tuple(data.name for data in shipped if isinstance(data, Data)), packages=_packages(how),
         )  # fmt: skip
-        for need in filter(None, map(self._flow.step, step.needs)):
-            if need.temporary:
-                raise UsageError(
-                    f"step {name} needs the key of {need.name}, which is temporary", hint="keep it: temporary=False"
-                )
-        if step.reads and (source := self._flow.step(step.source)) and source.temporary:
-            raise UsageError(
-                f"step {name} reads {source.name} of {step.reads}, which is temporary", hint="keep it: temporary=False"
-            )
+        self._flow.check_temporaries(step)
         self._flow.steps.append(step)
         return Data(name, self._flow)
 

@@ -86,15 +86,28 @@ def _write(
     """Make the table fit, and write the rows."""
     kinds = {name: _kind(row[name] for row in rows) for name in rows[0]}
     wanted = {name: database.types[kind] if kind else "" for name, kind in kinds.items()}
+    _make_room(database, cursor, into, wanted, columns, migrate=migrate)
+    in_python = {kind: python for python, kind in database.types.items()}
+    held = {name: in_python.get(columns[name].type, str) if name in columns else kinds[name] or str for name in wanted}
+    _upsert(cursor, into, list(held), _values(into, rows, held), database.mark)
+
+
+def _make_room(
+    database: Database,
+    cursor: Cursor,
+    into: Into,
+    wanted: Mapping[str, str],
+    columns: dict[str, Column],
+    *,
+    migrate: bool,
+) -> None:
+    """Make the table, or add the columns that it lacks."""
     text = database.types[str]
     if columns:
         for name in _new(database, into, wanted, columns, migrate=migrate):
             cursor.execute(f'ALTER TABLE "{into.table}" ADD COLUMN "{name}" {wanted[name] or text}')
     else:
         cursor.execute(_create(into, {name: kind or text for name, kind in wanted.items()}))
-    in_python = {kind: python for python, kind in database.types.items()}
-    held = {name: in_python.get(columns[name].type, str) if name in columns else kinds[name] or str for name in wanted}
-    _upsert(cursor, into, list(held), _values(into, rows, held), database.mark)
 
 
 def _kind(values: Iterable[object]) -> type | None:

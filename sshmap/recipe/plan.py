@@ -57,40 +57,55 @@ def plan(
         steps: those that are asked about.
         changes: by the name of files, what would become of them.
     """
-    known, temporaries = dict(changes), Temporaries(cluster, place, flow)
-    found: dict[str, StepPlan] = {}
-
-    def add(step: Step) -> None:
-        if (gone := temporaries.source_of(step)) and gone.name not in known:
-            add(gone)
-        source = known.get(step.source, Change()) if place.is_own(step) else Change()
-        others = [known.get(name, Change()) for name in step.needs]
-        anew = any(other.made or other.gone or other.more for other in others)
-        found[step.name] = _plan_one(cluster, place, step, source, anew=anew)
-        known[step.name] = found[step.name].change
-
+    planning = _Planning(cluster, place, flow, changes)
     wanted = list(steps)
-    names = {step.name for step in wanted}
     for step in wanted:
-        # the keys of a last step are asked for
-        last = step.temporary and names.isdisjoint(after.name for after in flow.made_from(step.name))
-        still = all(known.get(name, Change()) == Change() for name in flow.above(step.name))
-        if still and not last and (count := _at_rest(temporaries, step, cluster, place)) is not None:
-            found[step.name] = StepPlan(
+        planning.add(step, last=flow.is_last(step, wanted))
+    return list(planning.found.values())
+
+
+class _Planning:
+    """What is known so far of what would be done; arguments as of `plan`."""
+
+    def __init__(self, cluster: Cluster, place: Place, flow: Flow, changes: Mapping[str, Change]) -> None:
+        self._cluster, self._place, self._flow = cluster, place, flow
+        self._known, self._temporaries = dict(changes), Temporaries(cluster, place, flow)
+        self.found: dict[str, StepPlan] = {}
+
+    def add(self, step: Step, *, last: bool) -> None:
+        """Say what would be done about a step, and about that which has to be made again for it.
+
+        Args:
+            step: the step.
+            last: whether its keys are asked for, as nothing is made from it.
+        """
+        still = all(self._change(name) == Change() for name in self._flow.above(step.name))
+        if still and not (last and step.temporary) and (count := self._at_rest(step)) is not None:
+            self.found[step.name] = StepPlan(
                 name=step.name, verb=step.verb.value, run={}, keep=count, change=Change(), grows=False
             )
         else:
-            add(step)
-    return list(found.values())
+            self._make(step)
 
+    def _change(self, name: str) -> Change:
+        return self._known.get(name, Change())
 
-def _at_rest(temporaries: Temporaries, step: Step, cluster: Cluster, place: Place) -> int | None:
-    """Return how many keys a step has that has nothing to do as keys of temporary ones are not needed; None if it is not so."""
-    if step.temporary and temporaries.rests(step) and (note := temporaries.collected(step)):
-        return note.count
-    if not step.temporary and temporaries.has_all(step):
-        return sum(isinstance(row, Placed) for row in cluster.ls(place.prefix(step.name), recursive=True))
-    return None
+    def _make(self, step: Step) -> None:
+        if (gone := self._temporaries.source_of(step)) and gone.name not in self._known:
+            self._make(gone)
+        source = self._change(step.source) if self._place.is_own(step) else Change()
+        anew = any(self._change(name) != Change() for name in step.needs)
+        self.found[step.name] = _plan_one(self._cluster, self._place, step, source, anew=anew)
+        self._known[step.name] = self.found[step.name].change
+
+    def _at_rest(self, step: Step) -> int | None:
+        """Return how many keys a step has that has nothing to do as keys of temporary ones are not needed; None if it is not so."""
+        if step.temporary and self._temporaries.rests(step) and (note := self._temporaries.collected(step)):
+            return note.count
+        if not step.temporary and self._temporaries.has_all(step):
+            rows = self._cluster.ls(self._place.prefix(step.name), recursive=True)
+            return sum(isinstance(row, Placed) for row in rows)
+        return None
 
 
 def _plan_one(cluster: Cluster, place: Place, step: Step, source: Change, *, anew: bool) -> StepPlan:

@@ -73,11 +73,10 @@ class Running:
         ran = Ran()
         for source in sources:
             self._send(source, again=again)
-        names = {step.name for step in steps}
         for number, step in enumerate(steps, 1):
             check()
             self._title = f"{{}} ({number} of {len(steps)} steps)" if len(steps) > 1 else "{}"
-            self._step(step, ran, last=names.isdisjoint(after.name for after in self._flow.made_from(step.name)))
+            self._step(step, ran, last=self._flow.is_last(step, steps))
         if count := self._temporaries.collect(steps):
             self._printer.note(f"{count} temporary keys deleted")
         self._printer.note(str(ran))

@@ -35,6 +35,11 @@ def packages_path(root: Root, requirements: bytes) -> Path:
     return root.shipped / f"{requirements.hex()}.packages"
 
 
+def shipped_path(root: Root, digest: bytes, requirements: bytes | None) -> Path:
+    """Return where a file of a job lies, or the packages that it is an archive of."""
+    return root.shipped / digest.hex() if requirements is None else packages_path(root, requirements)
+
+
 def shipped_paths(root: Root, maker: Maker) -> list[Path]:
     """Return where what was shipped for a maker lies: its files, and its packages."""
     files = [root.shipped / file.digest.hex() for file in maker.shipped]

@@ -39,7 +39,7 @@ from sshmap.protocol.handshake import read_marker
 from sshmap.store.endings import Endings
 from sshmap.store.layout import Root, check_root, host_error
 from sshmap.store.notices import Counts, Notices
-from sshmap.store.packages import packages_path
+from sshmap.store.packages import packages_path, shipped_path
 from sshmap.transport.channel import Channel
 
 #: seconds of silence after which a sign of life is sent
@@ -249,10 +249,8 @@ class ServedSession:
 
     def ship(self, request: m.Ship) -> None:
         """Receive a file for a job, unless it is here already; also if another client sends the same file at the same time."""
-        file = self._root.shipped / request.file.digest.hex()
-        path = packages_path(self._root, request.packages) if request.packages is not None else file
-        wanted = not path.exists()
-        self.writer.message(m.Wanted(wanted=wanted))
+        path = shipped_path(self._root, request.file.digest, request.packages)
+        self.writer.message(m.Wanted(wanted=(wanted := not path.exists())))
         if wanted:
             self.receiver.receive_file(path, request.file.digest, self.reader, unpacked=request.packages is not None)
             self.writer.message(m.Synced())
@@ -297,8 +295,7 @@ class ServedSession:
     def start_daemon(self, _: m.StartDaemon) -> None:
         """Start the daemon, and say what may end it."""
         lifecycle.start(self._root)
-        seen = status(self.store)
-        told = tuple(f"{problem}: {mend}" for problem, mend in logind.findings())
+        seen, told = status(self.store), tuple(f"{problem}: {mend}" for problem, mend in logind.findings())
         self.writer.message(msgspec.structs.replace(seen, findings=seen.findings + told))
 
     def set_peers(self, request: m.SetPeers) -> None:
@@ -345,10 +342,9 @@ def _bug() -> m.Problem:
 
 _HANDLERS: dict[type[m.Message], Callable[[ServedSession, Any], None]] = {
     m.Ls: ServedSession.ls, m.ListBuckets: ServedSession.list_buckets, m.Put: ServedSession.put, m.Sync: ServedSession.sync,
-    m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship,
-    m.NeedPackages: ServedSession.need_packages, m.Eval: ServedSession.eval,
-    m.Exec: ServedSession.exec, m.Shell: ServedSession.shell, m.GetStatus: ServedSession.get_status, m.Diagnose: ServedSession.diagnose,
-    m.CountLineage: ServedSession.count_lineage,
-    m.StartDaemon: ServedSession.start_daemon, m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has,
-    m.RunOver: ServedSession.run_over, m.Verify: ServedSession.verify, m.Ping: ServedSession.ping, m.Hold: ServedSession.hold,
+    m.Get: ServedSession.get, m.Remove: ServedSession.remove, m.Ship: ServedSession.ship, m.NeedPackages: ServedSession.need_packages,
+    m.Exec: ServedSession.exec, m.Shell: ServedSession.shell, m.Eval: ServedSession.eval, m.GetStatus: ServedSession.get_status,
+    m.Diagnose: ServedSession.diagnose, m.CountLineage: ServedSession.count_lineage, m.StartDaemon: ServedSession.start_daemon,
+    m.SetPeers: ServedSession.set_peers, m.Has: ServedSession.has, m.RunOver: ServedSession.run_over,
+    m.Verify: ServedSession.verify, m.Ping: ServedSession.ping, m.Hold: ServedSession.hold,
 }  # fmt: skip
