@@ -27,7 +27,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@.ci/components
-	$(BIN)/python -m pytest -n 3 --ignore=tests/fault $(OPTIONS) $(TESTS)
+	$(BIN)/python -m pytest -n 4 --ignore=tests/fault $(OPTIONS) $(TESTS)
 
 # random faults, for as long as they take: whatever `make test` has only a small part of
 fault: $(STAMP)

@@ -20,7 +20,7 @@ from tests.conftest import files_below
 from tests.cutting import in_time
 
 #: a third of them on each host
-SMALL = {f"d{n % 4}/00{n % 3}_f{n}": b"content %d" % n * (n * 9) for n in range(30)}
+SMALL = {f"d{n % 4}/00{n % 3}_f{n}": b"content %d" % n * (n * 9) for n in range(12)}
 BIG = bytes(range(256)) * (12 << 10)
 SHUFFLE = 'read -r line || true; for n in 0 1 2; do printf "$line$n" > 00${n}_o$filename; echo 00${n}_o$filename; done'
 INPUTS = {f"00{n}_k": b"%d" % n for n in range(3)}

@@ -12,6 +12,7 @@ import ast
 import inspect
 import sys
 import textwrap
+import threading
 import types
 from collections.abc import Callable, Iterable, MutableMapping, MutableSequence, MutableSet
 from pathlib import Path
@@ -34,6 +35,8 @@ from sshmap.client.reaching import (
 )  # fmt: skip
 from sshmap.errors import UsageError
 
+#: threads take turns: CPython's parser counts the depth of a tree for all of them together, and may raise a SystemError
+_reading = threading.Lock()
 _FUTURE = "from __future__ import annotations"
 
 
@@ -70,7 +73,12 @@ def bundle(function: Callable[..., object], shipped: Iterable[Path] = ()) -> Bun
     ):
         raise UsageError(f"{name} yields or awaits, and nobody would run it", hint="write to the output instead")
     stems = {path.stem for path in shipped}
-    reached = _Reached(function.__module__, stems)
+    with _reading:
+        return _bundled(function, stems)
+
+
+def _bundled(function: types.FunctionType, stems: set[str]) -> Bundle:
+    name, reached = function.__name__, _Reached(function.__module__, stems)
     try:
         reached.part(function.__module__).define(name, function)
     except Untold as exc:
