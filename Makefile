@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PACKAGE := $(VENV)/.package
 STAMP := $(VENV)/.installed
 # which tests `make test` runs, and how
 TESTS ?= tests
@@ -10,13 +11,18 @@ OPTIONS ?=
 .PHONY: demo test fault check bench dist wheels clean
 .DELETE_ON_ERROR:
 
-$(STAMP): pyproject.toml
+$(PACKAGE): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "sshmap needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $(PACKAGE)
+
+# what the tests need is several times as large
+$(STAMP): $(PACKAGE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $(STAMP)
 
-demo: $(STAMP)
+demo: $(PACKAGE)
 	@$(BIN)/python recipes/passenger_counts.py
 	@echo
 	@echo "These were generated trips on the built-in local cluster. Next, type:"

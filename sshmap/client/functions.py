@@ -35,7 +35,7 @@ from sshmap.client.reaching import (
 )  # fmt: skip
 from sshmap.errors import UsageError
 
-#: threads take turns: CPython's parser counts the depth of a tree for all of them together, and may raise a SystemError
+#: CPython's parser is not for several threads at once: it may raise a SystemError
 _reading = threading.Lock()
 _FUTURE = "from __future__ import annotations"
 
@@ -72,9 +72,8 @@ def bundle(function: Callable[..., object], shipped: Iterable[Path] = ()) -> Bun
         or inspect.isasyncgenfunction(function)
     ):
         raise UsageError(f"{name} yields or awaits, and nobody would run it", hint="write to the output instead")
-    stems = {path.stem for path in shipped}
     with _reading:
-        return _bundled(function, stems)
+        return _bundled(function, {path.stem for path in shipped})
 
 
 def _bundled(function: types.FunctionType, stems: set[str]) -> Bundle:

@@ -21,6 +21,7 @@ Reading order: `flow` (what a recipe's function makes: files and steps), `tables
 about), `files` (those on this machine), `inputs` (makes keys of them) and `fetching` (of what addresses have), `needs` (what a step
 ships of others), `notes` (what is remembered beside the keys), `collecting` (deletes temporary keys), `plan` (what would be done),
 `running` (does it), `finishing` (what is done with tables: `loading` them into one of `databases`, telling somebody), `showing` them,
+`failures` of a recipe's own functions,
 `graphs` (drawings of text), `asked` (what every recipe can be asked for), `doing` (does what was asked), `command` (the command line).
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 import typing
 from collections.abc import Callable
 from inspect import Parameter, Signature, cleandoc, signature
@@ -20,6 +19,7 @@ from sshmap.recipe import dates, files, graphs
 from sshmap.recipe.asked import OPTIONS, Asked, Graph
 from sshmap.recipe.dates import Date
 from sshmap.recipe.doing import Call, Doing
+from sshmap.recipe.failures import described
 from sshmap.recipe.files import Files, Pattern
 from sshmap.recipe.flow import ENVIRONMENT, NAME, Data, Flow, Place
 from sshmap.recipe.showing import joined
@@ -61,7 +61,15 @@ class Recipe:
         start.run(lambda: main.run(sys.argv[1:], self._app(), Path(sys.argv[0]).name))
 
     def run(
-        self, cluster: Cluster, *, env: str = "dev", dataset: str = "", refetch: bool = False, **parameters: object
+        self,
+        cluster: Cluster,
+        *,
+        env: str = "dev",
+        dataset: str = "",
+        refetch: bool = False,
+        database: str = "",
+        migrate: bool = False,
+        **parameters: object,
     ) -> list[dict[str, object]]:
         """Run it on a cluster, and return the rows of its table; of several, each row begins with the name of its table.
 
@@ -70,6 +78,8 @@ class Recipe:
             env: the environment.
             dataset: name of the data, instead of one made of where its files lie.
             refetch: fetch raw inputs again, where the server says that they have changed.
+            database: where its tables are loaded; ``ENVIRONMENT.sqlite`` if not given.
+            migrate: add columns that the table in the database does not have.
             parameters: the recipe's own; files as a directory or glob, its date as text.
 
         Raises:
@@ -81,7 +91,9 @@ class Recipe:
                 hint=f"its parameters: {', '.join(self._parameters)}",
             )
         date = self._kind.parse(str(parameters.pop(self._dated, ""))) if self._dated else None
-        asked = Asked(env=env, dataset=dataset, refetch=refetch, quiet=settings.quiet)
+        asked = Asked(
+            env=env, dataset=dataset, refetch=refetch, database=database, migrate=migrate, quiet=settings.quiet,
+        )  # fmt: skip
         call = self._call(asked, parameters, date)
         found = Doing(cluster, asked).run([call])
         return joined(call.shown, found) if call.shown else []
@@ -115,9 +127,7 @@ class Recipe:
         except SshmapError:
             raise
         except Exception as exc:
-            frame = traceback.extract_tb(exc.__traceback__)[-1]
-            where = f"{frame.filename}, line {frame.lineno}"
-            raise UsageError(f"recipe {self.name}: {type(exc).__name__}: {exc} ({where})") from exc
+            raise UsageError(f"recipe {self.name}: {described(exc)}") from exc
         parts = shown if isinstance(shown, tuple | list) else (shown,)
         for one in parts:
             if not isinstance(one, Table | Data | None):

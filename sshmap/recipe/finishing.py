@@ -13,6 +13,7 @@ from sshmap.cli.printers import Printer
 from sshmap.client.cluster import Cluster
 from sshmap.errors import CommandsFailed, SshmapError
 from sshmap.recipe.databases import Database
+from sshmap.recipe.failures import described
 from sshmap.recipe.flow import Place
 from sshmap.recipe.loading import load
 from sshmap.recipe.notes import Notes
@@ -89,7 +90,7 @@ class Finishing:
             raise
         except (Exception, SystemExit) as exc:
             raise CommandsFailed(
-                f"{notice.name} of recipe {self._recipe}: {type(exc).__name__}: {exc}",
+                f"{notice.name} of recipe {self._recipe}: {described(exc)}",
                 hint="all else is done: the same command does only this again",
             ) from exc
         self._printer.note(f"{notice.name}: done")

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from pathlib import Path
 
 import msgspec
 
 from sshmap.store.commit import Store
 from sshmap.store.jobs import UNFINISHED
 from sshmap.store.layout import remove_tree
-from sshmap.store.locks import scratch_dir
 from sshmap.store.packages import shipped_paths
 
 #: runs are kept until one of these is reached: so many newer ones, their age in seconds, and on a host attempts and bytes
 KEEP_RUNS, KEEP_AGE, KEEP_ATTEMPTS, KEEP_SIZE = 200, 7 * 86400.0, 1_000_000, 512 << 20
 #: runs that were opened and never started are kept beside them
 _KEEP_UNSTARTED = 50
+#: ends the names of shipped files and packages that are being deleted
+_GONE = ".gone"
 #: tasks forgotten in one transaction
 _STEP = 2000
 
@@ -101,7 +101,8 @@ class Forgetting:
     def drop_shipped(self) -> None:
         """Delete the shipped files that no run needs.
 
-        Within a write transaction, as a client opens its run before it ships the run's files.
+        Within a write transaction, as a client opens its run before it ships the run's files; but packages are thousands of
+        files. So all only get another name meanwhile, by which no job looks for them.
         """
         with self._ledger.change() as db:
             makers = [maker for (maker,) in db.execute("SELECT DISTINCT maker FROM jobs")]
@@ -112,16 +113,13 @@ class Forgetting:
             }
             with contextlib.suppress(FileNotFoundError):
                 for path in self._store.root.shipped.iterdir():
-                    if path not in needed:
-                        self._drop(path)
-
-    def _drop(self, path: Path) -> None:
-        self.freed.files += 1
-        self.freed.size += sum(file.lstat().st_size for file in (path, *path.rglob("*")))
-        if path.is_dir():
-            # away first: a kill leaves no half of the packages where a job looks for them
-            scratch = scratch_dir(self._store.root)
-            path.rename(scratch / path.name)
-            remove_tree(scratch)
-        else:
-            path.unlink()
+                    if path not in needed and path.suffix != _GONE:
+                        path.replace(path.with_suffix(f".{time.time_ns()}{_GONE}"))
+        for path in self._store.root.shipped.glob(f"*{_GONE}"):
+            with contextlib.suppress(FileNotFoundError):  # another process deletes it too
+                self.freed.size += sum(file.lstat().st_size for file in (path, *path.rglob("*")))
+                self.freed.files += 1
+            if path.is_dir():
+                remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
