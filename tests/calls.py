@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import itertools
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
+from unittest import mock
+
+import xxhash
 
 from sshmap import Cluster
+from sshmap.client import packages
 from sshmap.client.listing import Folder, Placed
 from sshmap.errors import NothingMatched, SshmapError
 from sshmap.functions import Input, MapFunction, Output
 from sshmap.inventory import Inventory
 from sshmap.model import Verb as Shape
+from tests import wheelhouse
 from tests.conftest import files_below
 from tests.cutting import in_time
 
@@ -191,6 +198,20 @@ def job(verb: str, command: str | MapFunction, **options: object) -> Callable[[C
     return call
 
 
+def capitals(rows: Input, out: Output) -> None:
+    shift = importlib.import_module("shift")
+    out.write(shift.up(rows.text()))
+
+
+def map_with_packages(cluster: Cluster, place: Place) -> object:
+    """Map a function that imports a package; only pip, which fetches it, is not asked."""
+    # no host has what another place has asked for
+    needs = [f"shift!=0.{xxhash.xxh32_intdigest(place.prefix.encode())}"]
+    with mock.patch.object(packages, "_wheels", return_value=place.sources / "wheels.tar"):
+        result = cluster.map(f"sm://{place.prefix}/in/", f"sm://{place.prefix}/out/", capitals, packages=needs)
+    return result.inputs, result.done + result.kept, result.failures, result.lost
+
+
 def with_a_file(cluster: Cluster, place: Place) -> None:
     """Make a file to be shipped that no host has yet, and the keys of a job."""
     put_all(JOB)(cluster, place)
@@ -342,6 +363,7 @@ VERBS = {
     "exec": Verb(execute),
     "map": Verb(job("map", "tr 0-9 a-j"), put_all(JOB), outputs),
     "map of a function": Verb(job("map", letters), put_all(JOB), outputs),
+    "map with packages": Verb(map_with_packages, put_all(JOB), outputs),
     "map --keep-done": Verb(job("map", "tr 0-9 a-j", keep_done=True), some_done, outputs),
     "map --prune": Verb(job("map", "cat", prune=True), one_input_gone("map", "cat"), outputs),
     "fanout": Verb(job("fanout", SHUFFLE), put_all(JOB), outputs),
@@ -368,6 +390,9 @@ def make_sources(top: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     (top / "big").write_bytes(BIG)
+    wheelhouse.add_wheel(top, "shift", {"shift.py": "def up(text): return text + '!'", "more.py": "#" * 300_000})
+    with tarfile.open(top / "wheels.tar", "w") as tar:
+        tar.add(top / "shift-1.0-py3-none-any.whl", "shift-1.0-py3-none-any.whl")
     return top
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import pytest
 from sshmap.agent.session import incoming
 from sshmap.errors import NoSpace, SshmapError
 from sshmap.model import Shipped
-from sshmap.protocol.messages import Ping, Served, Ship, Synced, Wanted
+from sshmap.protocol.messages import NeedPackages, Ping, Served, Ship, Synced, Wanted
 from sshmap.store.digest import digest_of
 from sshmap.store.layout import Root
 from sshmap.store.ledger import Ledger
+from sshmap.store.packages import digest_packages, packages_path
 from sshmap.transport.session import Session
+from tests import wheelhouse
 from tests.contract.conftest import Dial
 from tests.contract.talk import HELLO, announce, get, get_all, problem_of, put, results, send_content
 
@@ -91,6 +94,39 @@ def test_shipped_file_is_refused_and_the_session_stays_in_step(session: Session,
     assert session.ask(Ping(), Served) == Served()
     ship(session, file)
     assert (root.shipped / file.digest.hex()).read_bytes() == LONG
+
+
+@pytest.mark.parametrize("call", ["mkdir", "open", "write", "rename"])
+def test_packages_that_do_not_fit_leave_no_half_of_them(
+    session: Session, root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    wheelhouse.add_wheel(tmp_path, "aside", {"aside/__init__.py": "", "aside/more.py": "#" * 1000})
+    with tarfile.open(tmp_path / "tar", "w") as tar:
+        tar.add(tmp_path / "aside-1.0-py3-none-any.whl", "aside-1.0-py3-none-any.whl")
+    content, requirements = (tmp_path / "tar").read_bytes(), digest_packages(("aside",))
+    request = Ship(file=Shipped(name="tar", digest=digest_of(content)), packages=requirements)
+
+    def send() -> None:
+        assert session.ask(NeedPackages(requirements=requirements), Wanted).wanted
+        assert session.ask(request, Wanted).wanted
+        send_content(session, content)
+        session.writer.flush()
+
+    with refusing(call, root, errno.ENOSPC):
+        send()
+        with pytest.raises(NoSpace):
+            session.next()
+    # also while it is unpacked
+    with monkeypatch.context() as patch:
+        patch.setattr("sshmap.store.packages.FLOOR", 1 << 60)
+        patch.setattr("sshmap.store.packages.FLOOR_SHARE", 1.0)
+        send()
+        with pytest.raises(NoSpace):
+            session.next()
+    send()
+    assert session.next() == Synced()
+    assert not session.ask(NeedPackages(requirements=requirements), Wanted).wanted
+    assert (packages_path(root, requirements) / "aside/more.py").read_text() == "#" * 1000
 
 
 def ship(session: Session, file: Shipped) -> None:

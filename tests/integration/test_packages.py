@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,9 +14,12 @@ import pytest
 from sshmap import Cluster
 from sshmap.client.job_results import JobFailed
 from sshmap.client.listing import Placed
-from sshmap.errors import OtherReceipt, UsageError
+from sshmap.errors import OtherReceipt, SshmapError, UsageError
 from sshmap.functions import Input, Output
+from sshmap.store.layout import Root
 from tests import sshd, wheelhouse
+from tests.conftest import wait_until
+from tests.integration import fleet
 from tests.sshd import SshdHosts
 
 sshd_hosts = sshd.sshd_hosts
@@ -119,6 +126,39 @@ def test_package_that_cannot_be_fetched_ends_the_job_before_anything_runs(
     # the same call goes on once there is such a package
     wheelhouse.add_wheel(wheels, "nothing_such", {"nothing_such.py": ""}, version="2.1", needs="aside")
     assert cluster.map(f"sm://{bucket}/in/", f"sm://{bucket}/out/", use_aside, packages=["nothing-such>=2"]).done == 6
+
+
+def import_all(rows: Input, out: Output) -> None:
+    out.write(str(sum(importlib.import_module(f"many.m{number}").NUMBER for number in range(300))))
+
+
+def test_host_that_is_killed_while_it_unpacks_gets_the_packages_again(
+    cluster: Cluster, bucket: str, wheels: Path
+) -> None:
+    lines = "\n".join(f"def f{line}(): return {line}" for line in range(100))
+    wheelhouse.add_wheel(wheels, "many", {f"many/m{number}.py": f"NUMBER = {number}\n{lines}" for number in range(300)})
+    fill(cluster, bucket)
+    tops = [Path(host.root) for host in cluster.inventory.hosts]
+    killed: list[int] = []
+
+    def kill() -> None:
+        wait_until(
+            lambda: any(path.exists() for top in tops for path in top.glob("tmp/**/many/m9.py")), what="a host unpacks"
+        )
+        for top in tops:
+            if list(top.glob("tmp/**/many")):
+                pid = fleet.process_of(Root(top), "listener")
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(kill)
+        with contextlib.suppress(SshmapError):
+            cluster.map(f"sm://{bucket}/in/", f"sm://{bucket}/out/", import_all, packages=["many"])
+        done.result()
+    assert killed
+    cluster.map(f"sm://{bucket}/in/", f"sm://{bucket}/out/", import_all, packages=["many"])
+    assert contents(cluster, f"sm://{bucket}/out/") == [str(sum(range(300)))] * 6
 
 
 def test_function_says_which_package_it_lacks(cluster: Cluster, bucket: str) -> None:
