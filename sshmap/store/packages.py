@@ -71,6 +71,9 @@ def unpack(archive: Path, folder: Path, place: Path) -> None:
     for part in list(_data(folder)):
         _merge(part, folder)
     compileall.compile_dir(folder, quiet=2, stripdir=str(folder), prependdir=str(place))
+    # so that no task writes there by mistake; the directory itself has to be moved first
+    for path in folder.rglob("*"):
+        path.chmod(path.stat().st_mode & ~0o222)
 
 
 def _check_room(folder: Path, size: int) -> None:

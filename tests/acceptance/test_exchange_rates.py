@@ -140,6 +140,7 @@ def test_mail_that_fails_reruns_nothing_but_itself(shop: Shop) -> None:
     done = shop.type("2018-12-01", *options)
     assert done.returncode == 1
     assert "error: mail of recipe exchange_rates: ConnectionRefusedError" in done.stderr
+    assert f"({RECIPE}, line " in done.stderr
     assert "the same command does only this again" in done.stderr
     assert shop.rows == expected("2018-12-01")
     assert planned() == (1, 1)

@@ -72,6 +72,8 @@ def test_packages_are_shipped_once_and_go_with_their_runs(
     assert len(packages_of(cluster)) == 3
     # the modules were compiled when they came: nothing is written there by tasks
     assert all(list(path.rglob("*.pyc")) for path in packages_of(cluster))
+    writable = [path for top in packages_of(cluster) for path in (top, *top.rglob("*")) if path.stat().st_mode & 0o222]
+    assert writable == []
     # neither the index nor what was fetched is needed again
     monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
     monkeypatch.setenv("XDG_CACHE_HOME", str(wheels / "nothing"))

@@ -95,6 +95,7 @@ class Receiver:
         except OSError:
             if not path.is_dir():  # else another client was first
                 raise
+        path.chmod(0o500)
 
     def flush(self) -> Iterator[Stored]:
         """Commit the keys that wait, if any, and go through the results."""
